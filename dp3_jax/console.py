@@ -1,0 +1,43 @@
+"""What entry points share: one line for a user's mistake, and a log without other libraries' chatter."""
+
+import logging as standard_logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags, logging
+
+from dp3_jax.errors import UserError
+
+USER_ERROR_STATUS = 2
+
+
+def fail(message: str) -> int:
+    """Prints "error: message" as one line on standard error; returns the exit status for it."""
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    return USER_ERROR_STATUS
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses absl flags, config overrides included; a wrong one ends the program with one line."""
+    try:
+        return flags.FLAGS(list(argv))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        sys.exit(fail(f"{error}; see --help"))
+
+
+def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
+    """Calls `main` with a quiet log; returns its exit status, or that of the user's mistake it raised."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.INFO)
+    logging.use_absl_handler()
+    handler = logging.get_absl_handler()
+    handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    # Orbax reports each of its phases at INFO through the same logger; warnings of all stay.
+    handler.addFilter(
+        lambda record: record.levelno > standard_logging.INFO or "dp3_jax" in record.pathname
+    )
+    try:
+        return main(argv)
+    except UserError as error:
+        return fail(str(error))

@@ -1,0 +1,154 @@
+"""MobileNetV2's trunk (Sandler et al., 2018, arXiv:1801.04381) for inference: image features without PyTorch.
+
+Batch normalization is folded into the convolutions. Weights come from torchvision's file
+(`assets.fetch("mobilenet_v2")`).
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dp3_jax.models.torch_file import read_tensors
+
+# Table 2 of the paper: expansion, output channels, repetitions, stride of the first.
+BLOCKS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+FEATURES = 1280
+_BATCH_NORM_EPSILON = 1e-5
+# Mean and standard deviation of ImageNet's colours in [0, 1], as torchvision's weights expect.
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+class DepthwiseConv(nn.Module):
+    """3x3 depthwise convolution with bias, one pixel of zero padding, as nine shifted products.
+
+    XLA's grouped convolution is many times slower on CPU; the sum of products fuses into one loop.
+    """
+
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps f32[B, H, W, C] to f32[B, ceil(H / stride), ceil(W / stride), C]."""
+        channels = x.shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, 1, channels))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        height, width = x.shape[1:3]
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        total = bias
+        for row in range(3):
+            for column in range(3):
+                window = padded[
+                    :, row : row + height : self.stride, column : column + width : self.stride
+                ]
+                total = total + window * kernel[row, column, 0]
+        return total
+
+
+class InvertedResidual(nn.Module):
+    """Expand (1x1), filter (depthwise 3x3), project (1x1, linear); plus the input where shapes allow."""
+
+    expansion: int
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps f32[B, H, W, C] to f32[B, ceil(H / stride), ceil(W / stride), features]."""
+        y = x
+        if self.expansion > 1:
+            y = nn.relu6(nn.Conv(x.shape[-1] * self.expansion, (1, 1), name="expand")(y))
+        y = nn.relu6(DepthwiseConv(self.stride, name="depthwise")(y))
+        y = nn.Conv(self.features, (1, 1), name="project")(y)
+        return x + y if self.stride == 1 and x.shape[-1] == self.features else y
+
+
+class MobileNetV2(nn.Module):
+    """The trunk up to the pooled features; no classifier.
+
+    Attributes:
+      layers: numbers of torchvision's `features` (0 the stem, 1 to 17 the blocks, 18 the last
+        convolution) whose outputs are returned too, for perceptual losses.
+    """
+
+    layers: Sequence[int] = ()
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> tuple[jax.Array, dict[int, jax.Array]]:
+        """Maps f32[B, H, W, 3] in [-1, 1] to (f32[B, 1280] pooled features, {layer: f32[B, h, w, C]})."""
+        x = ((image + 1.0) / 2.0 - _MEAN) / _DEVIATION
+        stem = nn.Conv(32, (3, 3), strides=2, padding=((1, 1), (1, 1)), name="features_0")
+        x = nn.relu6(stem(x))
+        outputs = [x]
+        for expansion, features, repetitions, stride in BLOCKS:
+            for repetition in range(repetitions):
+                block = InvertedResidual(
+                    expansion,
+                    features,
+                    stride if repetition == 0 else 1,
+                    name=f"features_{len(outputs)}",
+                )
+                x = block(x)
+                outputs.append(x)
+        x = nn.relu6(nn.Conv(FEATURES, (1, 1), name=f"features_{len(outputs)}")(x))
+        outputs.append(x)
+        return x.mean((1, 2)), {layer: outputs[layer] for layer in self.layers}
+
+
+def _folded(tensors: Mapping[str, np.ndarray], conv: str, norm: str) -> dict[str, np.ndarray]:
+    """Kernel [kh, kw, in, out] and bias of a convolution followed by its batch normalization."""
+    scale = tensors[f"{norm}.weight"] / np.sqrt(
+        tensors[f"{norm}.running_var"] + _BATCH_NORM_EPSILON
+    )
+    kernel = tensors[f"{conv}.weight"].transpose(2, 3, 1, 0) * scale
+    return {"kernel": kernel, "bias": tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale}
+
+
+def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Variables of `MobileNetV2` from torchvision's state dictionary.
+
+    Raises:
+      KeyError: a tensor is missing.
+    """
+    params: dict[str, Any] = {"features_0": _folded(tensors, "features.0.0", "features.0.1")}
+    for expansion, _, repetitions, _ in BLOCKS:
+        for _ in range(repetitions):
+            number = len(params)
+            prefix, part = f"features.{number}.conv", 0
+            block = {}
+            if expansion > 1:
+                block["expand"] = _folded(tensors, f"{prefix}.0.0", f"{prefix}.0.1")
+                part = 1
+            block["depthwise"] = _folded(tensors, f"{prefix}.{part}.0", f"{prefix}.{part}.1")
+            block["project"] = _folded(tensors, f"{prefix}.{part + 1}", f"{prefix}.{part + 2}")
+            params[f"features_{number}"] = block
+    number = len(params)
+    params[f"features_{number}"] = _folded(
+        tensors, f"features.{number}.0", f"features.{number}.1"
+    )
+    return {"params": params}
+
+
+def load_variables(path: str | os.PathLike) -> dict[str, Any]:
+    """Variables of `MobileNetV2` from torchvision's .pth file.
+
+    Raises:
+      ValueError: the file is not that; nothing in it was run.
+    """
+    try:
+        return convert(read_tensors(path))
+    except KeyError as error:
+        raise ValueError(f"{path} holds no MobileNetV2: {error} is missing") from error

@@ -1,0 +1,1 @@
+"""Training: state, steps, checkpoints and the loop around them."""

@@ -1,0 +1,84 @@
+"""Trains, evaluates and samples DeepPrivacy3 models.
+
+    python launch.py --config=configs/celeba128.py --workdir=DIR [--mode=MODE] [--config.a.b=value ...]
+
+Modes:
+  train     (default) train in DIR, or go on with the run that is there
+  evaluate  measure the run in DIR: evaluation.json, evaluation_pairs.png
+  sample    draw new images into DIR/samples
+  export    write the generator of the run in DIR as one safetensors file (--output)
+  prepare   decode and resize the config's images once, into the folder DIR; use it afterwards with
+            --config.data.source=packed --config.data.path=DIR
+
+This file only parses flags and dispatches.
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from dp3_jax import allocator, console
+from dp3_jax.errors import UserError
+
+MODES = ("train", "evaluate", "sample", "export", "prepare")
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/celeba128.py.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; of the packed data for prepare."
+)
+_MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do; see above.")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "sample: how many images.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "sample: seed of the latents.", lower_bound=0)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "export: file to write; default DIR/generator.safetensors."
+)
+_HALF = flags.DEFINE_bool("half", False, "export: store the parameters in half precision.")
+_DISTRIBUTED = flags.DEFINE_string(
+    "distributed",
+    None,
+    "Several processes: 'auto' (TPU pods, Slurm, ...) or HOST:PORT of the first one.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With HOST:PORT: how many there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With HOST:PORT: which one this is, from 0.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> int:
+    """Runs the chosen mode; returns the exit status."""
+    if len(argv) > 1:
+        raise UserError(f"argument {argv[1]!r} is not a flag; flags start with --")
+    allocator.keep_freed_memory()  # before JAX takes any
+    # Late, so that a wrong flag is answered at once and each mode imports only what it needs.
+    from dp3_jax.training import configuration
+
+    config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+    configuration.check(config)
+    if _MODE.value == "train":
+        from dp3_jax.training import loop, sharding
+
+        sharding.join(_DISTRIBUTED.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        signal_number = loop.train(config, workdir)
+        return 128 + signal_number if signal_number else 0
+    if _MODE.value == "evaluate":
+        from dp3_jax.evaluation.evaluate import evaluate
+
+        evaluate(workdir, config)
+    elif _MODE.value == "sample":
+        from dp3_jax.evaluation.sample import sample
+
+        sample(workdir, config, num_samples=_NUM_SAMPLES.value, seed=_SEED.value)
+    elif _MODE.value == "export":
+        from dp3_jax.export import export
+
+        export(workdir, _OUTPUT.value or workdir / "generator.safetensors", half=_HALF.value)
+    else:
+        from dp3_jax.data import prepare
+
+        print(prepare(configuration.data_options(config.data), workdir))
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(lambda argv: sys.exit(console.run(main, argv)), flags_parser=console.parse_flags)
