@@ -3,8 +3,8 @@
     python launch.py --config=configs/celeba128.py --workdir=runs/celeba128 --config.data.path=DIR
 
 DIR holds CelebA: `img_align_celeba/` or `img_align_celeba.zip`, and if you have them
-`list_eval_partition.txt` and `identity_CelebA.txt`. Expect 156,250 micro-batches of 32 images; docs/results.md
-says how far which machine came in what time, and with which pictures.
+`list_eval_partition.txt` and `identity_CelebA.txt`. Expect 156,250 micro-batches of 32 images;
+docs/results.md says how far which machine came in what time, and with which pictures.
 
 Without CelebA, on drawn shapes instead of photos (times on 2 CPU cores):
 
@@ -33,44 +33,23 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "celeba"  # tfds | celeba | folder | packed | shapes
-    config.data.path = (
-        "data/celeba"  # folder or zip of the source; tfds: its data_dir, "" for the default
-    )
+    config.data.path = "data/celeba"  # folder or zip of the source; tfds: its data_dir, "" for the default
     config.data.image_size = 128  # px, side after the resize; a power of two
-    config.data.crop = (
-        0,
-        20,
-        178,
-        198,
-    )  # left, top, right, bottom in source px; () for the centred square
+    config.data.crop = (0, 20, 178, 198)  # left, top, right, bottom in source px; () for the centred square
     config.data.train_examples = 5000  # images in the seeded subset of the train split; 0 for all
     config.data.validation_examples = 0  # at most so many held-out images; 0 for all
-    config.data.subset_seed = (
-        0  # which subset; apart from `seed`, so that runs can share their images
-    )
+    config.data.subset_seed = 0  # which subset; apart from `seed`, so that runs can share their images
     config.data.flip = False  # mirror training images at random
     config.data.max_unreadable = 0.01  # share of unreadable files above which the run stops
-    config.data.on_device = (
-        False  # packed only: keep all images in device memory (49 kB each at 128 px)
-    )
+    config.data.on_device = False  # packed only: keep all images in device memory (49 kB each at 128 px)
     config.data.download = False  # tfds only: let it download CelebA
     config.data.workers = 0  # images decoded at the same time; 0 lets tf.data choose
 
     config.model = ConfigDict()
-    config.model.family = "dcgan"
+    config.model.family = "dcgan"  # which networks of dp3_jax/models
     config.model.latent_dim = 100  # numbers in z (DCGAN)
-    config.model.generator_widths = (
-        512,
-        256,
-        128,
-        64,
-    )  # channels at 8, 16, 32 and 64 px (DCGAN, halved)
-    config.model.discriminator_widths = (
-        64,
-        128,
-        256,
-        512,
-    )  # channels at 64, 32, 16 and 8 px (DCGAN, halved)
+    config.model.generator_widths = (512, 256, 128, 64)  # channels at 8, 16, 32, 64 px (DCGAN from 8 px on)
+    config.model.discriminator_widths = (64, 128, 256, 512)  # channels at 64, 32, 16, 8 px (DCGAN code)
     config.model.upsampling = "transposed"  # transposed | pixel_shuffle
     config.model.negative_slope = 0.2  # of LeakyReLU (DCGAN)
     config.model.dropout = 0.3  # share dropped in the discriminator (TensorFlow's DCGAN tutorial)
@@ -79,26 +58,18 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 1000.0  # passes over the training images
     config.train.batch_size = 64  # images per update (DCGAN authors' code)
-    config.train.accumulation = (
-        2  # micro-batches per update; each holds batch_size / accumulation images
-    )
+    config.train.accumulation = 2  # micro-batches per update; each holds batch_size / accumulation images
     config.train.generator_learning_rate = 2e-4  # Adam (DCGAN)
     config.train.discriminator_learning_rate = 2e-4  # Adam (DCGAN)
     config.train.b1 = 0.5  # Adam's first decay rate (DCGAN)
     config.train.b2 = 0.999  # Adam's second decay rate
-    config.train.compute_dtype = (
-        "auto"  # auto: bfloat16 on GPU and TPU, float32 on CPU | bfloat16 | float32
-    )
+    config.train.compute_dtype = "auto"  # auto: bfloat16 on GPU and TPU, float32 on CPU | bfloat16 | float32
     config.train.label_smoothing = 0.0  # one-sided: real images are labelled 1 minus this
     config.train.augment = ()  # differentiable augmentation: any of color, translation, cutout
     config.train.r1_weight = 0.0  # factor of the R1 penalty; 0 for none
     config.train.r1_every = 16  # updates between two R1 penalties
-    config.train.ema_halflife = (
-        0.0  # updates until a weight's share in the average halves; 0 for no average
-    )
-    config.train.max_skipped = (
-        20  # micro-batches with non-finite gradients in a row that end the run
-    )
+    config.train.ema_halflife = 0.0  # updates until a weight's share in the average halves; 0 for no average
+    config.train.max_skipped = 20  # micro-batches with non-finite gradients in a row that end the run
 
     config.log = ConfigDict()  # nothing here changes the trained parameters
     config.log.metrics_steps = 10  # micro-batches between two records in metrics.jsonl
@@ -118,9 +89,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.evaluate.num_real = 0  # training images to match with; 0 for all that were trained on
     config.evaluate.num_heldout = 1000  # validation images for the controls
     config.evaluate.batch_size = 64  # images generated or embedded at a time
-    config.evaluate.match = (
-        "ssim"  # how "the matched real image" is found: ssim (of the L2-nearest) | l2
-    )
+    config.evaluate.match = "ssim"  # how "the matched real image" is found: ssim (of the L2-nearest) | l2
     config.evaluate.judge = "sface"  # face verifier: sface | deepface | none
     config.evaluate.kid_features = "mobilenet_v2"  # mobilenet_v2 | random_conv (needs no download)
 

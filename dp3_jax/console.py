@@ -21,9 +21,17 @@ def fail(message: str) -> int:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses absl flags, config overrides included; a wrong one ends the program with one line."""
     try:
-        return flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv))
+        # A config file that cannot be loaded says so only when the config is first looked into.
+        _ = flags.FLAGS["config"].value.is_locked
+        return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(fail(f"{error}; see --help"))
+        # ml_collections puts the traceback of a failing config file into the message; its last line
+        # says what is wrong.
+        message = str(error).strip()
+        if "Traceback" in message:
+            message = message.splitlines()[-1]
+        sys.exit(fail(f"{message}; see --help"))
 
 
 def run(main: Callable[[list[str]], int], argv: list[str]) -> int:

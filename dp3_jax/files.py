@@ -15,7 +15,8 @@ def _remove(path: pathlib.Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or its folder is not even a folder
+            path.unlink()
 
 
 @contextlib.contextmanager

@@ -31,7 +31,9 @@ def tiny_state(config):
 
 
 def pictures(count, side=16, seed=0):
-    return jax.random.randint(jax.random.key(seed), (count, side, side, 3), 0, 256).astype(jnp.uint8)
+    return jax.random.randint(jax.random.key(seed), (count, side, side, 3), 0, 256).astype(
+        jnp.uint8
+    )
 
 
 def jitted_step(config):
@@ -61,7 +63,8 @@ def assert_trees_close(a, b, **tolerance):
 
 def differs(a, b):
     return any(
-        not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        not np.array_equal(x, y)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
 
 
@@ -261,7 +264,11 @@ def test_states_of_one_seed_are_equal_and_of_two_differ():
             for build in (loop.models.build_generator, loop.models.build_discriminator)
         ),
         OptimizerOptions(
-            generator_learning_rate=1e-3, discriminator_learning_rate=1e-3, b1=0.5, b2=0.9, accumulation=1
+            generator_learning_rate=1e-3,
+            discriminator_learning_rate=1e-3,
+            b1=0.5,
+            b2=0.9,
+            accumulation=1,
         ),
         image_size=16,
         latent_dim=8,

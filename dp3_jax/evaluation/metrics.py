@@ -210,36 +210,50 @@ def match_by_ssim(
     return values[rows, best], indices[rows, best].astype(np.int32)
 
 
-def match_by_l2(
-    queries: np.ndarray, reference: np.ndarray, *, skip: np.ndarray | None = None
+def nearest_by_l2(
+    queries: np.ndarray, reference: np.ndarray, count: int, *, skip: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each query the reference picture with the smallest Euclidean distance over all pixels.
+    """For each query the `count` reference pictures with the smallest Euclidean distance, nearest first.
 
-    Arguments as in `match_by_ssim`.
+    Other arguments as in `match_by_ssim`; `count` is at most the number of references (less one
+    with `skip`).
 
     Returns:
-      (f32[n] root mean square difference in grey levels (0..255), i32[n] index into `reference`).
+      (f32[n, count] root mean square difference in grey levels (0..255), i32[n, count] indices).
     """
     skip = _check_search(queries, reference, skip)
-    best_score = np.full(len(queries), np.inf, np.float32)
-    best = np.zeros(len(queries), np.int32)
-    flat = (queries.reshape(len(queries), -1).astype(np.float32) - 127.5) / 127.5
     rows = np.arange(len(queries))
-    for start in range(0, len(reference), 1024):  # 200 MB of float32 at 128x128.
-        chunk = reference[start : start + 1024]
+    flat = (queries.reshape(len(queries), -1).astype(np.float32) - 127.5) / 127.5
+    scores = np.zeros((len(queries), 0), np.float32)
+    indices = np.zeros((len(queries), 0), np.int32)
+    for start in range(0, len(reference), REFERENCES_AT_ONCE):  # 200 MB of float32 at 128x128
+        chunk = reference[start : start + REFERENCES_AT_ONCE]
         chunk = (chunk.reshape(len(chunk), -1).astype(np.float32) - 127.5) / 127.5
-        # |q - r|^2 up to |q|^2, which does not change the order.
+        # |q - r|^2 up to |q|^2, which does not change a query's order.
         score = (chunk**2).sum(1)[None] - 2.0 * (flat @ chunk.T)
         inside = (skip >= start) & (skip < start + len(chunk))
         score[rows[inside], skip[inside] - start] = np.inf
-        nearest = score.argmin(1)
-        better = score[rows, nearest] < best_score
-        best[better] = start + nearest[better]
-        best_score = np.minimum(best_score, score[rows, nearest])
-    # The expansion above loses digits where pictures are nearly equal: the distance is computed again.
-    pairs = zip(queries, reference[best], strict=True)
-    distance = [np.sqrt(np.mean((q.astype(np.float32) - r) ** 2)) for q, r in pairs]
-    return np.array(distance, np.float32), best
+        scores = np.concatenate([scores, score], axis=1)
+        numbers = np.arange(start, start + len(chunk), dtype=np.int32)
+        indices = np.concatenate([indices, np.broadcast_to(numbers, score.shape)], axis=1)
+        order = np.argsort(scores, axis=1, kind="stable")[:, :count]
+        scores = np.take_along_axis(scores, order, 1)
+        indices = np.take_along_axis(indices, order, 1)
+    squares = np.maximum(scores + (flat**2).sum(1)[:, None], 0.0) / max(1, flat.shape[1])
+    distance = 127.5 * np.sqrt(squares)
+    # The expansion loses digits where pictures are nearly equal: the smallest is computed again.
+    for row, query in enumerate(queries):
+        difference = query.astype(np.float32) - reference[indices[row, 0]]
+        distance[row, 0] = np.sqrt(np.mean(difference**2))
+    return distance.astype(np.float32), indices
+
+
+def match_by_l2(
+    queries: np.ndarray, reference: np.ndarray, *, skip: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest_by_l2` for the nearest alone: (f32[n] distance, i32[n] index)."""
+    distance, index = nearest_by_l2(queries, reference, 1, skip=skip)
+    return distance[:, 0], index[:, 0]
 
 
 def ssim_to_match(

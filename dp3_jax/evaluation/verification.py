@@ -45,18 +45,14 @@ def _stack(embeddings: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]
 @contextlib.contextmanager
 def _quiet_opencv():
     """Hides the warnings that OpenCV 5 prints when a detector is created."""
-    import cv2
+    from cv2.utils import logging as opencv_logging
 
-    try:
-        level = cv2.getLogLevel()
-        cv2.setLogLevel(2)  # errors only
-    except AttributeError:  # OpenCV without the logging interface
-        yield
-        return
+    level = opencv_logging.getLogLevel()
+    opencv_logging.setLogLevel(opencv_logging.LOG_LEVEL_ERROR)
     try:
         yield
     finally:
-        cv2.setLogLevel(level)
+        opencv_logging.setLogLevel(level)
 
 
 class SFace:
@@ -65,7 +61,7 @@ class SFace:
     name = "SFace"
     threshold = 0.363  # the published operating point of these weights (OpenCV's FaceRecognizerSF)
 
-    # A crop that cuts the chin or forehead is found more surely with a margin, and twice less often.
+    # A crop that cuts the chin or forehead is less often taken for two with a margin around it.
     side = 128  # px, the picture's side for detection
     margin = 32  # px of black around it
     score = 0.6  # least confidence of a detection
@@ -194,21 +190,23 @@ def verify(
     }
 
 
-def identity_pairs(
-    identities: np.ndarray, limit: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def identity_pairs(identities: np.ndarray, limit: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of pictures with known answer: (same-person i32[p, 2], different-person i32[q, 2]) indices.
 
-    Each kind holds at most `limit` distinct pairs, drawn by `seed`; as many different as same ones.
+    Args:
+      identities: i32[N], a number for each person; pictures with a negative one (unknown) are not used.
+      limit: at most so many distinct pairs of each kind; as many different as same ones.
+      seed: of the draw.
     """
     rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(identities == person) for person in np.unique(identities)]
+    known = np.flatnonzero(identities >= 0)
+    groups = [np.flatnonzero(identities == person) for person in np.unique(identities[known])]
     same = [pair for group in groups for pair in itertools.combinations(group, 2)]
     same = [same[i] for i in rng.permutation(len(same))[:limit]]
     different: set[tuple[int, int]] = set()
     if len(groups) > 1:
         for _ in range(20 * len(same)):  # enough draws even where two people are most of the set
-            i, j = sorted(int(k) for k in rng.integers(len(identities), size=2))
+            i, j = sorted(int(k) for k in rng.choice(known, size=2))
             if len(different) == len(same):
                 break
             if identities[i] != identities[j]:

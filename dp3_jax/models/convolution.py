@@ -20,76 +20,19 @@ to 80 times as long as the `kernel_gradient` of the matching strided convolution
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jax import lax
 
-KERNEL_SIZE = 4
-STRIDE = 2
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
-
-class Form(NamedTuple):
-    """One way to compute the three maps of the module's docstring."""
-
-    convolve: Callable[[jax.Array, jax.Array], jax.Array]
-    transpose: Callable[[jax.Array, jax.Array, tuple[int, int]], jax.Array]
-    kernel_gradient: Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def _lax_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=_DIMENSIONS
-    )
-
-
-def _lax_transpose(y: jax.Array, kernel: jax.Array, size: tuple[int, int]) -> jax.Array:
-    strides = (STRIDE, STRIDE)
-    full = lax.conv_transpose(y, kernel, strides, "SAME", transpose_kernel=True)
-    return full[:, : size[0], : size[1]]
-
-
-def _lax_kernel_gradient(x: jax.Array, y: jax.Array) -> jax.Array:
-    shape = (KERNEL_SIZE, KERNEL_SIZE, x.shape[-1], y.shape[-1])
-    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
-    return jax.linear_transpose(functools.partial(_lax_convolve, x), kernel)(y)[0]
-
-
-def _subpixel_transpose(y: jax.Array, kernel: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The transpose as one stride-1 convolution with 4 times the channels and a depth-to-space.
-
-    Output rows 2 p - 1 and 2 p depend on the rows p - 1 and p of `y` only, through the kernel rows (2, 0)
-    and (3, 1). So a 2x2 convolution of the zero-padded `y` gives, at each of the (h + 1) x (w + 1)
-    corners between its pixels, the 2x2 block of output pixels around that corner (Shi et al. 2016,
-    "Is the deconvolution layer the same as a convolutional layer?", arXiv:1609.07009).
-    """
-    batch, height, width, features = y.shape
-    channels = kernel.shape[2]
-    taps = kernel.reshape(2, 2, 2, 2, channels, features)[::-1, :, ::-1]  # (tap, phase) twice.
-    taps = taps.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, features, 4 * channels)
-    corners = lax.conv_general_dilated(
-        y, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS
-    )
-    corners = corners.reshape(batch, height + 1, width + 1, 2, 2, channels)
-    full = corners.transpose(0, 1, 3, 2, 4, 5).reshape(
-        batch, 2 * height + 2, 2 * width + 2, channels
-    )
-    return full[:, 1 : 1 + size[0], 1 : 1 + size[1]]
-
-
-FORMS = {
-    "lax": Form(_lax_convolve, _lax_transpose, _lax_kernel_gradient),
-    "subpixel": Form(_lax_convolve, _subpixel_transpose, _lax_kernel_gradient),
-}
+from dp3_jax.models.convolution_forms import FORMS, KERNEL_SIZE, STRIDE
 
 
 def default_form() -> str:
     """The form used where none is named: the fastest one measured on JAX's default backend."""
-    return "subpixel" if jax.default_backend() == "cpu" else "lax"
+    return "winograd" if jax.default_backend() == "cpu" else "lax"
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -30,7 +30,7 @@ def depth_to_space(x: jax.Array) -> jax.Array:
 
 
 def _icnr_init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-    """Starts the four sub-pixels equal: no grid (Aitken et al., 2017, arXiv:1707.02937)."""
+    """Starts the four sub-pixels equal: no grid (Aitken et al., arXiv:1707.02937)."""
     kernel = KERNEL_INIT(key, (*shape[:-1], shape[-1] // 4), dtype)
     return jnp.tile(kernel, 4)
 

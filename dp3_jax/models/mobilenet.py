@@ -114,7 +114,10 @@ def _folded(tensors: Mapping[str, np.ndarray], conv: str, norm: str) -> dict[str
         tensors[f"{norm}.running_var"] + _BATCH_NORM_EPSILON
     )
     kernel = tensors[f"{conv}.weight"].transpose(2, 3, 1, 0) * scale
-    return {"kernel": kernel, "bias": tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale}
+    return {
+        "kernel": kernel,
+        "bias": tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale,
+    }
 
 
 def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -136,9 +139,7 @@ def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
             block["project"] = _folded(tensors, f"{prefix}.{part + 1}", f"{prefix}.{part + 2}")
             params[f"features_{number}"] = block
     number = len(params)
-    params[f"features_{number}"] = _folded(
-        tensors, f"features.{number}.0", f"features.{number}.1"
-    )
+    params[f"features_{number}"] = _folded(tensors, f"features.{number}.0", f"features.{number}.1")
     return {"params": params}
 
 

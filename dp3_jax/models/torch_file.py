@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -23,7 +24,9 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def _rebuild_tensor(storage, offset, shape, strides, requires_grad, hooks, *_) -> _Tensor:
+def _rebuild_tensor(
+    storage: _Storage, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any
+) -> _Tensor:
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -69,7 +72,14 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
             dtypes = {t.storage.key: np.dtype(t.storage.dtype) for t in tensors.values()}
             storages = {key: _read_storage(file, dtypes[key]) for key in keys}
         return {name: _as_array(tensor, storages) for name, tensor in tensors.items()}
-    except (pickle.UnpicklingError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
+    except (
+        pickle.UnpicklingError,
+        ValueError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise ValueError(f"{path} is not a readable PyTorch tensor file: {error}") from error
 
 

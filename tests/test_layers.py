@@ -1,0 +1,84 @@
+"""The layering that the README describes: each module imports only from lower layers."""
+
+import ast
+import pathlib
+
+# From low to high; a module may import from layers below its own, and from its own.
+LAYERS = [
+    ("dp3_jax.errors", "dp3_jax.files", "dp3_jax.allocator", "dp3_jax.losses", "dp3_jax.augmentation",
+     "dp3_jax.models", "dp3_jax.images", "dp3_jax.training", "dp3_jax.evaluation"),
+    ("dp3_jax.assets", "dp3_jax.data", "dp3_jax.evaluation.metrics", "dp3_jax.evaluation.kid",
+     "dp3_jax.evaluation.verification", "dp3_jax.training.state", "dp3_jax.training.sharding",
+     "dp3_jax.training.writer", "dp3_jax.training.interruption"),
+    ("dp3_jax.training.steps", "dp3_jax.training.checkpoint", "dp3_jax.training.configuration",
+     "dp3_jax.training.feeding", "dp3_jax.export"),
+    ("dp3_jax.training.loop", "dp3_jax.evaluation.evaluate", "dp3_jax.evaluation.sample"),
+    ("dp3_jax.console", "launch"),
+]  # fmt: skip
+
+
+def layer_of(module):
+    """The layer of the longest listed name that `module` is or lies in."""
+    best = None
+    for index, names in enumerate(LAYERS):
+        for name in names:
+            if (module + ".").startswith(name + ".") and (best is None or len(name) > best[0]):
+                best = (len(name), index)
+    return None if best is None else best[1]
+
+
+def modules(repository):
+    for path in [*sorted((repository / "dp3_jax").rglob("*.py")), repository / "launch.py"]:
+        parts = path.relative_to(repository).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_a_layer_and_imports_only_from_below(repository):
+    wrong = []
+    for module, path in modules(repository):
+        if module == "dp3_jax":
+            continue
+        own = layer_of(module)
+        if own is None:
+            wrong.append(f"{module} has no layer")
+            continue
+        for name in imports(path):
+            other = layer_of(name)
+            if other is not None and other > own:
+                wrong.append(f"{module} (layer {own}) imports {name} (layer {other})")
+    assert wrong == []
+
+
+def test_no_file_is_too_long_to_read(repository):
+    folders = [repository / name for name in ("dp3_jax", "configs", "tests", "benchmarks")]
+    paths = [p for folder in folders for p in folder.rglob("*.py")]
+    lengths = {str(p.relative_to(repository)): len(p.read_text().splitlines()) for p in paths}
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
+
+
+def test_no_function_is_too_long_to_read(repository):
+    """60 lines; the training loop itself and config files, which are lists, may have 150."""
+    long = {}
+    for folder in ("dp3_jax", "configs", "benchmarks"):
+        for path in (repository / folder).rglob("*.py"):
+            relative = path.relative_to(repository)
+            limit = 150 if folder == "configs" or path.name == "loop.py" else 60
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    length = node.end_lineno - node.lineno + 1
+                    if length > limit:
+                        long[f"{relative}:{node.name}"] = length
+    assert long == {}
+
+
+def test_there_is_something_to_check(repository):
+    assert len(list(modules(pathlib.Path(repository)))) > 20

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dp3_jax import assets
+from dp3_jax.errors import UserError
+from dp3_jax.evaluation import verification
+
+
+class Colours:
+    """A verifier of coloured squares: the embedding is the mean colour, black is no face."""
+
+    name = "colours"
+    threshold = 0.9
+
+    def embed(self, images):
+        colours = images.mean((1, 2)).astype(np.float32)
+        found = colours.any(1)
+        return colours / np.maximum(np.linalg.norm(colours, axis=1, keepdims=True), 1e-6), found
+
+
+def squares(*colours):
+    return np.array([np.full((4, 4, 3), colour) for colour in colours], np.uint8)
+
+
+def test_pairs_without_a_face_are_neither_same_nor_different():
+    judge = Colours()
+    red, green, black = (255, 0, 0), (0, 255, 0), (0, 0, 0)
+    a = judge.embed(squares(red, red, black, green, black))
+    b = judge.embed(squares(red, green, black, black, red))
+    verdict = verification.verify(judge, a, b)
+    assert verdict == {
+        "pairs": 5, "face_not_found": 3, "same_person": 1, "same_person_share": 0.5,
+        "mean_cosine": pytest.approx(0.5),
+    }  # fmt: skip
+
+
+def test_no_face_at_all_is_no_verdict():
+    judge = Colours()
+    black = judge.embed(squares((0, 0, 0), (0, 0, 0)))
+    verdict = verification.verify(judge, black, black)
+    assert verdict["face_not_found"] == 2
+    assert verdict["same_person_share"] is None
+
+
+@given(st.lists(st.integers(-1, 4), max_size=30), st.integers(0, 40), st.integers(0, 5))
+def test_pairs_of_known_people_are_what_they_are_said_to_be(people, limit, seed):
+    people = np.array(people, np.int32)
+    same, different = verification.identity_pairs(people, limit, seed)
+    again = verification.identity_pairs(people, limit, seed)
+    assert all(np.array_equal(x, y) for x, y in zip((same, different), again, strict=True))
+    assert len(different) <= len(same) <= limit
+    for pairs, equal in ((same, True), (different, False)):
+        assert len({tuple(pair) for pair in pairs.tolist()}) == len(pairs)
+        for i, j in pairs:
+            assert i < j
+            assert people[i] >= 0 and people[j] >= 0
+            assert (people[i] == people[j]) == equal
+
+
+@pytest.fixture(scope="module")
+def sface():
+    """The real verifier; tests do not download its networks."""
+    pytest.importorskip("cv2")
+    for name in ("yunet", "sface"):
+        path = assets.cache_folder() / assets.ASSETS[name].filename
+        if not path.exists():
+            pytest.skip(f"needs {path.name} in the asset cache; an evaluation fetches it")
+    return verification.SFace()
+
+
+def test_the_same_face_is_recognized_at_any_size_and_no_face_is_not_found(sface):
+    face = skimage.data.astronaut()[20:212, 130:322]
+    rows, found = sface.embed(np.stack([face, face[:, ::-1]]))
+    small, small_found = sface.embed(face[None, ::3, ::3])
+    assert found.all() and small_found.all()
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
+    assert rows[0] @ rows[1] > sface.threshold  # its mirror image
+    assert rows[0] @ small[0] > sface.threshold
+    empty, none = sface.embed(np.zeros((2, 128, 128, 3), np.uint8))
+    assert not none.any() and not empty.any()
+
+
+def test_real_faces_are_found_and_told_apart(sface, shared_data):
+    from dp3_jax.data import DataOptions, load_arrays
+
+    options = DataOptions(source="celeba", path=str(shared_data / "celeba"))
+    heldout = load_arrays(options, "validation", limit=120)
+    rows, found = sface.embed(heldout.images)
+    assert found.mean() >= 0.98
+    same, different = verification.identity_pairs(heldout.identities, 100, seed=0)
+    shares = []
+    for pairs in (same, different):
+        left, right = ((rows[pairs[:, side]], found[pairs[:, side]]) for side in (0, 1))
+        shares.append(verification.verify(sface, left, right)["same_person_share"])
+    assert shares[0] > 0.8 and shares[1] < 0.05
+
+
+def test_a_judge_that_is_not_installed_is_one_clear_line():
+    try:
+        import deepface  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match=r"pip install 'dp3_jax\[deepface\]'"):
+            verification.open_verifier("deepface")
+    else:
+        pytest.skip("DeepFace is installed here")
