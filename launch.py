@@ -34,6 +34,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "sample: seed of the latents.", lower_bo
 _OUTPUT = flags.DEFINE_string(
     "output", None, "export: file to write; default DIR/generator.safetensors."
 )
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "latest", "evaluate, sample, export: latest, best (by SSIM) or a step number."
+)
 _HALF = flags.DEFINE_bool("half", False, "export: store the parameters in half precision.")
 _DISTRIBUTED = flags.DEFINE_string(
     "distributed",
@@ -64,15 +67,16 @@ def main(argv: list[str]) -> int:
     if _MODE.value == "evaluate":
         from dp3_jax.evaluation.evaluate import evaluate
 
-        evaluate(workdir, config)
+        evaluate(workdir, config, step=_CHECKPOINT.value)
     elif _MODE.value == "sample":
         from dp3_jax.evaluation.sample import sample
 
-        sample(workdir, config, num_samples=_NUM_SAMPLES.value, seed=_SEED.value)
+        sample(workdir, config, _NUM_SAMPLES.value, _SEED.value, step=_CHECKPOINT.value)
     elif _MODE.value == "export":
         from dp3_jax.export import export
 
-        export(workdir, _OUTPUT.value or workdir / "generator.safetensors", half=_HALF.value)
+        output = _OUTPUT.value or workdir / "generator.safetensors"
+        export(workdir, output, half=_HALF.value, step=_CHECKPOINT.value)
     else:
         from dp3_jax.data import prepare
 

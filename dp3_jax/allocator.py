@@ -27,4 +27,5 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
-    return all([mallopt(name, value) == 1 for name, value in settings])  # a list: try all of them
+    taken = [mallopt(name, value) == 1 for name, value in settings]
+    return all(taken)

@@ -37,6 +37,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     """Calls `main` with a quiet log; returns its exit status, or that of the user's mistake it raised."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow only decodes and resizes here; its oneDNN kernels bring nothing but a notice of themselves.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.set_verbosity(logging.INFO)
     logging.use_absl_handler()
     handler = logging.get_absl_handler()

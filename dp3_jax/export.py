@@ -20,6 +20,7 @@ from absl import logging
 from dp3_jax import files, models
 from dp3_jax.errors import UserError
 from dp3_jax.training import checkpoint
+from dp3_jax.training.configuration import model_section
 
 FORMAT = "dp3_jax generator 1"
 METADATA_KEY = "dp3_jax"  # one key only: safetensors does not write several in a fixed order
@@ -67,28 +68,27 @@ def _normal(rng: jax.Array, numbers: jax.Array, latent_dim: int) -> jax.Array:
     return jax.vmap(draw)(numbers)
 
 
-def model_section(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `models.build_generator` takes, from a run's config."""
-    return {**config["model"], "image_size": config["data"]["image_size"]}
-
-
-def open_decoder(workdir_or_file: str | os.PathLike, batch_size: int = BATCH_SIZE) -> Decoder:
-    """The generator of a run (its best checkpoint by SSIM) or of an exported file.
+def open_decoder(
+    workdir_or_file: str | os.PathLike, batch_size: int = BATCH_SIZE, step: int | str = "latest"
+) -> Decoder:
+    """The generator of a run or of an exported file.
 
     Args:
       workdir_or_file: a training run's folder, or a file written by `save_generator`.
       batch_size: pictures computed at a time. Incomplete batches are filled up, so that results do
         not depend on how many are asked for; another batch size changes them by float32 rounding.
+      step: of a run: which checkpoint, as in `checkpoint.restore_generator`.
 
     Raises:
       UserError: there is no such run or file, or it does not hold a generator.
     """
     path = pathlib.Path(workdir_or_file)
     if path.is_dir():
-        restored = checkpoint.restore_generator(path)
-        model, variables, step = model_section(restored.config), restored.variables, restored.step
+        restored = checkpoint.restore_generator(path, step)
+        model, variables = model_section(restored.config), restored.variables
+        found: int | None = restored.step
     elif path.is_file():
-        model, variables, step = _read(path)
+        model, variables, found = _read(path)
     else:
         raise UserError(f"no training run and no exported generator at {path}; check the path")
     network = models.build_generator(model)
@@ -107,11 +107,11 @@ def open_decoder(workdir_or_file: str | os.PathLike, batch_size: int = BATCH_SIZ
             pictures[start : start + len(part)] = np.asarray(apply(variables, padded))[: len(part)]
         return pictures
 
-    return Decoder(decode, model["latent_dim"], model["image_size"], str(path), step)
+    return Decoder(decode, model["latent_dim"], model["image_size"], str(path), found)
 
 
 def load_generator(
-    workdir_or_file: str | os.PathLike, batch_size: int = BATCH_SIZE
+    workdir_or_file: str | os.PathLike, batch_size: int = BATCH_SIZE, step: int | str = "latest"
 ) -> Callable[[jax.Array, int], np.ndarray]:
     """A trained generator as a function `generate(rng, n) -> f32[n, S, S, 3]`, values in [-1, 1].
 
@@ -123,7 +123,7 @@ def load_generator(
 
     Arguments and errors as in `open_decoder`.
     """
-    decoder = open_decoder(workdir_or_file, batch_size)
+    decoder = open_decoder(workdir_or_file, batch_size, step)
 
     def generate(rng: jax.Array, n: int) -> np.ndarray:
         """n pictures f32[n, S, S, 3] in [-1, 1]; picture i depends on (rng, i) alone."""
@@ -210,13 +210,18 @@ def _check_shapes(network: nn.Module, model: Mapping[str, Any], variables: Any) 
         )
 
 
-def export(workdir: str | os.PathLike, output: str | os.PathLike, half: bool = False) -> None:
-    """Writes the generator of the run in `workdir` (best checkpoint) to the file `output`.
+def export(
+    workdir: str | os.PathLike,
+    output: str | os.PathLike,
+    half: bool = False,
+    step: int | str = "latest",
+) -> None:
+    """Writes the generator of the run in `workdir` to the file `output`; `step` as in `open_decoder`.
 
     Raises:
       UserError: there is no run, no checkpoint, or the file cannot be written.
     """
-    restored = checkpoint.restore_generator(pathlib.Path(workdir))
+    restored = checkpoint.restore_generator(pathlib.Path(workdir), step)
     model = model_section(restored.config)
     save_generator(output, restored.variables, model, half=half, step=restored.step)
     size = pathlib.Path(output).stat().st_size / 1e6

@@ -71,7 +71,7 @@ def draw(number: int, size: int) -> np.ndarray:
     skin = chance.between_neighbours(_SKIN)
     hair = chance.between_neighbours(_HAIR)
     # Centre and half axes of the face, in image widths; the eyes lie at (0.5 +- 0.11, 0.51).
-    centre, half = (0.5 + chance(-0.02, 0.02), 0.59), (chance(0.22, 0.26), chance(0.31, 0.35))
+    centre, half = (0.5 + chance(-0.02, 0.02), 0.58), (chance(0.25, 0.29), chance(0.34, 0.39))
     long_hair = chance(0, 1) < 0.5
     _background(canvas, chance)
     if long_hair:
@@ -115,10 +115,16 @@ class _Canvas:
         self.rgb = np.zeros((size, size, 3), np.float32)
         self._edge = 1.5 / size  # Width over which a shape fades out.
 
-    def lay(self, distance: np.ndarray, colour: np.ndarray, opacity: float = 1.0) -> None:
+    def lay(self, distance: np.ndarray, colour, opacity: float | np.ndarray = 1.0) -> None:
         """Paints where the signed distance (0..1 units, negative inside) is below zero."""
-        cover = np.clip(0.5 - distance / self._edge, 0, 1)[..., None] * np.float32(opacity)
-        self.rgb += cover * (np.asarray(colour, np.float32) - self.rgb)
+        cover = np.clip(0.5 - distance / self._edge, 0, 1) * np.asarray(opacity, np.float32)
+        # Most shapes are small: blend within their bounding box only.
+        rows, columns = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
+        if len(rows):
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            self.rgb[box] += cover[box][..., None] * (
+                np.asarray(colour, np.float32) - self.rgb[box]
+            )
 
     def ellipse_distance(self, centre, half) -> np.ndarray:
         """Approximate signed distance to an axis-parallel ellipse, exact in its zero line."""
@@ -138,7 +144,8 @@ class _Canvas:
 
 
 def _background(canvas: _Canvas, chance: _Chance) -> None:
-    top, bottom = chance.colour(0.2, 0.95), chance.colour(0.1, 0.8)
+    grey = chance(0.15, 0.85)  # Muted: real backgrounds rarely glow.
+    top, bottom = ((chance.colour(0, 1) + 2 * grey) / 3 for _ in range(2))
     slant = np.clip(canvas.y + chance(-0.6, 0.6) * (canvas.x - 0.5), 0, 1)[..., None]
     canvas.rgb[:] = top * (1 - slant) + bottom * slant
     for _ in range(3):  # Something out of focus.
@@ -152,8 +159,8 @@ def _background(canvas: _Canvas, chance: _Chance) -> None:
 
 
 def _body(canvas: _Canvas, chance: _Chance, centre, skin) -> None:
-    canvas.ellipse((centre[0], 1.16), (chance(0.4, 0.55), 0.25), chance.colour(0.05, 0.9))
-    canvas.ellipse((centre[0], 0.93), (chance(0.11, 0.14), 0.12), skin * 0.82)
+    canvas.ellipse((centre[0], 1.19), (chance(0.4, 0.55), 0.25), chance.colour(0.05, 0.9))
+    canvas.ellipse((centre[0], 0.95), (chance(0.13, 0.16), 0.14), skin * 0.82)
 
 
 def _head(canvas: _Canvas, chance: _Chance, centre, half, skin) -> None:
@@ -203,11 +210,13 @@ def _nose_and_mouth(canvas: _Canvas, chance: _Chance, centre, skin) -> None:
     dx = canvas.x - centre[0]
     middle = 0.755 - smile * (dx * dx - 0.003)
     taper = np.sqrt(np.clip(1 - (dx / half_width) ** 2, 0, 1))
-    canvas.lay(np.abs(canvas.y - middle) - thick * taper, lips)
-    inside = max(smile, 0) * 0.004 * chance(0, 1)
-    canvas.lay(np.abs(canvas.y - middle) - (0.003 + inside) * taper, (0.35, 0.12, 0.12))
-    if inside > 0.004:
-        canvas.lay(np.abs(canvas.y - middle + 0.002) - inside * 0.7 * taper, (0.97, 0.96, 0.93))
+    away, ends = np.abs(canvas.y - middle), np.abs(dx) - half_width
+    canvas.lay(np.maximum(away - thick * taper, ends), lips)
+    gap = max(smile, 0) * 0.004 * chance(0, 1)
+    canvas.lay(np.maximum(away - (0.003 + gap) * taper, ends), (0.35, 0.12, 0.12))
+    if gap > 0.004:
+        teeth = np.abs(canvas.y - middle + 0.002) - gap * 0.7 * taper
+        canvas.lay(np.maximum(teeth, ends), (0.97, 0.96, 0.93))
 
 
 def _hair(canvas: _Canvas, chance: _Chance, centre, half, hair) -> None:
@@ -216,15 +225,12 @@ def _hair(canvas: _Canvas, chance: _Chance, centre, half, hair) -> None:
     outer = canvas.ellipse_distance(
         (centre[0], centre[1] - 0.06), (half[0] + 0.05, half[1] + chance(0.0, 0.06))
     )
-    part = chance(-0.12, 0.12)
-    hairline = 0.36 + chance(-0.04, 0.03) - canvas.y
-    hairline = hairline + chance(1.5, 5.0) * (canvas.x - centre[0] - part) ** 2
-    cap = np.maximum(outer, -hairline)
+    part = chance(-0.07, 0.07)
+    hairline = 0.36 + chance(-0.03, 0.03) + chance(1.0, 3.5) * (canvas.x - centre[0] - part) ** 2
+    cap = np.maximum(outer, canvas.y - hairline)
     canvas.lay(cap, hair)
     strands = 0.5 + 0.5 * np.sin(canvas.x * chance(60, 140) + canvas.y * chance(-30, 30))
-    canvas.lay(cap, hair * 0.8, 0.0)
-    cover = np.clip(0.5 - cap / canvas._edge, 0, 1)[..., None] * strands[..., None]
-    canvas.rgb += np.float32(0.25) * cover * (hair.astype(np.float32) * 1.3 - canvas.rgb)
+    canvas.lay(cap, np.clip(hair * 1.3, 0, 1), 0.25 * strands)
 
 
 def _glasses(canvas: _Canvas, chance: _Chance, centre) -> None:

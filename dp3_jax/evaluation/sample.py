@@ -48,7 +48,11 @@ def _interpolations(decoder: Decoder, rng: jax.Array) -> np.ndarray:
 
 
 def sample(
-    workdir_or_file: str | os.PathLike, config: ConfigDict, num_samples: int, seed: int
+    workdir_or_file: str | os.PathLike,
+    config: ConfigDict,
+    num_samples: int,
+    seed: int,
+    step: int | str = "latest",
 ) -> pathlib.Path:
     """Writes `num_samples` pictures of a trained generator; the same seed gives the same bytes.
 
@@ -60,6 +64,7 @@ def sample(
       config: of which only evaluate.batch_size is read; another one may change a pixel by rounding.
       num_samples: pictures, at least 1. Picture i of a seed does not depend on it.
       seed: 0 or more.
+      step: of a run: which checkpoint, a number, "latest" or "best" (by SSIM).
 
     Returns:
       The folder.
@@ -71,7 +76,7 @@ def sample(
         raise UserError(f"--num_samples={num_samples}: ask for at least 1 picture")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed={seed}: choose a number from 0 to {2**32 - 1}")
-    decoder = open_decoder(workdir_or_file, config.evaluate.batch_size)
+    decoder = open_decoder(workdir_or_file, config.evaluate.batch_size, step)
     source = pathlib.Path(workdir_or_file)
     folder = (source if source.is_dir() else source.parent) / "samples" / f"seed{seed}"
     rng = jax.random.key(seed)

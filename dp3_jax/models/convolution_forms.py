@@ -60,7 +60,7 @@ def _lax_kernel_gradient(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _to_blocks(x: jax.Array) -> jax.Array:
-    """Image (B, 2 h, 2 w, C) to its corners' blocks (B, h + 1, w + 1, 4 C), (row, column, channel) in each."""
+    """Image (B, 2 h, 2 w, C) to the blocks of its corners (B, h + 1, w + 1, 4 C), row-major in each."""
     batch, height, width, channels = x.shape
     rows, columns = height // 2 + 1, width // 2 + 1
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

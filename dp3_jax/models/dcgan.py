@@ -36,7 +36,7 @@ def _icnr_init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -
 
 
 class PixelShuffleConv(nn.Module):
-    """3x3 convolution to 4 * features channels, then depth to space: upsampling by 2 without checkerboards."""
+    """3x3 convolution to 4 * features channels, then depth to space: upsampling without checkerboards."""
 
     features: int
     use_bias: bool = True

@@ -114,12 +114,13 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {_first_line(error)}") from error
 
 
-def restore_generator(workdir: pathlib.Path, step: int | str = "best") -> Restored:
+def restore_generator(workdir: pathlib.Path, step: int | str = "latest") -> Restored:
     """Restores only the `generator` item of a checkpoint, onto this process's first device.
 
     Args:
       workdir: of a training run.
-      step: a number, "latest", or "best" (by RANKING).
+      step: a number (an int, or its digits), "latest", or "best" (by RANKING; a higher SSIM is not always a
+        better picture, see evaluation.evaluate).
 
     Raises:
       UserError: no run, no such checkpoint, or one that cannot be read.
@@ -134,6 +135,8 @@ def restore_generator(workdir: pathlib.Path, step: int | str = "best") -> Restor
         step = max(steps)
     elif step == "best":
         step = max(steps, key=lambda s: (_ranking(folder, s), s))
+    elif isinstance(step, str) and step.isdigit():
+        step = int(step)
     if step not in steps:
         raise UserError(f"no checkpoint {step} in {folder}; there are {sorted(steps)}")
     try:

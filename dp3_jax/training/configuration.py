@@ -41,8 +41,8 @@ def _choices(config: ConfigDict) -> Iterator[str]:
 
 def _sizes(config: ConfigDict) -> Iterator[str]:
     size, train = config.data.image_size, config.train
-    if size & (size - 1) or not 8 <= size <= 1024:
-        yield f"data.image_size={size} is not a power of two from 8 to 1024"
+    if size & (size - 1) or not 16 <= size <= 1024:
+        yield f"data.image_size={size} is not a power of two from 16 to 1024"
         return
     for name in ("generator_widths", "discriminator_widths"):
         widths = config.model[name]

@@ -1,6 +1,5 @@
 """From a data feed to batches on the devices, made ahead of the step that takes them."""
 
-import time
 from collections.abc import Iterator
 
 import jax
@@ -19,38 +18,35 @@ def _gather(images: jax.Array, indices: jax.Array, flips: jax.Array) -> jax.Arra
 class DeviceBatches:
     """Endless iterator of {"image": u8[B, S, S, 3]} spread over the devices, from batch `start` on.
 
-    With `on_device` (a packed feed) the whole set is put on every device once and a batch costs the host
-    only its index numbers; otherwise a thread reads ahead and the copy to the device overlaps the step.
-
-    Attributes:
-      seconds_waiting: total time the consumer spent waiting for data.
+    A thread reads ahead and copies to the devices while the step before computes. With `on_device` (a
+    packed feed) the whole set is put on every device once, and a batch costs the host only its index
+    numbers.
     """
 
     def __init__(self, feed: Feed, layout: Layout, start: int, *, on_device: bool):
-        self.seconds_waiting = 0.0
-        self._layout = layout
+        """Starts reading batch `start`."""
         if on_device:
             images = layout.replicate(feed.device_arrays)
             gather = jax.jit(_gather, out_shardings=layout.split)
-            self._close = lambda: None
-            self._batches = (
-                {"image": gather(images, layout.global_batch(i), layout.global_batch(f))}
-                for i, f in feed.indices(start)
+            batches = (
+                gather(images, layout.global_batch(indices), layout.global_batch(flips))
+                for indices, flips in feed.indices(start)
             )
         else:
-            source = prefetch(feed.batches(start), depth=4)
-            self._close = source.close
-            self._batches = ({"image": layout.global_batch(b["image"])} for b in source)
+            batches = (layout.global_batch(batch["image"]) for batch in feed.batches(start))
+        self._batches = prefetch(({"image": image} for image in batches), depth=2)
 
     def __iter__(self) -> Iterator[dict[str, jax.Array]]:
         return self
 
     def __next__(self) -> dict[str, jax.Array]:
-        began = time.perf_counter()
-        batch = next(self._batches)
-        self.seconds_waiting += time.perf_counter() - began
-        return batch
+        return next(self._batches)
+
+    @property
+    def seconds_waiting(self) -> float:
+        """Total time the consumer spent waiting for a batch."""
+        return self._batches.seconds_waiting
 
     def close(self) -> None:
         """Stops reading ahead."""
-        self._close()
+        self._batches.close()
