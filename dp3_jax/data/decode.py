@@ -16,8 +16,7 @@ from PIL import Image, ImageOps
 from dp3_jax.data.options import DataOptions
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
-# MPO is what some cameras and phones write under the name .jpg.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
+_FORMATS = ("JPEG", "PNG", "WEBP")  # JPEG includes the multi-picture files that phones write.
 # An image enlarged more than this holds no detail worth learning.
 _MAX_ENLARGEMENT = 4
 

@@ -29,7 +29,7 @@ def import_tensorflow() -> ModuleType:
     except ImportError as error:
         raise UserError(
             f"reading image files needs TensorFlow ({error}); install it with "
-            "pip install 'dp3_jax[tf]', or use data.source=packed or shapes"
+            "pip install 'dp3_jax[data]', or use data.source=packed or shapes"
         ) from error
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
