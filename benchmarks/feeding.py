@@ -1,12 +1,12 @@
 """How fast image files are fed, against what decoding and resizing alone cost, and in how much memory.
 
-    python benchmarks/feeding.py --path=DIR        # A folder or zip with CelebA.
+    python benchmarks/feeding.py --path=DIR        # The extracted official folder.
 
 Prints, from one run on the same cores: images/s of the bare Pillow calls (decode, crop, Lanczos, in
 threads, on bytes in memory), of TensorFlow's own decode and resize operations, of the feed, and the
-feed's ratio to the bare calls (aim: 0.9 or more); the share of the time that packed data cost; and
-the peak memory (RSS) of streaming 1,000 and 12,000 images, each in a process of its own. Rates
-are medians of interleaved rounds, because other work on the machine moves all of them.
+feed's ratio to the bare calls (median of the rounds' ratios; aim: 0.9 or more); the rate of the
+packed feed; and the peak memory (RSS) of streaming 1,000 and 12,000 images, each in a process of
+its own. Rates are medians of interleaved rounds, because other work on the machine moves all of them.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def stream(path: str, images: int) -> None:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--path", required=True, help="CelebA, as data.source=celeba takes it")
+    parser.add_argument("--path", required=True, help="folder that holds img_align_celeba/")
     parser.add_argument("--images", type=int, default=4000, help="images per round")
     parser.add_argument("--stream", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
