@@ -9,7 +9,8 @@ Each row is its own process; all stay alive and are timed in turn, round after r
 processor seconds show what is left when other programs slow the machine down.
 
 "matmul share" is the arithmetic of a direct computation (2 FLOP per multiplication of each convolution and
-its needed gradients) per second, divided by what the device does in a large matrix product of our dtype. Ours does fewer multiplications on CPU (models/convolution_forms.py), so its share may exceed 1.
+its needed gradients) per second, divided by what the device does in a large matrix product of our dtype.
+Ours does fewer multiplications on CPU (models/convolution_forms.py), so its share may exceed 1.
 
 `--peer_python` names an interpreter that has torch, or tensorflow and keras; a row whose packages are absent
 says so. On a GPU the PyTorch rows are float32, bfloat16 autocast, and that under torch.compile.
@@ -101,7 +102,7 @@ def table(rows: list[Row], batch: int) -> str:
     reference = next((row for row in rows if row.name.startswith("PyTorch float32")), rows[0])
     rate = rows[0].about.get("matmul_rate")
     lines = [
-        "| implementation | s/step | CPU s/step | img/s | ratio to PyTorch float32 | matmul share | version |",
+        "| implementation | s/step | CPU s/step | img/s | / PyTorch float32 | matmul share | version |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -34,6 +34,13 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(fail(f"{message}; see --help"))
 
 
+def _is_ours_or_a_warning(record: standard_logging.LogRecord) -> bool:
+    """Orbax reports each of its phases at INFO, and warns that a single item has no metadata of a whole."""
+    if "dp3_jax" in record.pathname:
+        return True
+    return record.levelno > standard_logging.INFO and "Metadata file does not" not in str(record.msg)
+
+
 def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     """Calls `main` with a quiet log; returns its exit status, or that of the user's mistake it raised."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -43,10 +50,7 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     logging.use_absl_handler()
     handler = logging.get_absl_handler()
     handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    # Orbax reports each of its phases at INFO through the same logger; warnings of all stay.
-    handler.addFilter(
-        lambda record: record.levelno > standard_logging.INFO or "dp3_jax" in record.pathname
-    )
+    handler.addFilter(_is_ours_or_a_warning)
     try:
         return main(argv)
     except UserError as error:

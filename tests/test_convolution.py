@@ -77,7 +77,7 @@ def test_value_and_gradients_equal_xlas(form, shape):
                 np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["lax", "winograd"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 3e-6), (jnp.bfloat16, 2e-2)])
 def test_low_precision_stays_near_float64(form, dtype, tolerance):
     kernel = normal(0, 4, 4, 32, 48, dtype=dtype)
@@ -98,8 +98,7 @@ def test_low_precision_stays_near_float64(form, dtype, tolerance):
         assert error < tolerance * np.abs(b).max()
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("channels", [3, 16])
+@pytest.mark.parametrize(("form", "channels"), [("lax", 3), ("subpixel", 3), ("winograd", 16)])
 def test_gradient_penalty_differentiates_twice(form, channels):
     """R1: the parameter gradient of the squared input gradient of a two-layer critic."""
 
@@ -138,7 +137,7 @@ def test_second_derivatives_of_the_transposed_convolution(form):
         )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
