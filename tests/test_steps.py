@@ -234,7 +234,7 @@ def test_bfloat16_gradients_stay_near_float32():
 # Losses of micro-batches 1, 6 and 12 on random images. They move only when the algorithm does: other
 # initial values, another order of random draws, another loss. A new jax release may move the last digits.
 GOLDEN = {
-    "paper": [(0.692905, 1.386346), (0.689677, 1.37757), (0.683064, 1.216502)],
+    "paper": [(0.693011, 1.386936), (0.688473, 1.372375), (0.668696, 1.238795)],
     "modern": [(0.689082, 1.419992), (0.66681, 1.34358), (0.643338, 1.343671)],
 }
 
