@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import images, models
+from dp3_jax import allocator, images, models
 from dp3_jax.data import Feed, load_arrays, open_feed
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.metrics import ssim_to_match
@@ -130,6 +130,7 @@ class _Run:
         ssim = float(np.mean(ssim_to_match(generated, self._real)[0]))
         checkpoint.save(self.manager, state, step, {checkpoint.RANKING: ssim})
         self._saved = time.monotonic()
+        allocator.release_freed_memory()  # compiling and matching need more than a step does
         if self.writer:
             self.writer.write(step, {checkpoint.RANKING: ssim})
             draw_curves(self.workdir)
@@ -259,6 +260,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
     began = time.monotonic()
     step_fn = compile_step(config, layout, state)
     logging.info("compiled in %.1f s", time.monotonic() - began)
+    allocator.release_freed_memory()
     if start:
         logging.info("going on from checkpoint %s", f"{start:,}")
     run.open_writer(start)
