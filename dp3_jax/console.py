@@ -35,10 +35,17 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _is_ours_or_a_warning(record: standard_logging.LogRecord) -> bool:
-    """Orbax reports each of its phases at INFO, and warns that a single item has no metadata of a whole."""
+    """Whether a log record is for the user's eyes.
+
+    Orbax reports each of its phases at INFO, warns that a single item has no metadata of a whole, and
+    prints the traceback of a failed write that it raises as well.
+    """
     if "dp3_jax" in record.pathname:
         return True
-    return record.levelno > standard_logging.INFO and "Metadata file does not" not in str(record.msg)
+    known = ("Metadata file does not exist", "_SignalingThread.run() raised")
+    return record.levelno > standard_logging.INFO and not any(
+        text in record.getMessage() for text in known
+    )
 
 
 def run(main: Callable[[list[str]], int], argv: list[str]) -> int:

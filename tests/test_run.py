@@ -199,3 +199,14 @@ def test_the_cut_off_line_of_a_killed_run_is_dropped(tmp_path):
     loop.train(runs.tiny_config(train__epochs=4.0), tmp_path)
     found = [r["step"] for r in read_metrics(tmp_path) if "loss_g" in r]
     assert found == sorted(set(found)) and found[-1] == 32
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_one_line_and_keeps_what_was_whole(tmp_path):
+    line = runs.command(tmp_path, train__epochs=400.0, log__checkpoint_steps=10)
+    limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *line]  # 40 KiB a file
+    result = runs.run(limited)
+    assert result.returncode == 2, result.stderr
+    # Orbax's native writer prints what it meets before that; the last line is ours.
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("error: cannot write a checkpoint") and "make room" in error
+    assert runs.finished_steps(tmp_path) == []

@@ -7,10 +7,13 @@
 Orbax writes into a temporary folder and renames it, so a kill leaves the previous checkpoint in place.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -46,24 +49,62 @@ def open_manager(
     return ocp.CheckpointManager(_folder(workdir), options=options)
 
 
+# What the operating system says when it refuses; orbax wraps it into long messages of several kinds.
+_REFUSALS = re.compile(
+    "No space left on device|Disk quota exceeded|File too large|Permission denied|"
+    "Read-only file system|Input/output error"
+)
+
+
+@contextlib.contextmanager
+def _explained(manager: ocp.CheckpointManager) -> Iterator[None]:
+    """Turns a write that the operating system refused, now or in the background, into a UserError."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        refusal = _REFUSALS.search(str(error))
+        if refusal is None:
+            raise
+        # The writers that orbax leaves behind complain one by one when they are collected.
+        sys.unraisablehook = lambda _: None
+        raise UserError(
+            f"cannot write a checkpoint to {manager.directory}: {refusal.group()}; the ones before it are "
+            "whole; make room and give the same command again"
+        ) from error
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Waits until what `save` started is on disk.
+
+    Raises:
+      UserError: it could not be written.
+    """
+    with _explained(manager):
+        manager.wait_until_finished()
+
+
 def save(
     manager: ocp.CheckpointManager, state: GanState, step: int, metrics: Mapping[str, float]
 ) -> None:
     """Starts saving `state` as checkpoint `step`; returns once the arrays are copied, before the writing.
 
     `metrics` (plain floats) must hold RANKING.
+
+    Raises:
+      UserError: this one or the one before could not be written.
     """
     if step in manager.all_steps():
         return
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            generator=ocp.args.StandardSave(state.sampling_variables),
-            data=ocp.args.JsonSave({"step": step, **metrics}),
-        ),
-        metrics=dict(metrics),
-    )
+    with _explained(manager):
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                generator=ocp.args.StandardSave(state.sampling_variables),
+                data=ocp.args.JsonSave({"step": step, **metrics}),
+            ),
+            metrics=dict(metrics),
+        )
 
 
 def restore_state(manager: ocp.CheckpointManager, template: GanState) -> GanState | None:

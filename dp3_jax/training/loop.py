@@ -4,6 +4,7 @@ Everything numerical is in `steps`; everything about files is in `checkpoint` an
 position is the step number, so a run started again goes on exactly where its latest checkpoint was.
 """
 
+import contextlib
 import functools
 import math
 import pathlib
@@ -165,7 +166,7 @@ class _Run:
         if self.writer:
             self.writer.write(step, means)
         if in_a_row > self.config.train.max_skipped:
-            self.manager.wait_until_finished()
+            checkpoint.finish(self.manager)
             raise UserError(
                 f"gradients were not finite in {in_a_row} micro-batches in a row up to step {step}; the last "
                 f"good checkpoint, {self.manager.latest_step()}, is kept in {self.manager.directory}; lower "
@@ -267,9 +268,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
     batches = DeviceBatches(feed, layout, start, on_device=config.data.on_device)
     try:
         signal_number = _iterate(run, state, step_fn, batches)
+        checkpoint.finish(run.manager)
     finally:
         batches.close()
-        run.manager.close()
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # told by finish or save
+            run.manager.close()
         if run.writer:
             run.writer.close()
     if signal_number:
