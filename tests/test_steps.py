@@ -270,8 +270,8 @@ def test_states_of_one_seed_are_equal_and_of_two_differ():
             b2=0.9,
             accumulation=1,
         ),
-        image_size=16,
-        latent_dim=8,
+        generator_inputs=(jnp.zeros((1, 8)),),
+        discriminator_inputs=(jnp.zeros((1, 16, 16, 3)),),
         ema=True,
     )
     first, same, other = make(seed=1), make(seed=1), make(seed=2)

@@ -76,7 +76,7 @@ class SFace:
             import cv2
         except ImportError as error:
             raise UserError(
-                "the face verifier needs OpenCV: pip install 'dp3_jax[faces]', "
+                "the face verifier needs OpenCV: pip install opencv-python-headless, "
                 "or choose config.evaluate.judge=none"
             ) from error
         detector, recognizer = assets.fetch("yunet"), assets.fetch("sface")

@@ -4,23 +4,31 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from dp3_jax.models import dcgan
+from dp3_jax.models import anonymizer, dcgan
 
-FAMILIES = ("dcgan",)
+FAMILIES = ("dcgan", "anonymizer")
+# Families whose generator fills a hole in an image; every one of them must be blind to what was there.
+CONDITIONAL = ("anonymizer",)
 
 
 def build_generator(model: Mapping[str, Any], dtype: Any = jnp.float32) -> nn.Module:
     """The generator that `model` (a config's `model` section) describes, computing in `dtype`.
 
-    It is applied as `generator.apply(variables, z, train=False)` with z f32[B, model["latent_dim"]] and
-    returns f32[B, S, S, 3] in [-1, 1].
+    It is applied as `generator.apply(variables, *inputs, train=False)` and returns f32[B, S, S, 3] in
+    [-1, 1]. `inputs` is z f32[B, model["latent_dim"]], or for the CONDITIONAL families image
+    f32[B, S, S, 3], mask f32[B, S, S, 1] and z.
 
     Raises:
       ValueError: the family is not one of FAMILIES.
     """
     _check_family(model)
+    if model["family"] == "anonymizer":
+        return anonymizer.AnonymizerGenerator(
+            widths=tuple(model["generator_widths"]), style_dim=model["style_dim"], dtype=dtype
+        )
     return dcgan.Generator(
         image_size=model["image_size"],
         widths=tuple(model["generator_widths"]),
@@ -33,6 +41,10 @@ def build_generator(model: Mapping[str, Any], dtype: Any = jnp.float32) -> nn.Mo
 def build_discriminator(model: Mapping[str, Any], dtype: Any = jnp.float32) -> nn.Module:
     """The discriminator that `model` (a config's `model` section) describes, computing in `dtype`."""
     _check_family(model)
+    if model["family"] == "anonymizer":
+        return anonymizer.AnonymizerDiscriminator(
+            widths=tuple(model["discriminator_widths"]), dtype=dtype
+        )
     return dcgan.Discriminator(
         widths=tuple(model["discriminator_widths"]),
         dropout=model["dropout"],
@@ -40,6 +52,29 @@ def build_discriminator(model: Mapping[str, Any], dtype: Any = jnp.float32) -> n
         negative_slope=model["negative_slope"],
         dtype=dtype,
     )
+
+
+def is_conditional(model: Mapping[str, Any]) -> bool:
+    """Whether the generator that `model` describes fills a hole in an image."""
+    _check_family(model)
+    return model["family"] in CONDITIONAL
+
+
+def generator_inputs(model: Mapping[str, Any], batch: int = 1) -> tuple[jax.Array, ...]:
+    """Zeros of the shapes that the generator takes, for initialization and shape checks."""
+    z = jnp.zeros((batch, model["latent_dim"]))
+    return (*_picture(model, batch), z) if is_conditional(model) else (z,)
+
+
+def discriminator_inputs(model: Mapping[str, Any], batch: int = 1) -> tuple[jax.Array, ...]:
+    """Zeros of the shapes that the discriminator takes."""
+    picture = _picture(model, batch)
+    return picture if is_conditional(model) else picture[:1]
+
+
+def _picture(model: Mapping[str, Any], batch: int) -> tuple[jax.Array, jax.Array]:
+    size = model["image_size"]
+    return jnp.zeros((batch, size, size, 3)), jnp.zeros((batch, size, size, 1))
 
 
 def _check_family(model: Mapping[str, Any]) -> None:

@@ -1,18 +1,21 @@
 """From a ConfigDict to typed options: everything a config can get wrong is found here, before work starts."""
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dp3_jax import augmentation, files, models
+from dp3_jax import assets, augmentation, files, models
 from dp3_jax.data import DataOptions
 from dp3_jax.errors import UserError
+from dp3_jax.models import perceptual
+from dp3_jax.training import anonymizer_steps, steps
 from dp3_jax.training.checkpoint import CONFIG_FILE, read_config
 from dp3_jax.training.state import OptimizerOptions
 from dp3_jax.training.steps import StepOptions
@@ -26,12 +29,13 @@ def _choices(config: ConfigDict) -> Iterator[str]:
     allowed = {
         "model.family": models.FAMILIES,
         "model.upsampling": ("transposed", "pixel_shuffle"),
+        "model.perceptual": ("mobilenet_v2", "vgg19"),
         "train.compute_dtype": ("auto", "bfloat16", "float32"),
         "evaluate.match": ("ssim", "l2"),
         "evaluate.judge": ("sface", "deepface", "none"),
         "evaluate.kid_features": ("mobilenet_v2", "random_conv"),
     }
-    values = [(name, _get(config, name)) for name in allowed]
+    values = [(name, _get(config, name)) for name in allowed if _has(config, name)]
     values += [("train.augment", policy) for policy in config.train.augment]
     allowed["train.augment"] = tuple(augmentation.POLICIES)
     for name, value in values:
@@ -69,7 +73,7 @@ def _sizes(config: ConfigDict) -> Iterator[str]:
 _AT_LEAST = {
     0: ("seed", "evaluate.seed", "evaluate.num_real", "train.r1_weight", "train.ema_halflife",
         "log.checkpoint_steps", "log.keep_best"),
-    1: ("model.latent_dim", "train.batch_size", "train.accumulation", "train.r1_every",
+    1: ("model.latent_dim", "model.style_dim", "train.batch_size", "train.accumulation", "train.r1_every",
         "train.max_skipped", "log.metrics_steps", "log.grid_steps", "log.grid_images",
         "log.keep_latest", "log.ssim_generated", "log.ssim_real", "evaluate.batch_size"),
     2: ("evaluate.num_generated", "evaluate.num_heldout"),
@@ -86,14 +90,40 @@ _BELOW_ONE = (
 def _ranges(config: ConfigDict) -> Iterator[str]:
     for least, names in _AT_LEAST.items():
         for name in names:
-            if not _get(config, name) >= least:  # so written, nan is a problem too
+            if (
+                _has(config, name) and not _get(config, name) >= least
+            ):  # so written, nan is a problem too
                 yield f"{name}={_get(config, name)} is not {least} or more"
     for name in _ABOVE_ZERO:
         if not 0 < _get(config, name) < float("inf"):
             yield f"{name}={_get(config, name)} is not a number above 0"
     for name in _BELOW_ONE:
-        if not 0 <= _get(config, name) < 1:
+        if _has(config, name) and not 0 <= _get(config, name) < 1:
             yield f"{name}={_get(config, name)} is not in [0, 1)"
+
+
+def _inpainting(config: ConfigDict) -> Iterator[str]:
+    """What only the families that fill holes can get wrong."""
+    if config.model.family not in models.CONDITIONAL:
+        return
+    if config.train.batch_size // config.train.accumulation % 2:
+        yield "train.batch_size must give micro-batches of an even number of images"
+    if "color" in config.train.augment:
+        yield "train.augment may hold translation and cutout with this family, not color"
+    for name, weight in config.losses.items():
+        if not 0 <= weight < float("inf"):
+            yield f"losses.{name}={weight} is not a number of 0 or more"
+        elif name in ("fade_halflife", "diversity_target") and not weight:
+            yield f"losses.{name}={weight} is not above 0"
+
+
+def _has(config: ConfigDict, name: str) -> bool:
+    """Whether this model family's config has the key; not all have all of them."""
+    for part in name.split("."):
+        if part not in config:
+            return False
+        config = config[part]
+    return True
 
 
 def _get(config: ConfigDict, name: str) -> Any:
@@ -105,7 +135,7 @@ def _get(config: ConfigDict, name: str) -> Any:
 def check(config: ConfigDict) -> None:
     """Raises UserError, naming the first impossible value of `config` and how many more there are."""
     data_options(config.data)  # raises by itself
-    problems = [*_choices(config), *_sizes(config), *_ranges(config)]
+    problems = [*_choices(config), *_sizes(config), *_ranges(config), *_inpainting(config)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"config.{problems[0]}{more}")
@@ -146,6 +176,27 @@ def step_options(config: ConfigDict) -> StepOptions:
         r1_weight=train.r1_weight,
         r1_every=train.r1_every,
         ema_halflife=train.ema_halflife,
+    )
+
+
+def train_step(config: ConfigDict) -> Callable[..., Any]:
+    """The pure function (state, batch) -> (state, metrics) that this config trains with.
+
+    Raises:
+      UserError: it needs the weights of a perceptual network, and they cannot be had.
+    """
+    options = step_options(config)
+    if not models.is_conditional(config.model):
+        return functools.partial(steps.train_step, options=options)
+    weights = anonymizer_steps.LossOptions(**config.losses)
+    features = None
+    if weights.content or weights.style:
+        if config.model.perceptual == "vgg19":
+            features = perceptual.vgg19_features()
+        else:
+            features = perceptual.mobilenet_features(assets.fetch("mobilenet_v2"))
+    return functools.partial(
+        anonymizer_steps.train_step, options=options, weights=weights, features=features
     )
 
 

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import allocator, images, models
+from dp3_jax import allocator, images, masks, models
 from dp3_jax.data import Feed, load_arrays, open_feed
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.metrics import ssim_to_match
@@ -54,8 +55,8 @@ def build(config: ConfigDict, layout: sharding.Layout) -> tuple[GanState, Any, s
         models.build_generator(model, dtype),
         models.build_discriminator(model, dtype),
         configuration.optimizer_options(config),
-        image_size=config.data.image_size,
-        latent_dim=config.model.latent_dim,
+        generator_inputs=models.generator_inputs(model),
+        discriminator_inputs=models.discriminator_inputs(model),
         seed=config.seed,
         ema=config.train.ema_halflife > 0,
     )
@@ -67,14 +68,33 @@ def compile_step(config: ConfigDict, layout: sharding.Layout, state: GanState) -
     micro = config.train.batch_size // config.train.accumulation
     size = config.data.image_size
     batch = {"image": jax.ShapeDtypeStruct((micro, size, size, 3), np.uint8, sharding=layout.split)}
-    step = functools.partial(steps.train_step, options=configuration.step_options(config))
     jitted = jax.jit(
-        step,
+        configuration.train_step(config),
         in_shardings=(layout.replicated, layout.split),
         out_shardings=layout.replicated,
         donate_argnums=0,
     )
     return jitted.lower(state, batch).compile()
+
+
+def sample_inputs(config: ConfigDict) -> tuple[jax.Array, ...]:
+    """The fixed inputs of the generator for the run's pictures and its SSIM.
+
+    They are random latents; and for a family that fills holes, held-out images with one mask for all, each
+    as often as fits in a row of the picture.
+    """
+    count = max(config.log.grid_images, config.log.ssim_generated)
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    z = jax.random.normal(key, (count, config.model.latent_dim))
+    if not models.is_conditional(config.model):
+        return (z,)
+    columns = math.isqrt(config.log.grid_images)
+    rows = math.ceil(count / columns)
+    options = configuration.data_options(config.data)
+    held_out = images.to_float(load_arrays(options, "validation", limit=rows).images)
+    repeated = np.repeat(np.resize(held_out, (rows, *held_out.shape[1:])), columns, axis=0)[:count]
+    mask = masks.inference_mask(config.data.image_size)
+    return jnp.asarray(repeated), jnp.repeat(mask[None], count, axis=0), z
 
 
 class _Run:
@@ -94,9 +114,7 @@ class _Run:
         )
         options = configuration.data_options(config.data)
         self._real = load_arrays(options, "train", limit=config.log.ssim_real).images
-        count = max(config.log.grid_images, config.log.ssim_generated)
-        shape = (count, config.model.latent_dim)
-        self._z = jax.random.normal(jax.random.fold_in(jax.random.key(config.seed), 1), shape)
+        self._inputs = sample_inputs(config)
         self._generate = jax.jit(steps.generate, static_argnums=0, out_shardings=layout.replicated)
         self._pending: list[dict[str, jax.Array]] = []
         self._console = (
@@ -113,9 +131,9 @@ class _Run:
         self._console = (time.monotonic(), start, 0.0)
 
     def samples(self, state: GanState) -> np.ndarray:
-        """f32[n, S, S, 3] from the fixed latents."""
+        """f32[n, S, S, 3] from the fixed inputs."""
         return np.asarray(
-            self._generate(state.generator.apply_fn, state.sampling_variables, self._z)
+            self._generate(state.generator.apply_fn, state.sampling_variables, self._inputs)
         )
 
     def draw_grid(self, state: GanState, step: int) -> None:

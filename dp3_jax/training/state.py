@@ -92,20 +92,21 @@ def create_state(
     discriminator: nn.Module,
     options: OptimizerOptions,
     *,
-    image_size: int,
-    latent_dim: int,
+    generator_inputs: tuple[jax.Array, ...],
+    discriminator_inputs: tuple[jax.Array, ...],
     seed: int,
     ema: bool,
 ) -> GanState:
     """A fresh state; a pure function of its arguments, to be called once under `jit`.
 
+    `generator_inputs` and `discriminator_inputs` are arrays of the shapes that the networks take.
+
     (`tx` and `apply_fn` are compared by identity, so the states of two calls do not share a compiled step.
     Under `jit` the averaged parameters get buffers of their own, which donation needs.)
     """
     g_key, d_key, run_key = jax.random.split(jax.random.key(seed), 3)
-    image = jnp.zeros((1, image_size, image_size, 3))
-    g_variables = generator.init(g_key, jnp.zeros((1, latent_dim)), train=False)
-    d_variables = discriminator.init(d_key, image, train=False)
+    g_variables = generator.init(g_key, *generator_inputs, train=False)
+    d_variables = discriminator.init(d_key, *discriminator_inputs, train=False)
     g_state = _train_state(
         generator, g_variables, _optimizer(options.generator_learning_rate, options)
     )

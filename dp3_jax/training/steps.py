@@ -6,6 +6,8 @@ A new loss on logits goes into `losses.py` and is added to `gan_gradients`.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,22 +54,28 @@ def _separate(both: jax.Array) -> tuple[jax.Array, jax.Array]:
     return both[:, 0], both[:, 1]
 
 
-def _add_r1(
+def add_r1(
     d_grads: Any,
     d_state: TrainState,
+    logits_of: Callable[[Any, jax.Array], jax.Array],
     real: jax.Array,
-    keys: dict[str, jax.Array],
     options: StepOptions,
 ) -> tuple[Any, jax.Array]:
-    """Adds the lazy R1 gradient to `d_grads` in the updates whose turn it is; returns both."""
+    """Adds the lazy R1 gradient to `d_grads` in the updates whose turn it is.
+
+    Args:
+      d_grads: the discriminator's gradients so far.
+      d_state: the discriminator.
+      logits_of: (parameters, f32[B, S, S, 3]) -> f32[B].
+      real: f32[B, S, S, 3].
+      options: see StepOptions.
+
+    Returns:
+      The gradients, and the penalty (0 when it is not its turn).
+    """
 
     def penalty(params: Any) -> jax.Array:
-        def logits_of(x: jax.Array) -> jax.Array:
-            x = augmentation.augment(keys["r1_augment"], x, options.augment)
-            variables = {"params": params, "batch_stats": d_state.batch_stats}
-            return d_state.apply_fn(variables, x, train=False)
-
-        return losses.r1_penalty(logits_of, real)
+        return losses.r1_penalty(functools.partial(logits_of, params), real)
 
     def with_penalty(grads: Any) -> tuple[Any, jax.Array]:
         value, extra = jax.value_and_grad(penalty)(d_state.params)
@@ -76,6 +84,24 @@ def _add_r1(
 
     due = d_state.opt_state.gradient_step % options.r1_every == 0
     return jax.lax.cond(due, with_penalty, lambda grads: (grads, jnp.zeros(())), d_grads)
+
+
+def judgement_metrics(real_logits: jax.Array, fake_logits: jax.Array) -> Metrics:
+    """loss_g, d_real and d_fake (see `train_step`) of logits f32[B]."""
+    return {
+        "loss_g": losses.generator_bce(fake_logits),
+        "d_real": jax.nn.sigmoid(real_logits).mean(),
+        "d_fake": jax.nn.sigmoid(fake_logits).mean(),
+    }
+
+
+def _augmented_logits(
+    d_state: TrainState, key: jax.Array, options: StepOptions, params: Any, image: jax.Array
+) -> jax.Array:
+    """The discriminator's logits f32[B] of augmented images, with its running statistics."""
+    image = augmentation.augment(key, image, options.augment)
+    variables = {"params": params, "batch_stats": d_state.batch_stats}
+    return d_state.apply_fn(variables, image, train=False)
 
 
 def gan_gradients(
@@ -129,14 +155,10 @@ def gan_gradients(
     _, fake_cotangent = _separate(image_cotangent)
     (g_grads,) = g_backward(fake_cotangent * ratio[:, None, None, None])
 
-    metrics = {
-        "loss_g": losses.generator_bce(fake_logits),
-        "loss_d": d_loss,
-        "d_real": jax.nn.sigmoid(real_logits).mean(),
-        "d_fake": jax.nn.sigmoid(fake_logits).mean(),
-    }
+    metrics = {"loss_d": d_loss, **judgement_metrics(real_logits, fake_logits)}
     if options.r1_weight:
-        d_grads, metrics["r1"] = _add_r1(d_grads, d_state, real, keys, options)
+        logits = functools.partial(_augmented_logits, d_state, keys["r1_augment"], options)
+        d_grads, metrics["r1"] = add_r1(d_grads, d_state, logits, real, options)
     return g_grads, d_grads, g_stats, d_stats, metrics
 
 
@@ -155,15 +177,32 @@ def update(
 ) -> tuple[GanState, Metrics]:
     """`train_step` after its random draws; arguments as in `gan_gradients`, results as in `train_step`."""
     g_grads, d_grads, g_stats, d_stats, metrics = gan_gradients(state, real, z, keys, options)
+    statistics = (g_stats, d_stats)
+    return apply_gradients(state, g_grads, d_grads, metrics, options, statistics=statistics)
 
+
+def apply_gradients(
+    state: GanState,
+    g_grads: Any,
+    d_grads: Any,
+    metrics: Metrics,
+    options: StepOptions,
+    *,
+    statistics: tuple[Any, Any] = ({}, {}),
+) -> tuple[GanState, Metrics]:
+    """Takes one micro-batch's gradients and batch `statistics` of both networks, if all are finite.
+
+    Returns:
+      The next state, and `metrics` with the gradients' norms and the counts of skipped micro-batches.
+    """
     metrics["grad_norm_g"] = optax.tree.norm(g_grads)
     metrics["grad_norm_d"] = optax.tree.norm(d_grads)
     # A norm is finite exactly when every entry is (and the square does not overflow: as bad).
     finite = jnp.isfinite(metrics["grad_norm_g"]) & jnp.isfinite(metrics["grad_norm_d"])
 
     def accept(state: GanState) -> GanState:
-        g_state = state.generator.apply_gradients(grads=g_grads, batch_stats=g_stats)
-        d_state = state.discriminator.apply_gradients(grads=d_grads, batch_stats=d_stats)
+        g_state = state.generator.apply_gradients(grads=g_grads, batch_stats=statistics[0])
+        d_state = state.discriminator.apply_gradients(grads=d_grads, batch_stats=statistics[1])
         average = state.ema_params
         if average is not None:
             average = _update_average(average, g_state, options.ema_halflife)
@@ -207,6 +246,6 @@ def train_step(state: GanState, batch: Batch, *, options: StepOptions) -> tuple[
     return update(state, real, z, keys, options)
 
 
-def generate(apply_fn: Any, variables: Any, z: jax.Array) -> jax.Array:
-    """Images f32[B, S, S, 3] in [-1, 1] for latents f32[B, Z], with the running batch statistics."""
-    return apply_fn(variables, z, train=False)
+def generate(apply_fn: Any, variables: Any, inputs: tuple[jax.Array, ...]) -> jax.Array:
+    """Images f32[B, S, S, 3] in [-1, 1] for the generator's inputs, with the running batch statistics."""
+    return apply_fn(variables, *inputs, train=False)

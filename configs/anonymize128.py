@@ -1,0 +1,129 @@
+"""The anonymizer: fills the face in a 128x128 photo from its surroundings, never having seen the face.
+
+    python -m dp3_jax.data.extended CELEBA EXTRA.zip runs/packed_all   (once: images to one packed folder)
+    python launch.py --config=configs/anonymize128.py --workdir=runs/anonymize128
+
+Without further images, CelebA alone: --config.data.source=celeba --config.data.path=DIR. The same command
+goes on with an interrupted run. Give the result away, in half precision, with
+
+    python launch.py --config=configs/anonymize128.py --workdir=runs/anonymize128 --mode=export --half
+
+Without CelebA, on drawn shapes instead of photos (times on 2 CPU cores):
+
+    python launch.py --config=configs/anonymize128.py:smoke --workdir=runs/smoke  (about a minute)
+    python launch.py --config=configs/anonymize128.py:quick --workdir=runs/quick  (some minutes)
+
+From the paper: its losses (adversarial, pixel, perceptual content and style, total variation), each with its
+factor in `config.losses`, and mixed precision. dp3_jax/weights/README.md tells what this config gave.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("", "smoke", "quick")
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config; `variant` is what follows the colon in --config=configs/anonymize128.py:VARIANT."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"no variant {variant!r} of this config; there are: {', '.join(VARIANTS[1:])}"
+        )
+    config = ConfigDict()
+    config.seed = 0  # of parameters, latents, masks and data order; same seed, same run
+
+    config.data = ConfigDict()
+    config.data.source = "packed"  # tfds | celeba | folder | packed | shapes
+    config.data.path = "runs/packed_all"  # folder or zip of the source; tfds: its data_dir or ""
+    config.data.image_size = 128  # px, side after the resize; a power of two
+    config.data.crop = (0, 20, 178, 198)  # left, top, right, bottom in source px; () for the centred square
+    config.data.train_examples = 0  # images in the seeded subset of the train split; 0 for all
+    config.data.validation_examples = 0  # at most so many held-out images; 0 for all
+    config.data.subset_seed = 0  # which subset; apart from `seed`, so that runs can share their images
+    config.data.flip = True  # mirror training images at random
+    config.data.max_unreadable = 0.01  # share of unreadable files above which the run stops
+    config.data.on_device = False  # packed only: keep all images in device memory (49 kB each at 128 px)
+    config.data.download = False  # tfds only: let it download CelebA
+    config.data.workers = 0  # images decoded at the same time; 0 lets tf.data choose
+
+    config.model = ConfigDict()
+    config.model.family = "anonymizer"  # which networks of dp3_jax/models
+    config.model.latent_dim = 64  # numbers in z
+    config.model.style_dim = 128  # numbers that z, and the context, give to the modulated convolutions
+    config.model.generator_widths = (32, 64, 128, 256)  # channels at 64, 32, 16, 8 px
+    config.model.discriminator_widths = (32, 64, 128, 256, 256)  # channels at 64, 32, 16, 8, 4 px
+    config.model.perceptual = "mobilenet_v2"  # features of the content and style losses: mobilenet_v2 | vgg19
+
+    config.losses = ConfigDict()  # factors; formulas in losses.py and inpainting_losses.py
+    config.losses.adversarial = 1.0  # binary cross-entropy
+    config.losses.adversarial_rampup = 200.0  # updates in which that factor rises from 0
+    config.losses.hole = 10.0  # L1 under the mask
+    config.losses.feature_matching = 2.0  # on the discriminator's features
+    config.losses.fade_floor = 0.125  # share of these two factors that is left in the end
+    config.losses.fade_halflife = 500.0  # updates in which the way there halves
+    config.losses.rim = 2.0  # L1 on the outermost 4 px of the mask
+    config.losses.total_variation = 0.1  # on the same rim (Liu et al., 2018)
+    config.losses.content = 0.0  # on perceptual features
+    config.losses.style = 0.0  # on their Gram matrices
+    config.losses.diversity = 1.0  # hinge on the difference between two latents' faces
+    config.losses.diversity_target = 0.06  # where it ends: mean |a - b| in [-1, 1], pooled over 4 px
+
+    config.train = ConfigDict()
+    config.train.epochs = 40.0  # passes over the training images
+    config.train.batch_size = 16  # images per update; half as many contexts, two latents each
+    config.train.accumulation = 1  # micro-batches per update; each holds batch_size / accumulation images
+    config.train.generator_learning_rate = 4e-4  # Adam
+    config.train.discriminator_learning_rate = 2e-4  # Adam
+    config.train.b1 = 0.5  # Adam's first decay rate (DCGAN)
+    config.train.b2 = 0.99  # Adam's second decay rate (StyleGAN2)
+    config.train.compute_dtype = "auto"  # auto: bfloat16 on GPU and TPU, float32 on CPU | bfloat16 | float32
+    config.train.label_smoothing = 0.0  # one-sided: real images are labelled 1 minus this
+    config.train.augment = ("translation",)  # of what the discriminator sees: any of translation, cutout
+    config.train.r1_weight = 2.0  # factor of the R1 penalty; 0 for none
+    config.train.r1_every = 8  # updates between two R1 penalties
+    config.train.ema_halflife = 200.0  # updates until a weight's share in the average halves; 0: none
+    config.train.max_skipped = 20  # micro-batches with non-finite gradients in a row that end the run
+
+    config.log = ConfigDict()  # nothing here changes the trained parameters
+    config.log.metrics_steps = 10  # micro-batches between two records in metrics.jsonl
+    config.log.console_seconds = 10.0  # between two progress lines
+    config.log.grid_steps = 200  # micro-batches between two pictures in grids/
+    config.log.grid_images = 36  # images in one; each row is one held-out photo with different latents
+    config.log.checkpoint_steps = 2000  # micro-batches between two checkpoints
+    config.log.checkpoint_minutes = 5.0  # or so many minutes, whichever comes first; by the clock
+    config.log.keep_latest = 2  # checkpoints kept for resuming
+    config.log.keep_best = 1  # checkpoints kept for their SSIM to the matched real images
+    config.log.ssim_generated = 8  # generated images in that SSIM
+    config.log.ssim_real = 256  # training images they are matched with
+
+    config.evaluate = ConfigDict()
+    config.evaluate.seed = 1  # of the generated images
+    config.evaluate.num_generated = 500  # generated images
+    config.evaluate.num_real = 0  # training images to match with; 0 for all that were trained on
+    config.evaluate.num_heldout = 1000  # validation images for the controls
+    config.evaluate.batch_size = 64  # images generated or embedded at a time
+    config.evaluate.match = "ssim"  # ssim (at 64 px grey preselects, at full size picks) | l2
+    config.evaluate.judge = "sface"  # face verifier: sface | deepface | none
+    config.evaluate.kid_features = "mobilenet_v2"  # mobilenet_v2 | random_conv (needs no download)
+
+    if variant:
+        _shrink(config, quick=variant == "quick")
+    return config.lock()
+
+
+def _shrink(config: ConfigDict, *, quick: bool) -> None:
+    """Turns `config` into one that runs anywhere, on drawn shapes, without any download."""
+    config.data.update(source="shapes", path="", crop=(), validation_examples=64, flip=False)
+    config.data.update(image_size=64 if quick else 32, train_examples=2000 if quick else 256)
+    config.model.update(
+        latent_dim=16,
+        style_dim=32,
+        generator_widths=(32, 64, 128) if quick else (16, 32),
+        discriminator_widths=(32, 64, 128, 128) if quick else (16, 32, 32),
+    )
+    config.train.update(epochs=12.0 if quick else 4.0, ema_halflife=20.0, r1_every=4)
+    config.losses.update(fade_halflife=100.0, adversarial_rampup=20.0)
+    config.log.update(grid_steps=250 if quick else 32, checkpoint_steps=500 if quick else 32)
+    config.log.update(console_seconds=5.0 if quick else 2.0, grid_images=36 if quick else 16)
+    config.log.update(ssim_real=128 if quick else 64)
+    config.evaluate.update(num_generated=100 if quick else 16, num_heldout=64 if quick else 32)
+    config.evaluate.update(judge="none", kid_features="random_conv")

@@ -1,0 +1,1 @@
+"""Anonymizing photos: detection, placement, generation, and the way back into the picture."""

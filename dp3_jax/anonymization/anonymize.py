@@ -1,0 +1,216 @@
+"""Anonymizing one picture: which face is treated how, in which order, and what happens when it fails.
+
+The order of events is what keeps faces from leaking. First every face that is not kept is covered or erased;
+then new faces are put into the erased frame. What fails in between leaves a cover, never a face.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from dp3_jax import assets
+from dp3_jax.anonymization import blending, generation, geometry, methods, secrets
+from dp3_jax.anonymization.detection import MIN_CONFIDENCE, Detector, Face
+from dp3_jax.anonymization.generation import FaceCheck, Generator
+from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
+from dp3_jax.errors import UserError
+
+SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
+
+_DONE = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}
+
+
+def _classic(plan: Plan, settings: Settings) -> tuple[str, str]:
+    """(method, reason) by which a face is covered; an empty method when a new face is to be made."""
+    method = plan.method or settings.method
+    if method != "generate":
+        return method, ""
+    if plan.face.source == "unsure" and plan.method is None:
+        return "pixelate", "not surely a face"
+    if min(plan.face.box[2:]) < SMALLEST_GENERATED:
+        return "pixelate", f"smaller than {SMALLEST_GENERATED} px"
+    return "", ""
+
+
+def anonymize_frame(
+    frame: np.ndarray,
+    plans: Sequence[Plan],
+    settings: Settings,
+    generator: Generator | None = None,
+    is_face: FaceCheck | None = None,
+) -> tuple[np.ndarray, list[Outcome]]:
+    """Treats the faces of a frame as planned; a pure function of its arguments.
+
+    No pixel outside the faces' regions changes, and with the method "generate" the result does not depend
+    on any pixel inside them.
+
+    Args:
+      frame: u8[h, w, 3] RGB; not changed.
+      plans: one for each face.
+      settings: for all faces.
+      generator: makes the new faces; without one they are covered.
+      is_face: u8[B, S, S, 3] canonical views -> bool[B], whether a new face is one; None: not checked.
+
+    Returns:
+      The new frame, and what was done with each face, in the order of `plans`. The frame itself is
+      returned when there is nothing to do.
+    """
+    outcomes: list[Outcome | None] = [None] * len(plans)
+    jobs: list[generation.Job] = []
+    covers: list[tuple[str, float, geometry.Region]] = []
+    for number, plan in enumerate(plans):
+        if plan.keep:
+            outcomes[number] = Outcome(plan, "kept", reason=plan.reason)
+            continue
+        alignment = geometry.align(plan.face.box, plan.face.points)
+        method, reason = _classic(plan, settings)
+        if method:
+            target = methods.covered(alignment, plan.face.box, settings.cover, frame.shape)
+            covers.append((method, alignment.scale, target))
+            outcomes[number] = Outcome(plan, _DONE[method], reason=reason)
+        else:
+            mask = geometry.face_mask(alignment, plan.face.box)
+            target = geometry.region(alignment, mask, frame.shape)
+            jobs.append(generation.Job(number, plan, alignment, mask, target))
+    targets = [target for *_, target in covers] + [job.target for job in jobs]
+    if not targets:
+        return frame, [o for o in outcomes if o is not None]
+    result = blending.erase(frame, targets)
+    for method, scale, target in sorted(covers, key=lambda cover: -cover[1]):
+        if not target.inside.any():  # outside the frame
+            continue
+        shown = methods.apply(method, frame, target, scale)
+        result[target.slices][target.inside] = shown[target.inside]
+    hidden = blending.union(targets, frame.shape)
+    options = {"candidates": settings.candidates, "generator": generator, "is_face": is_face}
+    for wave in generation.waves(jobs):
+        # From here on the original frame is not looked at any more.
+        done = generation.fill(result, hidden, wave, **options)
+        for job, outcome in zip(wave, done, strict=True):
+            outcomes[job.number] = outcome
+    return result, [o for o in outcomes if o is not None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """An anonymized frame.
+
+    Attributes:
+      frame: u8[h, w, 3].
+      outcomes: of all faces, in their order.
+    """
+
+    frame: np.ndarray
+    outcomes: list[Outcome]
+
+
+class Anonymizer:
+    """Detector, generator and settings, loaded when first needed and kept for many pictures."""
+
+    def __init__(
+        self,
+        *,
+        method: str = "generate",
+        cover: str = "face",
+        candidates: int = 1,
+        min_confidence: float = MIN_CONFIDENCE,
+        weights: str | os.PathLike | None = None,
+        generator: Generator | None = None,
+    ):
+        """Checks the settings; loads nothing yet.
+
+        Args:
+          method, cover, candidates: see Settings.
+          min_confidence: of detected faces.
+          weights: file of a generator; None for the one in the package.
+          generator: a loaded one instead.
+
+        Raises:
+          UserError: a value out of range.
+        """
+        self.settings = Settings(method=method, cover=cover, candidates=candidates)
+        self._min_confidence = min_confidence
+        self._weights = weights
+        self._given = generator
+
+    @functools.cached_property
+    def detector(self) -> Detector:
+        """Raises UserError when its network cannot be had."""
+        return Detector(self._min_confidence)
+
+    @functools.cached_property
+    def generator(self) -> Generator:
+        """Raises UserError when its weights cannot be read."""
+        if self._given is not None:
+            return self._given
+        from dp3_jax.anonymization.generator import load_anonymizer  # loads JAX
+
+        return load_anonymizer(self._weights)
+
+    @functools.cached_property
+    def _is_face(self) -> FaceCheck | None:
+        """The detector's verdict on new faces; None where faces are given and it would have to be fetched.
+
+        With given faces all works without a network; a new face then only must not be a flat patch.
+        """
+        at_hand = (assets.cache_folder() / assets.ASSETS["yunet"].filename).is_file()
+        if "detector" not in self.__dict__ and not at_hand:
+            return None
+        try:
+            return self.detector.are_faces
+        except UserError:
+            return None
+
+    def render(
+        self, frame: np.ndarray, plans: Sequence[Plan], settings: Settings | None = None
+    ) -> Result:
+        """Treats the faces of u8[h, w, 3] as planned, with the given settings or its own."""
+        settings = settings or self.settings
+        make = any(not p.keep and (p.method or settings.method) == "generate" for p in plans)
+        generator, is_face = (self.generator, self._is_face) if make else (None, None)
+        return Result(*anonymize_frame(frame, plans, settings, generator, is_face))
+
+    def __call__(
+        self,
+        frame: np.ndarray,
+        faces: Sequence[Face] | None = None,
+        secret: bytes | None = None,
+    ) -> Result:
+        """Anonymizes a frame.
+
+        Args:
+          frame: u8[h, w, 3] RGB.
+          faces: where they are; None to detect them.
+          secret: what the new faces are drawn from; None for a fresh one that is thrown away.
+        """
+        if faces is None:
+            faces = self.detector.detect(frame)
+        return self.render(frame, plan_faces(faces, secret or secrets.fresh_secret()))
+
+
+def anonymize(image, *, faces: Sequence[Face] | None = None, seed: int | None = None, **settings):
+    """Replaces every face in a picture.
+
+    Args:
+      image: u8[h, w, 3] RGB, or a Pillow image.
+      faces: where the faces are; None to detect them.
+      seed: same seed, same faces, for tests; without one they come from a secret that is thrown away.
+      **settings: of `Anonymizer`, which is faster for many pictures.
+
+    Returns:
+      The new picture, of the same kind as `image` (Pillow: mode RGB).
+
+    Raises:
+      UserError: a setting out of range, or a model that cannot be loaded.
+    """
+    frame = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    secret = None if seed is None else secrets.secret_from_seed(seed)
+    result = Anonymizer(**settings)(frame, faces, secret).frame
+    if hasattr(image, "convert"):
+        from PIL import Image
+
+        return Image.fromarray(result)
+    return result

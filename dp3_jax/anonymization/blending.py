@@ -1,0 +1,179 @@
+"""Making a new face sit in its picture: with nothing but pixels from outside the hidden regions.
+
+`erase` comes first. Everything after it works on the erased frame, so no later step can let anything of a
+hidden face through, whatever it does.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from dp3_jax.anonymization.geometry import Region, feather
+
+FEATHER = 5.0  # canonical px inside the mask over which the new face takes over
+
+_COARSE = 48  # px, the longer side at which the surroundings are carried into a region
+_REACH = 0.3  # of a region's size: how far round it the surroundings count
+_PRIOR = 1e-3  # weight of the coarser level where a cell is partly known
+
+_RIM = 4.0  # canonical px inside the mask where the new face should continue its surroundings
+_CORRECTION_SIGMA = 7.0  # canonical px: only differences in colour and light, not in texture
+_CORRECTION_DEPTH = 14.0  # canonical px after which the correction has fallen to 1/e
+
+_GRAIN_LEAST = 0.6  # levels of standard deviation that nobody sees
+_GRAIN_MOST = 12.0
+_GRAIN_SHARE = 0.85  # of the missing grain is added: too little looks better than too much
+_NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+
+
+def union(regions: Sequence[Region], shape: Sequence[int]) -> np.ndarray:
+    """bool[h, w]: pixels of a frame of `shape` that lie in any region."""
+    hidden = np.zeros(shape[:2], bool)
+    for one in regions:
+        hidden[one.slices] |= one.inside
+    return hidden
+
+
+def _grown(target: Region, shape: Sequence[int], share: float) -> tuple[slice, slice]:
+    """The part that `target` describes, larger by `share` of its size on each side."""
+    height, width = target.inside.shape
+    margin = max(2, round(share * max(height, width)))
+    top, left = max(target.top - margin, 0), max(target.left - margin, 0)
+    bottom = min(target.top + height + margin, shape[0])
+    right = min(target.left + width + margin, shape[1])
+    return slice(top, bottom), slice(left, right)
+
+
+def _halved(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    size = max(1, (width + 1) // 2), max(1, (height + 1) // 2)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _surroundings(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Known colours carried smoothly into unknown places (push-pull: Gortler et al., 1996, section 3.4).
+
+    Args:
+      colour: f32[h, w, 3], sums of known colours times their weight.
+      weight: f32[h, w], how much of each cell is known; 0 where nothing is.
+
+    Returns:
+      f32[h, w, 3]; mid-grey when nothing is known anywhere.
+    """
+    if max(weight.shape) == 1:
+        known = max(float(weight.max()), 0.0)
+        return colour / known if known > 0 else np.full_like(colour, 128.0)
+    coarser = _surroundings(_halved(colour), _halved(weight))
+    height, width = weight.shape
+    coarser = cv2.resize(coarser, (width, height), interpolation=cv2.INTER_LINEAR)
+    return (colour + _PRIOR * coarser) / (weight + _PRIOR)[..., None]
+
+
+def erase(frame: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
+    """A copy of u8[h, w, 3] in which no pixel depends on any that lay in a region.
+
+    The regions show a smooth continuation of what is round them.
+    """
+    hidden = union(regions, frame.shape)
+    erased = frame.copy()
+    for target in regions:
+        if not target.inside.any():
+            continue
+        part = _grown(target, frame.shape, _REACH)
+        height, width = hidden[part].shape
+        factor = min(1.0, _COARSE / max(height, width))
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        known = (~hidden[part]).astype(np.uint8)
+        colour = cv2.resize(
+            (frame[part] * known[..., None]).astype(np.float32), size, interpolation=cv2.INTER_AREA
+        )
+        weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        filled = cv2.resize(_surroundings(colour, weight), (width, height))
+        top, left = target.top - part[0].start, target.left - part[1].start
+        own = slice(top, top + target.inside.shape[0]), slice(left, left + target.inside.shape[1])
+        levels = np.clip(np.round(filled[own]), 0, 255).astype(np.uint8)
+        erased[target.slices][target.inside] = levels[target.inside]
+    return erased
+
+
+def _rim(mask: np.ndarray) -> np.ndarray:
+    """f32[h, w]: 1 in the band of _RIM px inside the mask's rim."""
+    alpha = feather(mask, _RIM)
+    return ((alpha > 0) & (alpha < 1)).astype(np.float32)
+
+
+def rim_error(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> float:
+    """How badly a new face continues its surroundings: RMS difference of light and colour, in levels.
+
+    Args:
+      erased: u8[S, S, 3], the canonical view of the erased frame.
+      generated: u8[S, S, 3], the new face in it.
+      mask: [S, S] or [S, S, 1], 1 where it is new.
+    """
+    return float(np.sqrt((_correction(erased, generated, _rim(mask)) ** 2).mean()))
+
+
+def _correction(erased: np.ndarray, generated: np.ndarray, rim: np.ndarray) -> np.ndarray:
+    """f32[S, S, 3]: differences on the rim, smoothed along it and carried inward."""
+    difference = (erased.astype(np.float32) - generated) * rim[..., None]
+    smooth = cv2.GaussianBlur(difference, (0, 0), _CORRECTION_SIGMA)
+    weight = cv2.GaussianBlur(rim, (0, 0), _CORRECTION_SIGMA)
+    return smooth / np.maximum(weight, 1e-3)[..., None]
+
+
+def blend(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The new face with its colours matched to the surroundings and its rim softened, inside the mask.
+
+    Light and colour are matched on the rim and ever less towards the middle; at the rim itself the smooth
+    continuation of the surroundings shows, and _FEATHER px further in only the new face.
+
+    Returns:
+      u8[S, S, 3]; outside the mask equal to `erased`.
+    """
+    flat = np.asarray(mask).reshape(mask.shape[0], mask.shape[1])
+    depth = cv2.distanceTransform((flat > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    correction = _correction(erased, generated, _rim(flat))
+    matched = generated + correction * np.exp(-depth / _CORRECTION_DEPTH)[..., None]
+    alpha = feather(flat, FEATHER)[..., None]
+    result = alpha * matched + (1.0 - alpha) * erased
+    result = np.clip(np.round(result), 0, 255).astype(np.uint8)
+    return np.where(flat[..., None] > 0.5, result, erased)
+
+
+def _noise(luma: np.ndarray, where: np.ndarray) -> float:
+    """Standard deviation of the grain (Immerkaer, 1996, with a median against edges), in levels."""
+    response = np.abs(cv2.filter2D(luma, cv2.CV_32F, _NOISE_KERNEL))[where]
+    if response.size < 50:
+        return 0.0
+    if response.size > 50_000:
+        response = response[:: response.size // 50_000]
+    # The kernel's norm is 6; the median of |N(0, 1)| is 0.6745.
+    return float(np.median(response)) / (6 * 0.6745)
+
+
+def add_grain(
+    frame: np.ndarray, target: Region, hidden: np.ndarray, random: np.random.Generator
+) -> None:
+    """Gives the new face in `frame`, changed in place, the grain of its surroundings.
+
+    Args:
+      frame: u8[h, w, 3], erased and with the new faces in it.
+      target: pixels of this face.
+      hidden: bool[h, w], pixels of all faces.
+      random: of the grain.
+    """
+    part = _grown(target, frame.shape, 0.15)
+    luma = cv2.cvtColor(np.ascontiguousarray(frame[part]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    own = np.zeros(luma.shape, bool)
+    top, left = target.top - part[0].start, target.left - part[1].start
+    own[top : top + target.inside.shape[0], left : left + target.inside.shape[1]] = target.inside
+    wanted, there = _noise(luma, ~hidden[part]), _noise(luma, own)
+    sigma = _GRAIN_SHARE * np.sqrt(max(wanted**2 - there**2, 0.0))
+    if sigma < _GRAIN_LEAST:
+        return
+    view = frame[target.slices]
+    count = int(target.inside.sum())
+    grain = random.standard_normal(count, np.float32) * min(sigma, _GRAIN_MOST)
+    noisy = np.round(view[target.inside] + grain[:, None])
+    view[target.inside] = np.clip(noisy, 0, 255).astype(np.uint8)

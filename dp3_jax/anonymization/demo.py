@@ -1,0 +1,89 @@
+"""`dp3 demo`: a new face for the public-domain astronaut photo, and how well it hides the old one."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dp3_jax import images
+from dp3_jax.anonymization import geometry, preview, secrets
+from dp3_jax.anonymization.anonymize import Anonymizer
+from dp3_jax.anonymization.detection import Face
+from dp3_jax.errors import UserError
+from dp3_jax.evaluation.verification import Verifier
+
+
+def demo_photo() -> np.ndarray:
+    """u8[512, 512, 3]: Eileen Collins, photographed by NASA, public domain, from scikit-image.
+
+    Raises:
+      UserError: scikit-image is not installed.
+    """
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise UserError("the demo's photo is in scikit-image: pip install scikit-image") from error
+    return skimage.data.astronaut()
+
+
+def similarity(verifier: Verifier, left: np.ndarray, right: np.ndarray, face: Face) -> float | None:
+    """Cosine of the embeddings of one face region in two frames u8[h, w, 3]; None: no face found in one."""
+    alignment = geometry.align(face.box, face.points)
+    crops = np.stack([geometry.extract(frame, alignment) for frame in (left, right)])
+    embeddings, found = verifier.embed(crops)
+    return float(embeddings[0] @ embeddings[1]) if found.all() else None
+
+
+def run(folder: pathlib.Path, verifier: Verifier, seed: int | None = None) -> dict[str, Any]:
+    """Anonymizes the photo by every method into `folder`; returns the similarities to the original.
+
+    Args:
+      folder: gets astronaut.png, astronaut_METHOD.png and preview.png (before | boxes | after).
+      verifier: judges.
+      seed: of the new face; None for a fresh secret.
+
+    Raises:
+      UserError: a model or the photo cannot be had, or a file cannot be written.
+    """
+    photo = demo_photo()
+    secret = secrets.fresh_secret() if seed is None else secrets.secret_from_seed(seed)
+    anonymizer = Anonymizer()
+    faces = anonymizer.detector.detect(photo)
+    if len(faces) != 1:
+        raise UserError(
+            f"found {len(faces)} faces in the demo photo instead of 1; is OpenCV intact?"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    images.write_png(folder / "astronaut.png", photo)
+    brighter = np.asarray(Image.fromarray(photo).point(lambda v: min(255, round(v * 1.2))))
+    report: dict[str, Any] = {
+        "judge": verifier.name,
+        "same_person_from": verifier.threshold,
+        "cosine_to_original": {
+            "the same photo, brighter": similarity(verifier, photo, brighter, faces[0])
+        },
+    }
+    for method in ("generate", "blur", "pixelate", "solid"):
+        result = Anonymizer(method=method)(photo, faces, secret)
+        images.write_png(folder / f"astronaut_{method}.png", result.frame)
+        name = f"{method} ({result.outcomes[0].done})"
+        report["cosine_to_original"][name] = similarity(verifier, photo, result.frame, faces[0])
+        if method == "generate":
+            preview.write_preview(folder / "preview.png", photo, result)
+    return report
+
+
+def format_report(report: dict[str, Any], folder: pathlib.Path) -> str:
+    """What the command prints."""
+    lines = [
+        f"{report['judge']}: cosine to the original face; same person from {report['same_person_from']}"
+    ]
+    for name, value in report["cosine_to_original"].items():
+        verdict = "no face found any more" if value is None else f"{value:.3f}"
+        if value is not None:
+            same = value >= report["same_person_from"]
+            verdict += "  the same person" if same else "  not the same person"
+        lines.append(f"  {name:<28} {verdict}")
+    lines.append(f"before | boxes | after: {folder / 'preview.png'}")
+    return "\n".join(lines)

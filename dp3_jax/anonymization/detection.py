@@ -1,0 +1,306 @@
+"""Finding faces: YuNet (Wu et al., 2023, through OpenCV) over scales, tiles and rotations.
+
+A face that is missed is shown to everyone; a dog that is taken for a face is a blemish. So recall comes
+before precision: every pass may only add faces, and a second look at each takes away only what it is sure of.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from dp3_jax import assets
+from dp3_jax.anonymization import geometry
+from dp3_jax.errors import UserError
+
+MIN_CONFIDENCE = 0.5
+
+SMALLEST = 16  # px, the width of the smallest face that is looked for
+
+# YuNet finds faces of about 10 to 300 px at the size it is shown, best between 20 and 150.
+_STEP = 3.0  # between scales
+_COARSEST = 320  # px, the longer side of the coarsest pass: faces that fill the frame
+_UPSCALE_BELOW = 1000  # px: pictures with a shorter longer side are looked at in double size
+_TILE = 1100  # px, the side of a tile; larger ones do not fit the caches
+_OVERLAP = 128  # px that tiles share; larger faces are found in the next coarser pass
+_ROTATIONS = (90, 135, 180, 225, 270)  # degrees; upright passes see up to 45
+_ROTATED_SIDE = 640  # px, the longer side in the passes with rotation
+_ROTATED_EXTRA = 0.15  # more confidence asked of a face found in a rotated pass
+_SAME_IOU = 0.3  # two boxes that overlap more show one face
+_SAME_SHARE = 0.65  # so do a box and a similarly large one that lies in it to this share
+# Every face of at least _LOOK_WIDTH is looked at again, upright and at the size that YuNet knows best. Of 399
+# detections above _SURE in the shared photos all were confirmed with 0.67 or more; hands, shirts, bricks and
+# gaps between two faces are not found again at all, or with next to no confidence.
+_LOOK_WIDTH = 24  # px; a smaller one is only covered, and a speck too much covered does not matter
+_LOOK_MARGIN = 32  # canonical px
+_SURE = 0.85  # a face found with this confidence stays whatever the second look says
+_UNCONFIRMED = 0.1  # below, the second look denies a face
+_UNCONFIRMED_ROTATED = 0.3  # upside-down leaves and fur look like faces more often
+_PRECISE = 0.6  # from here on the second look's five points are taken
+_LEAST_OF_NEW = 0.3  # confidence asked of a face that was made
+_BORDER = 0.25  # of the side: black round the coarsest pass, for faces cut off by the frame
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a frame.
+
+    Attributes:
+      box: (x, y, width, height) in px; may reach out of the frame.
+      points: f32[5, 2] px: viewer's left eye, right eye, nose, corners of the mouth; None if unknown.
+      confidence: 0 to 1.
+      source: "detected", "rotated" (in the frame turned), "unsure" (a doubtful one of these), "user".
+    """
+
+    box: tuple[float, float, float, float]
+    points: np.ndarray | None
+    confidence: float
+    source: str = "detected"
+
+
+@contextlib.contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Hides the warnings that OpenCV 5 prints when a network is created."""
+    from cv2.utils import logging as opencv_logging
+
+    level = opencv_logging.getLogLevel()
+    opencv_logging.setLogLevel(opencv_logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        opencv_logging.setLogLevel(level)
+
+
+def _tiles(length: int) -> list[tuple[int, int]]:
+    """Intervals of about _TILE px at most that cover 0..length; neighbours share _OVERLAP px."""
+    count = max(1, -(-(length - _OVERLAP) // (_TILE - _OVERLAP)))
+    size = -(-(length + (count - 1) * _OVERLAP) // count)
+    starts = [min(i * (size - _OVERLAP), length - size) for i in range(count)]
+    return [(start, start + size) for start in starts]
+
+
+def scales(height: int, width: int) -> list[float]:
+    """Factors by which a frame is resized for its passes, finest first."""
+    longer = max(height, width)
+    factor = 2.0 if longer < _UPSCALE_BELOW else 1.0
+    found = [factor]
+    while longer * factor > _COARSEST * _STEP:
+        factor /= _STEP
+        found.append(factor)
+    return [*found, min(1.0, _COARSEST / longer)]
+
+
+def _turned(image: np.ndarray, degrees: float) -> tuple[np.ndarray, geometry.Alignment]:
+    """The image turned by an angle, with black in the corners; and how its pixels moved."""
+    import cv2
+
+    a = complex(np.exp(1j * np.radians(degrees)))
+    height, width = image.shape[:2]
+    corners = np.array([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
+    moved = geometry.Alignment(a, 0j).apply(corners)
+    turn = geometry.Alignment(a, -complex(*moved.min(0)))
+    size = np.round(np.ptp(moved, axis=0)).astype(int) + 1
+    return cv2.warpAffine(image, turn.matrix, (int(size[0]), int(size[1]))), turn
+
+
+def _resized(frame: np.ndarray, factor: float) -> np.ndarray:
+    import cv2
+
+    if factor == 1.0:
+        return frame
+    height, width = frame.shape[:2]
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return cv2.resize(frame, size, interpolation=method)
+
+
+def merge(faces: Sequence[Face]) -> list[Face]:
+    """Faces without repetitions: of boxes that show one face, the most confident stays.
+
+    Non-maximum suppression; besides the usual overlap, a box that lies mostly in another of up to
+    two and a half times its area counts as the same face, and so does one of a rotated pass that holds
+    the centre of a more confident one. Sorted by confidence, highest first.
+    """
+    kept: list[Face] = []
+    boxes = np.zeros((0, 4))
+    for face in sorted(faces, key=lambda f: -f.confidence):
+        x, y, w, h = face.box
+        right = np.minimum(boxes[:, 0] + boxes[:, 2], x + w) - np.maximum(boxes[:, 0], x)
+        down = np.minimum(boxes[:, 1] + boxes[:, 3], y + h) - np.maximum(boxes[:, 1], y)
+        common = np.maximum(right, 0) * np.maximum(down, 0)
+        areas = boxes[:, 2] * boxes[:, 3]
+        small, large = np.minimum(areas, w * h), np.maximum(areas, w * h)
+        same = common > _SAME_IOU * (areas + w * h - common)
+        same |= (common > _SAME_SHARE * small) & (large < 2.5 * small)
+        if face.source != "detected":
+            centres = boxes[:, :2] + boxes[:, 2:] / 2 - (x, y)
+            same |= ((centres > 0) & (centres < (w, h))).all(1)
+        if not same.any():
+            kept.append(face)
+            boxes = np.vstack([boxes, [face.box]])
+    return kept
+
+
+class Detector:
+    """YuNet with its passes; keeps the network between calls."""
+
+    def __init__(self, min_confidence: float = MIN_CONFIDENCE, rotations: bool = True):
+        """Loads the network, fetching it once.
+
+        Args:
+          min_confidence: faces below are not reported.
+          rotations: look for faces in the frame turned by 90, 180 and 270 degrees too.
+
+        Raises:
+          UserError: a value out of range, OpenCV is missing, or the network cannot be fetched.
+        """
+        if not 0 < min_confidence <= 1:
+            raise UserError(f"the least confidence {min_confidence} is not above 0 and up to 1")
+        try:
+            import cv2
+        except ImportError as error:
+            raise UserError(
+                "face detection needs OpenCV: pip install opencv-python-headless"
+            ) from error
+        self.min_confidence = min_confidence
+        self.rotations = rotations
+        path = assets.fetch("yunet")
+        with quiet_opencv():
+            self._network = cv2.FaceDetectorYN.create(
+                str(path), "", (320, 320), score_threshold=min_confidence, nms_threshold=0.3
+            )
+
+    def _rows(self, image: np.ndarray, least: float) -> np.ndarray:
+        """One call of YuNet: f32[n, 15], box, five points and score in px of `image` (u8 RGB)."""
+        import cv2
+
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        self._network.setInputSize((bgr.shape[1], bgr.shape[0]))
+        self._network.setScoreThreshold(least)
+        _, rows = self._network.detect(bgr)
+        if rows is None:
+            return np.zeros((0, 15), np.float32)
+        return rows[np.isfinite(rows).all(1) & (rows[:, 2] >= 4) & (rows[:, 3] >= 4)]
+
+    def _pass(self, frame: np.ndarray, factor: float) -> list[Face]:
+        """Faces in the frame resized by `factor`, tile by tile."""
+        image = _resized(frame, factor)
+        scale = np.array([image.shape[1] / frame.shape[1], image.shape[0] / frame.shape[0]])
+        found = []
+        for top, bottom in _tiles(image.shape[0]):
+            for left, right in _tiles(image.shape[1]):
+                rows = self._rows(image[top:bottom, left:right], self.min_confidence)
+                found += _faces(rows, lambda p, o=(left, top): (p + o) / scale, "detected")
+        return found
+
+    def _bordered_pass(self, frame: np.ndarray) -> list[Face]:
+        """Faces that fill the frame or are cut off by it: a coarse look with black around."""
+        import cv2
+
+        image = _resized(frame, min(1.0, _COARSEST / 2 / max(frame.shape[:2])))
+        scale = np.array([image.shape[1] / frame.shape[1], image.shape[0] / frame.shape[0]])
+        border = round(_BORDER * max(image.shape[:2]))
+        image = cv2.copyMakeBorder(image, *(border,) * 4, cv2.BORDER_CONSTANT)
+        rows = self._rows(image, self.min_confidence)
+        return _faces(rows, lambda p: (p - border) / scale, "detected")
+
+    def _rotated_passes(self, frame: np.ndarray) -> list[Face]:
+        """Faces in the frame turned by angles between which YuNet, upright to 45 degrees, sees all."""
+        image = _resized(frame, min(1.0, _ROTATED_SIDE / max(frame.shape[:2])))
+        scale = np.array([image.shape[1] / frame.shape[1], image.shape[0] / frame.shape[0]])
+        least = min(1.0, self.min_confidence + _ROTATED_EXTRA)
+        found = []
+        for degrees in _ROTATIONS:
+            turned, turn = _turned(image, degrees)
+            rows = self._rows(turned, least)
+            faces = _faces(rows, lambda p, t=turn: t.invert(p) / scale, "rotated")
+            for face, row in zip(faces, rows.astype(np.float64), strict=True):
+                # The box round a tilted box is too large: it gets the size that its turn comes closest to.
+                x, y, w, h = face.box
+                lying = np.sin(np.radians(degrees)) ** 2
+                own = row[2:4] * (1 - lying) + row[3:1:-1] * lying
+                width, height = own / scale
+                box = (x + (w - width) / 2, y + (h - height) / 2, width, height)
+                found.append(dataclasses.replace(face, box=tuple(float(v) for v in box)))
+        return found
+
+    def _look_again(self, frame: np.ndarray, face: Face) -> Face | None:
+        """The face with the points found in its canonical view, or None when there is no face in it."""
+        if min(face.box[2:]) < _LOOK_WIDTH:
+            return face
+        alignment = geometry.align(face.box, face.points).shifted(_LOOK_MARGIN, _LOOK_MARGIN)
+        side = geometry.SIZE + 2 * _LOOK_MARGIN
+        rows = self._rows(geometry.extract(frame, alignment, side), _UNCONFIRMED)
+        x, y, w, h = geometry.CANONICAL_BOX
+        expected = np.array([x + w / 2, y + h / 2]) + _LOOK_MARGIN
+        away = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - expected).max(1)
+        rows = rows[(away < 0.4 * w) & (rows[:, 2] > 0.6 * w) & (rows[:, 2] < 1.8 * w)]
+        best = rows[np.argmax(rows[:, 14])] if len(rows) else None
+        score = 0.0 if best is None else float(best[14])
+        turned = face.source != "detected"
+        if face.confidence < _SURE and score < (_UNCONFIRMED_ROTATED if turned else _UNCONFIRMED):
+            return None
+        if score < _PRECISE:
+            return face
+        points = alignment.invert(best[4:14].reshape(5, 2)).astype(np.float32)
+        return dataclasses.replace(face, points=points)
+
+    def are_faces(self, views: np.ndarray) -> np.ndarray:
+        """Whether each of u8[B, S, S, 3] canonical views shows a face in its middle; bool[B]."""
+        import cv2
+
+        found = []
+        for view in views:
+            side = view.shape[0]
+            border = side // 4
+            image = cv2.copyMakeBorder(view, *(border,) * 4, cv2.BORDER_CONSTANT)
+            rows = self._rows(image, _LEAST_OF_NEW)
+            centre = border + side / 2
+            x, y = rows[:, 0] + rows[:, 2] / 2 - centre, rows[:, 1] + rows[:, 3] / 2 - centre
+            near = np.maximum(np.abs(x), np.abs(y)) < side / 4
+            found.append(bool(np.any(near & (rows[:, 2] > side / 4))))
+        return np.array(found, bool)
+
+    def detect(self, frame: np.ndarray) -> list[Face]:
+        """All faces found in a frame, u8[h, w, 3] RGB, the most confident first; an empty list if none."""
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(f"detect takes u8[h, w, 3], got {frame.dtype}{frame.shape}")
+        if min(frame.shape[:2]) < SMALLEST:
+            return []
+        found = [f for factor in scales(*frame.shape[:2]) for f in self._pass(frame, factor)]
+        found += self._bordered_pass(frame)
+        if self.rotations:
+            found += self._rotated_passes(frame)
+        height, width = frame.shape[:2]
+        merged = merge([f for f in found if _touches(f.box, width, height)])
+        seen = [f for f in (self._look_again(frame, face) for face in merged) if f is not None]
+        upright = any(f.source == "detected" and f.confidence >= _SURE for f in seen)
+        return [_judged(face, upright) for face in seen]
+
+
+def _judged(face: Face, upright: bool) -> Face:
+    """The face, called unsure where a weak one is turned in a frame with `upright` ones: often a hand."""
+    if upright and face.source == "rotated" and face.confidence < _SURE:
+        return dataclasses.replace(face, source="unsure")
+    return face
+
+
+def _touches(box: Sequence[float], width: int, height: int) -> bool:
+    """Whether the box has its centre in the frame or a third of its area."""
+    x, y, w, h = box
+    right, down = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
+    return right > 0 and down > 0 and right * down > w * h / 3
+
+
+def _faces(rows: np.ndarray, to_frame, source: str) -> list[Face]:
+    """YuNet's rows as faces; `to_frame` takes f64[n, 2] points of the network's picture to the frame."""
+    found = []
+    for row in rows.astype(np.float64):
+        x, y, w, h = row[:4]
+        corners = to_frame(np.array([[x, y], [x + w, y + h]]))
+        (left, top), (right, bottom) = corners.min(0), corners.max(0)
+        box = (float(left), float(top), float(right - left), float(bottom - top))
+        points = to_frame(row[4:14].reshape(5, 2)).astype(np.float32)
+        found.append(Face(box, points, float(min(row[14], 1.0)), source))
+    return found

@@ -1,0 +1,151 @@
+"""The trained face generator, from its weights file to pixels in and pixels out."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dp3_jax import export, images, masks, models
+from dp3_jax.errors import UserError
+
+WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "anonymizer128.safetensors"
+# The network is compiled once for each of these batch sizes; other numbers of faces are filled up.
+BUCKETS = (1, 2, 4, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceGenerator:
+    """Fills holes in face photos of the canonical frame.
+
+    Attributes:
+      latent_dim: Z, numbers in a latent.
+      size: side of the pictures in px.
+      fingerprint: sha256 of the weights file in hex; for random variables, of their bytes.
+    """
+
+    latent_dim: int
+    size: int
+    fingerprint: str
+    _apply: Any = dataclasses.field(repr=False)
+    _variables: Mapping[str, Any] = dataclasses.field(repr=False)
+
+    def generate(self, image: np.ndarray, mask: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Synthesises the pixels under the mask.
+
+        Pixels under the mask are set to zero before anything else, so no result depends on them. A face
+        depends on its own row alone, and up to float32 rounding not on how many come with it.
+
+        Args:
+          image: u8[B, S, S, 3], RGB, in the canonical frame; B from 0.
+          mask: f32[B, S, S, 1]; every pixel where it is above 0 is synthesised.
+          z: f32[B, Z], standard normal: same z, same context, same face.
+
+        Returns:
+          u8[B, S, S, 3]; outside the mask bit-identical to `image`.
+
+        Raises:
+          ValueError: shapes or dtypes are not these.
+        """
+        self._check(image, mask, z)
+        hole = mask > 0
+        context = np.where(hole, np.uint8(0), image)
+        result = context.copy()
+        for start in range(0, len(image), BUCKETS[-1]):
+            rows = slice(start, min(start + BUCKETS[-1], len(image)))
+            count = rows.stop - rows.start
+            bucket = next(size for size in BUCKETS if size >= count)
+            parts = (np.pad(part, ((0, bucket - count), *[(0, 0)] * (part.ndim - 1)))
+                     for part in (context[rows], hole[rows], np.asarray(z[rows], np.float32)))  # fmt: skip
+            filled = np.asarray(self._apply(self._variables, *parts))[:count]
+            result[rows] = np.where(hole[rows], filled, context[rows])
+        return result
+
+    def _check(self, image: np.ndarray, mask: np.ndarray, z: np.ndarray) -> None:
+        count, side = len(image), self.size
+        wanted = {
+            "image": ((count, side, side, 3), image),
+            "mask": ((count, side, side, 1), mask),
+            "z": ((count, self.latent_dim), z),
+        }
+        for name, (shape, array) in wanted.items():
+            if array.shape != shape:
+                raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        if image.dtype != np.uint8:
+            raise ValueError(f"image is {image.dtype}, expected uint8")
+
+
+def _make(model: Mapping[str, Any], variables: Mapping[str, Any], digest: str) -> FaceGenerator:
+    network = models.build_generator(model)
+
+    @jax.jit
+    def apply(variables: Any, image: jax.Array, hole: jax.Array, z: jax.Array) -> jax.Array:
+        filled = network.apply(
+            variables, images.to_float(image), hole.astype(jnp.float32), z, train=False
+        )
+        return images.to_uint8(filled)
+
+    variables = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), dict(variables)))
+    return FaceGenerator(
+        latent_dim=model["latent_dim"],
+        size=model["image_size"],
+        fingerprint=digest,
+        _apply=apply,
+        _variables=variables,
+    )
+
+
+def _remember_compilations() -> None:
+    """Keeps compiled programs between processes, unless the user has chosen a place already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(root) / "dp3_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:
+    """The generator in a weights file; without `path` the one that comes with the package.
+
+    Raises:
+      UserError: the file is missing, damaged, or of another kind.
+    """
+    source = WEIGHTS if path is None else pathlib.Path(path)
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        remedy = "install dp3_jax again" if path is None else "check the path"
+        raise UserError(f"cannot read the weights {source}: {error.strerror}; {remedy}") from error
+    model, variables, _ = export.read_generator(source)
+    if not models.is_conditional(model):
+        raise UserError(f"{source} holds a generator that draws whole pictures, not an anonymizer")
+    _remember_compilations()
+    return _make(model, variables, hashlib.sha256(content).hexdigest())
+
+
+def random_anonymizer(seed: int = 0) -> FaceGenerator:
+    """A generator of the shipped shape with random weights, for tests and timing: it draws no faces."""
+    model = DEFAULT_MODEL
+    network = models.build_generator(model)
+    inputs = models.generator_inputs(model)
+    variables = jax.jit(network.init)(jax.random.key(seed), *inputs)
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.asarray(leaf).tobytes())
+    _remember_compilations()
+    return _make(model, variables, digest.hexdigest())
+
+
+# What configs/anonymize128.py trains.
+DEFAULT_MODEL = {
+    "family": "anonymizer",
+    "image_size": masks.SIZE,
+    "latent_dim": 64,
+    "style_dim": 128,
+    "generator_widths": (32, 64, 128, 256),
+}

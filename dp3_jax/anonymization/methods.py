@@ -1,0 +1,90 @@
+"""The classic ways to cover a face, with their strength tied to the face and not to the picture.
+
+Each takes pixels of a frame and returns what is to be shown in the region. They keep nothing finer than a
+fixed number of cells across the face, whatever its size: what is gone cannot be brought back by sharpening,
+as it can after a mild linear filter.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from dp3_jax.anonymization.geometry import Alignment, Region, face_mask, region
+from dp3_jax.masks import SIZE
+
+CLASSIC = ("blur", "pixelate", "solid")
+COVERS = ("face", "head")
+
+CELLS = 5  # across the face: eyes, nose and mouth melt into two or three cells each way
+
+_FACE_WIDTH = 66.0  # canonical px, cheek to cheek
+_GROWTH = (
+    4  # canonical px by which the classic methods reach over the mask that the generator fills
+)
+
+# The whole head with hair, ears and neck, on a canvas this much larger than the canonical frame on each side.
+_HEAD_PADDING = 64
+_HEAD_CENTRE = (64.0, 62.0)
+_HEAD_HALF_AXES = (60.0, 80.0)
+
+
+@functools.cache
+def head_mask() -> np.ndarray:
+    """u8[256, 256] on a canvas with _HEAD_PADDING px round the canonical frame: the whole head."""
+    side = SIZE + 2 * _HEAD_PADDING
+    y, x = np.mgrid[0:side, 0:side] - _HEAD_PADDING
+    across, down = (
+        (grid - centre) / half
+        for grid, centre, half in zip((x, y), _HEAD_CENTRE, _HEAD_HALF_AXES, strict=True)
+    )
+    return (across**2 + down**2 <= 1).astype(np.uint8)
+
+
+def covered(alignment: Alignment, box: Sequence[float], cover: str, shape: Sequence[int]) -> Region:
+    """The pixels to cover.
+
+    Args:
+      alignment, box: of the face.
+      cover: "face", what a new face would replace with a rim round it, or "head", with hair and neck.
+      shape: of the frame.
+    """
+    if cover == "head":
+        return region(alignment.shifted(_HEAD_PADDING, _HEAD_PADDING), head_mask(), shape)
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _GROWTH + 1,) * 2)
+    mask = cv2.dilate(face_mask(alignment, box)[..., 0], disk)
+    return region(alignment, mask, shape)
+
+
+def _cells(part: np.ndarray, scale: float) -> np.ndarray:
+    """`part` averaged over cells of a CELLS-th of the face's width; `scale` as in `Alignment.scale`."""
+    cell = max(_FACE_WIDTH / scale / CELLS, 1.0)
+    height, width = part.shape[:2]
+    size = max(1, round(width / cell)), max(1, round(height / cell))
+    return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+
+
+def pixelate(part: np.ndarray, scale: float) -> np.ndarray:
+    """u8[h, w, 3] -> the same size in squares, each the mean of the pixels below it."""
+    height, width = part.shape[:2]
+    return cv2.resize(_cells(part, scale), (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def blur(part: np.ndarray, scale: float) -> np.ndarray:
+    """u8[h, w, 3] -> the same size with as little left as `pixelate` leaves, interpolated smoothly."""
+    height, width = part.shape[:2]
+    cells = cv2.GaussianBlur(_cells(part, scale), (3, 3), 0.6)
+    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def solid(part: np.ndarray, scale: float) -> np.ndarray:
+    """u8[h, w, 3] -> one grey; nothing of the picture shows, not even how bright it was."""
+    del scale
+    return np.full_like(part, 128)
+
+
+def apply(method: str, frame: np.ndarray, target: Region, scale: float) -> np.ndarray:
+    """What `method` shows in the part of the frame that `target` describes, u8[h, w, 3]."""
+    part = np.ascontiguousarray(frame[target.slices])
+    return {"blur": blur, "pixelate": pixelate, "solid": solid}[method](part, scale)

@@ -1,0 +1,141 @@
+"""Which files are read, and what the files made from them are called."""
+
+import dataclasses
+import glob
+import os
+import pathlib
+from collections.abc import Sequence
+
+from dp3_jax.anonymization.photos import FORMATS, is_photo_name
+from dp3_jax.errors import UserError
+
+ENDING = "_anonymized"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A photo to be read from `source` and written to `target`."""
+
+    source: pathlib.Path
+    target: pathlib.Path
+
+
+def _in_folder(
+    folder: pathlib.Path, without: pathlib.Path | None
+) -> tuple[list[pathlib.Path], int]:
+    """Photos in a folder and below, sorted; and how many other files there are.
+
+    Files that an earlier run made beside their sources are left out, and all below `without`.
+    """
+    photos, others = [], 0
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        if without is not None and without in path.resolve().parents:
+            continue
+        if not is_photo_name(path):
+            others += 1
+        elif not path.stem.endswith((ENDING, f"{ENDING}_preview")):
+            photos.append(path)
+    return photos, others
+
+
+def _expand(
+    inputs: Sequence[str], without: pathlib.Path | None
+) -> tuple[list[tuple[pathlib.Path, pathlib.Path]], int]:
+    """(path, path below the output folder) of every photo, without repetitions; and the number of others."""
+    found: dict[pathlib.Path, tuple[pathlib.Path, pathlib.Path]] = {}
+    others = 0
+    for text in inputs:
+        path = pathlib.Path(text)
+        if path.is_dir():
+            photos, more = _in_folder(path, without)
+            others += more
+            pairs = [(photo, photo.relative_to(path)) for photo in photos]
+        elif path.exists():
+            pairs = [(path, pathlib.Path(path.name))]
+        elif glob.has_magic(text):
+            matches = sorted(map(pathlib.Path, glob.glob(text, recursive=True)))
+            pairs = [(m, pathlib.Path(m.name)) for m in matches if m.is_file() and is_photo_name(m)]
+            if not pairs:
+                raise UserError(f"no photo matches {text}")
+        else:
+            raise UserError(f"there is no file or folder {text}; check the path")
+        for photo, below in pairs:
+            found.setdefault(photo.resolve(), (photo, below))
+    return list(found.values()), others
+
+
+def is_file_name(output: str | os.PathLike) -> bool:
+    """Whether -o OUTPUT means a file: it ends as photos do and is not a folder that exists."""
+    return is_photo_name(output) and not pathlib.Path(output).is_dir()
+
+
+def plan(
+    inputs: Sequence[str], output: str | None = None, in_place: bool = False
+) -> tuple[list[Task], int]:
+    """What is read and written.
+
+    Without `output` the result lies beside its source as NAME_anonymized.EXT. With a file name (one input
+    file only) it gets that name, with a folder it keeps its name, and its place below an input folder.
+
+    Args:
+      inputs: files, folders (searched with all below them) and glob patterns.
+      output: file or folder.
+      in_place: replace the sources.
+
+    Returns:
+      The tasks in the order of the inputs, and how many files in the folders are no photos.
+
+    Raises:
+      UserError: nothing to do, an input that is not there, two results with one name, or a result that
+        would replace an input without `in_place`.
+    """
+    if in_place and output is not None:
+        raise UserError("--in-place writes to the inputs themselves; leave out -o")
+    to_file = output is not None and is_file_name(output)
+    folder = pathlib.Path(output).resolve() if output is not None and not to_file else None
+    photos, others = _expand(inputs, folder)
+    if not photos:
+        raise UserError(f"no photo in {', '.join(inputs)} (looked for {', '.join(FORMATS)})")
+    if to_file and (len(photos) > 1 or pathlib.Path(inputs[0]).is_dir()):
+        raise UserError(f"-o {output} names one file for {len(photos)} photos; name a folder")
+    tasks = []
+    for photo, below in photos:
+        if in_place:
+            target = photo.resolve()  # a link stays a link
+        elif output is None:
+            target = photo.with_name(f"{photo.stem}{ENDING}{photo.suffix}")
+        else:
+            target = pathlib.Path(output) if to_file else pathlib.Path(output) / below
+        tasks.append(Task(photo, target))
+    _check(tasks, in_place)
+    return tasks, others
+
+
+def _check(tasks: Sequence[Task], in_place: bool) -> None:
+    """Raises UserError where results would replace one another or an input."""
+    sources = {task.source.resolve() for task in tasks}
+    same_file = {_identity(path) for path in sources} - {None}
+    taken: dict[pathlib.Path, pathlib.Path] = {}
+    for task in tasks:
+        target = task.target.resolve()
+        if target in taken:
+            raise UserError(
+                f"{taken[target]} and {task.source} would both be written to {task.target}; "
+                "give their folder as the input or run them apart"
+            )
+        taken[target] = task.source
+        if not in_place and (target in sources or _identity(target) in same_file):
+            raise UserError(
+                f"{task.target} is an input and would be overwritten; choose another -o, or --in-place"
+            )
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """Device and number of the file, which hard links share; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,229 @@
+"""The command `dp3`: parses arguments and dispatches, nothing else. See docs/anonymize.md.
+
+Exit status: 0 everything was done as asked; 1 the rest was, but a photo was skipped or a face was covered
+because no new one could be made (standard error names them); 2 a mistake in the call, nothing was done;
+130 interrupted.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+import dp3_jax
+from dp3_jax.errors import UserError
+
+# Repeated from dp3_jax.anonymization, which takes a second to import; a test compares them.
+METHODS = ("generate", "blur", "pixelate", "solid")
+COVERS = ("face", "head")
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong argument with one line."""
+
+    def error(self, message: str):
+        sys.exit(_fail(f"{message}; see {self.prog} --help"))
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(f"dp3 {dp3_jax.__version__}")
+        parser.exit()
+
+
+def _add_anonymize(commands) -> None:
+    parser = commands.add_parser(
+        "anonymize",
+        help="replace or cover the faces in photos",
+        description="Replace or cover the faces in photos. Metadata is dropped; an input is never "
+        "overwritten without --in-place.",
+        epilog="Exit status: 0 done; 1 a photo was skipped or a face covered because no new one could be "
+        "made; 2 a mistake in the call.",
+    )
+    add = parser.add_argument
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="photo, folder (with all below it) or glob pattern",
+    )
+    add("-o", "--output", help="file or folder; default: NAME_anonymized.EXT beside each input")
+    add("--in-place", action="store_true", help="overwrite the inputs")
+    how = parser.add_argument_group("how faces are treated")
+    how.add_argument("--method", choices=METHODS, help="default: generate, a new face")
+    how.add_argument("--cover", choices=COVERS, help="what the other methods cover; default: face")
+    how.add_argument(
+        "--candidates", type=int, metavar="N", help="draw N faces, take the best fitting"
+    )
+    how.add_argument(
+        "--weights", metavar="FILE", help="generator to use instead of the shipped one"
+    )
+    secret = how.add_mutually_exclusive_group()
+    secret.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
+    secret.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
+    which = parser.add_argument_group("which faces")
+    which.add_argument(
+        "--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5"
+    )
+    given = which.add_mutually_exclusive_group()
+    given.add_argument(
+        "--boxes", metavar="FILE", help="your own boxes, JSON or CSV; nothing is detected"
+    )
+    given.add_argument(
+        "--faces", metavar="FILE", help="a sidecar, perhaps edited, of the one input"
+    )
+    which.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="X,Y,W,H|PHOTO",
+        help="leave faces in this region, or of the person in this photo, as they are; repeatable",
+    )
+    out = parser.add_argument_group("what is written and printed")
+    out.add_argument("--keep-metadata", action="store_true", help="keep camera, exposure and time")
+    out.add_argument(
+        "--sidecar", action="store_true", help="write NAME.EXT.faces.json beside each result"
+    )
+    out.add_argument(
+        "--preview", action="store_true", help="write before | boxes | after; not for release"
+    )
+    out.add_argument("--json", action="store_true", help="print the report as JSON")
+    out.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    parser.set_defaults(run=_anonymize)
+
+
+def _add_assets(commands) -> None:
+    parser = commands.add_parser(
+        "assets",
+        help="list, fetch and verify the pretrained models that are not in the package",
+        description="List the pretrained models that are not in the package, with their state on this "
+        "machine; --fetch downloads what is missing or damaged. Each is verified by its SHA-256.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--fetch", action="store_true", help="download what is missing or damaged")
+    parser.set_defaults(run=_assets)
+
+
+def _add_demo(commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="anonymize a public-domain photo and measure it",
+        description="Gives the astronaut photo of scikit-image (NASA, public domain) a new face and prints "
+        "how similar a face verifier finds it to the old one, beside the classic methods.",
+    )
+    parser.add_argument("-o", "--output", default="dp3_demo", help="folder; default: %(default)s")
+    parser.add_argument("--seed", type=int, help="of the new face; default: a fresh secret")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from dp3_jax.anonymization import demo
+    from dp3_jax.evaluation.verification import open_verifier
+
+    folder = pathlib.Path(arguments.output)
+    report = demo.run(folder, open_verifier("sface"), arguments.seed)
+    print(demo.format_report(report, folder))
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(
+        prog="dp3", description="DeepPrivacy3: new faces for the people in your photos."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_anonymize(commands)
+    _add_demo(commands)
+    _add_assets(commands)
+    return parser
+
+
+def _assets(arguments: argparse.Namespace) -> int:
+    from dp3_jax import assets
+
+    names = arguments.names or list(assets.ASSETS)
+    if unknown := [name for name in names if name not in assets.ASSETS]:
+        raise UserError(f"no asset {unknown[0]!r}; there are: {', '.join(assets.ASSETS)}")
+    print(f"in {assets.cache_folder()} (set {assets.CACHE_VARIABLE} to use another folder)")
+    for name in names:
+        if arguments.fetch:
+            assets.fetch(name)
+        asset = assets.ASSETS[name]
+        state = _state(assets.cache_folder() / asset.filename, asset.sha256)
+        print(f"{name:13} {state:9} {asset.filename} ({asset.licence}), SHA-256 {asset.sha256}")
+    return 0
+
+
+def _state(path: pathlib.Path, sha256: str) -> str:
+    if not path.is_file():
+        return "missing"
+    return "verified" if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else "damaged"
+
+
+def _anonymize(arguments: argparse.Namespace) -> int:
+    start = time.monotonic()
+    # What can be wrong in the call is looked at before anything slow is imported.
+    from dp3_jax.anonymization import outputs
+
+    tasks, others = outputs.plan(arguments.inputs, arguments.output, arguments.in_place)
+    if arguments.faces and len(tasks) > 1:
+        raise UserError(f"--faces {arguments.faces} belongs to one photo, not to {len(tasks)}")
+    if arguments.faces and arguments.keep:
+        raise UserError('--keep does not go with --faces; write "keep": true into that file')
+
+    from dp3_jax.anonymization import batch, secrets
+    from dp3_jax.anonymization.anonymize import Anonymizer
+
+    secret = None
+    if arguments.seed is not None:
+        secret = secrets.secret_from_seed(arguments.seed)
+    elif arguments.secret_file is not None:
+        secret = secrets.read_secret(arguments.secret_file)
+    names = ("method", "cover", "candidates")
+    overrides = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    more = {} if arguments.min_confidence is None else {"min_confidence": arguments.min_confidence}
+    anonymizer = Anonymizer(**overrides, **more, weights=arguments.weights)
+    options = batch.Options(
+        secret=secret,
+        boxes=arguments.boxes,
+        faces=arguments.faces,
+        overrides=overrides,
+        keep=tuple(arguments.keep),
+        sidecar=arguments.sidecar,
+        preview=arguments.preview,
+        keep_metadata=arguments.keep_metadata,
+    )
+    reports = batch.run(batch.Batch(anonymizer, options), tasks, not arguments.quiet)
+    summary = batch.summarize(reports, time.monotonic() - start)
+    if arguments.json:
+        photos = [batch.as_json(report, options) for report in reports]
+        print(json.dumps({"photos": photos, "summary": summary}, indent=2))
+    elif not arguments.quiet:
+        print(batch.summary_line(summary, others))
+    return batch.exit_status(reports)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        return arguments.run(arguments)
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as error:  # argparse's way out, also of --help
+        return error.code if isinstance(error.code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

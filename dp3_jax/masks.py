@@ -1,0 +1,106 @@
+"""Which pixels of the canonical face frame are to be synthesised.
+
+The canonical frame is the 128x128 view in which faces are trained and generated: CelebA's aligned 178x218
+image, cropped to (0, 20, 178, 198), resized to 128. Masks are f32[..., S, S, 1], 1 where the face is to be
+synthesised and 0 elsewhere, nothing between. Coordinates are (x, y) in pixels, pixel centres at whole
+numbers.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SIZE = 128  # px, side of the canonical frame that the constants below refer to
+
+# The five points that YuNet reports: right eye (viewer's left), left eye, tip of the nose, right and left
+# corner of the mouth. Means over YuNet's detections on 12,000 aligned CelebA images, mapped into the frame by
+# (p + 0.5 - (0, 20)) * 128 / 178 - 0.5; a single face deviates by 1.4 to 1.9 px (nose: 4.6 px in x).
+CANONICAL_POINTS = np.array(
+    [[49.8, 66.3], [77.6, 66.3], [63.5, 82.5], [51.6, 95.4], [75.7, 95.3]], np.float32
+)
+
+# Forehead to chin and cheek to cheek.
+CENTRE = (64.0, 76.0)
+HALF_AXES = (34.0, 45.0)
+EXPONENT = 2.5  # 2 is an ellipse, infinity a box
+
+# How training masks vary round the mask of inference: uniformly within these bounds.
+_SHIFT = 6.0  # px each way
+_SCALE = (0.85, 1.2)  # factor of each half-axis
+_EXPONENTS = (2.0, 5.0)
+_BOX_SHARE = 0.2  # of the training masks are axis-aligned boxes
+
+
+def superellipse(
+    centre: jax.Array, half_axes: jax.Array, exponent: jax.Array, size: int
+) -> jax.Array:
+    """f32[B, size, size, 1]: 1 where |x/a|^n + |y/b|^n <= 1 (Lame curve), for B curves.
+
+    Args:
+      centre: f32[B, 2], (x, y) in px of the output.
+      half_axes: f32[B, 2], (a, b) in px, above 0.
+      exponent: f32[B], n; infinity gives the box.
+      size: side of the output in px.
+    """
+    grid = jnp.arange(size, dtype=jnp.float32)
+    dx = jnp.abs(grid[None, :] - centre[:, :1]) / half_axes[:, :1]
+    dy = jnp.abs(grid[None, :] - centre[:, 1:]) / half_axes[:, 1:]
+    n = exponent[:, None]
+    # Compared as a maximum for the box, where powers would leave float32's range.
+    power = jnp.where(jnp.isinf(n), 1.0, n)
+    curve = dx[:, None, :] ** power[..., None] + dy[:, :, None] ** power[..., None] <= 1.0
+    box = jnp.maximum(dx[:, None, :], dy[:, :, None]) <= 1.0
+    inside = jnp.where(jnp.isinf(n)[..., None], box, curve)
+    return inside[..., None].astype(jnp.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def inference_mask(size: int = SIZE) -> np.ndarray:
+    """The mask used on photos, f32[size, size, 1], read-only: forehead to chin, cheek to cheek."""
+    scale = size / SIZE
+    centre = (np.array([CENTRE]) + 0.5) * scale - 0.5
+    half_axes = np.array([HALF_AXES]) * scale
+    # Outside any enclosing transformation, so that a caller may be traced.
+    with jax.ensure_compile_time_eval():
+        mask = superellipse(
+            jnp.asarray(centre, jnp.float32),
+            jnp.asarray(half_axes, jnp.float32),
+            jnp.array([EXPONENT]),
+            size,
+        )
+        result = np.asarray(mask[0])
+    result.setflags(write=False)
+    return result
+
+
+def random_masks(key: jax.Array, batch: int, size: int = SIZE) -> jax.Array:
+    """Training masks f32[batch, size, size, 1]: varied in position, size and shape, some of them boxes.
+
+    Centres lie within 6 px (of 128) of the inference mask's, half-axes are 0.85 to 1.2 times its, exponents
+    2 to 5, and one mask in five is a box, so that a badly placed box still works at inference.
+    """
+    keys = jax.random.split(key, 4)
+    scale = size / SIZE
+    shift = jax.random.uniform(keys[0], (batch, 2), minval=-_SHIFT, maxval=_SHIFT)
+    factor = jax.random.uniform(keys[1], (batch, 2), minval=_SCALE[0], maxval=_SCALE[1])
+    exponent = jax.random.uniform(keys[2], (batch,), minval=_EXPONENTS[0], maxval=_EXPONENTS[1])
+    is_box = jax.random.uniform(keys[3], (batch,)) < _BOX_SHARE
+    # A box of a curve's half-axes would cover a quarter more.
+    factor = jnp.where(is_box[:, None], factor * 0.92, factor)
+    centre = (jnp.array(CENTRE) + 0.5 + shift) * scale - 0.5
+    half_axes = jnp.array(HALF_AXES) * factor * scale
+    return superellipse(centre, half_axes, jnp.where(is_box, jnp.inf, exponent), size)
+
+
+def rim(mask: jax.Array, width: int) -> jax.Array:
+    """The part of the mask within `width` px (Chebyshev distance) of its complement, f32 as `mask`.
+
+    Args:
+      mask: f32[B, S, S, 1] of 0 and 1.
+      width: px, at least 1. The frame's border counts as inside, so a mask cut by it has no rim there.
+    """
+    window = (1, 2 * width + 1, 2 * width + 1, 1)
+    eroded = jax.lax.reduce_window(mask, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), "SAME")
+    return mask - eroded
