@@ -104,6 +104,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.evaluate.match = "ssim"  # ssim (at 64 px grey preselects, at full size picks) | l2
     config.evaluate.judge = "sface"  # face verifier: sface | deepface | none
     config.evaluate.kid_features = "mobilenet_v2"  # mobilenet_v2 | random_conv (needs no download)
+    config.evaluate.judges = ("sface", "dlib", "sface_forced")  # verifiers; sface_forced needs no detector
+    config.evaluate.people = 400  # held-out identities in the gallery
+    config.evaluate.probes_each = 1  # anonymized pictures of each
+    config.evaluate.slow_people = 120  # the same for the slow judges (dlib, sface_forced)
+    config.evaluate.lfw = ""  # folder of LFW, one folder for each person; "" leaves it out
+    config.evaluate.lfw_people = 100  # of LFW
+    config.evaluate.lfw_slow_people = 40  # of LFW, for the slow judges
 
     if variant:
         _shrink(config, quick=variant == "quick")
@@ -126,4 +133,4 @@ def _shrink(config: ConfigDict, *, quick: bool) -> None:
     config.log.update(console_seconds=5.0 if quick else 2.0, grid_images=36 if quick else 16)
     config.log.update(ssim_real=128 if quick else 64)
     config.evaluate.update(num_generated=100 if quick else 16, num_heldout=64 if quick else 32)
-    config.evaluate.update(judge="none", kid_features="random_conv")
+    config.evaluate.update(judge="none", kid_features="random_conv", judges=())

