@@ -54,7 +54,6 @@ def run(folder: pathlib.Path, verifier: Verifier, seed: int | None = None) -> di
         raise UserError(
             f"found {len(faces)} faces in the demo photo instead of 1; is OpenCV intact?"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     images.write_png(folder / "astronaut.png", photo)
     brighter = np.asarray(Image.fromarray(photo).point(lambda v: min(255, round(v * 1.2))))
     report: dict[str, Any] = {
