@@ -14,23 +14,18 @@ import time
 from collections.abc import Sequence
 
 import dp3_jax
-from dp3_jax.errors import UserError
+from dp3_jax.errors import UserError, fail
 
 # Repeated from dp3_jax.anonymization, which takes a second to import; a test compares them.
 METHODS = ("generate", "blur", "pixelate", "solid")
 COVERS = ("face", "head")
 
 
-def _fail(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
-    return 2
-
-
 class _Parser(argparse.ArgumentParser):
     """Answers a wrong argument with one line."""
 
     def error(self, message: str):
-        sys.exit(_fail(f"{message}; see {self.prog} --help"))
+        sys.exit(fail(f"{message}; see {self.prog} --help"))
 
 
 class _Version(argparse.Action):
@@ -218,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
         return arguments.run(arguments)
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:  # argparse's way out, also of --help

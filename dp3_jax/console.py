@@ -7,15 +7,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from dp3_jax.errors import UserError
-
-USER_ERROR_STATUS = 2
-
-
-def fail(message: str) -> int:
-    """Prints "error: message" as one line on standard error; returns the exit status for it."""
-    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
-    return USER_ERROR_STATUS
+from dp3_jax.errors import UserError, fail
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
