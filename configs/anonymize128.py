@@ -54,31 +54,32 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.perceptual = "mobilenet_v2"  # features of the content and style losses: mobilenet_v2 | vgg19
 
     config.losses = ConfigDict()  # factors; formulas in losses.py and inpainting_losses.py
-    config.losses.adversarial = 1.0  # binary cross-entropy
-    config.losses.adversarial_rampup = 200.0  # updates in which that factor rises from 0
+    config.losses.adversarial = 0.5  # binary cross-entropy
+    config.losses.adversarial_rampup = 1500.0  # updates in which that factor rises from 0
     config.losses.hole = 10.0  # L1 under the mask
     config.losses.feature_matching = 2.0  # on the discriminator's features
-    config.losses.fade_floor = 0.125  # share of these two factors that is left in the end
-    config.losses.fade_halflife = 500.0  # updates in which the way there halves
+    config.losses.fade_floor = 0.3  # share of these two factors that is left in the end
+    config.losses.fade_halflife = 1500.0  # updates in which the way there halves
     config.losses.rim = 2.0  # L1 on the outermost 4 px of the mask
     config.losses.total_variation = 0.1  # on the same rim (Liu et al., 2018)
-    config.losses.content = 0.0  # on perceptual features
-    config.losses.style = 0.0  # on their Gram matrices
+    config.losses.content = 2.0  # on perceptual features
+    config.losses.style = 50.0  # on their Gram matrices
     config.losses.diversity = 1.0  # hinge on the difference between two latents' faces
     config.losses.diversity_target = 0.06  # where it ends: mean |a - b| in [-1, 1], pooled over 4 px
 
     config.train = ConfigDict()
-    config.train.epochs = 40.0  # passes over the training images
+    config.train.epochs = 4.0  # passes over the training images
     config.train.batch_size = 16  # images per update; half as many contexts, two latents each
     config.train.accumulation = 1  # micro-batches per update; each holds batch_size / accumulation images
-    config.train.generator_learning_rate = 4e-4  # Adam
-    config.train.discriminator_learning_rate = 2e-4  # Adam
+    config.train.generator_learning_rate = 6e-4  # Adam
+    config.train.discriminator_learning_rate = 3e-4  # Adam
+    config.train.clip_norm = 5.0  # longer gradients are shortened to this norm; 0: none
     config.train.b1 = 0.5  # Adam's first decay rate (DCGAN)
     config.train.b2 = 0.99  # Adam's second decay rate (StyleGAN2)
     config.train.compute_dtype = "auto"  # auto: bfloat16 on GPU and TPU, float32 on CPU | bfloat16 | float32
     config.train.label_smoothing = 0.0  # one-sided: real images are labelled 1 minus this
     config.train.augment = ("translation",)  # of what the discriminator sees: any of translation, cutout
-    config.train.r1_weight = 2.0  # factor of the R1 penalty; 0 for none
+    config.train.r1_weight = 1.0  # factor of the R1 penalty; 0 for none
     config.train.r1_every = 8  # updates between two R1 penalties
     config.train.ema_halflife = 200.0  # updates until a weight's share in the average halves; 0: none
     config.train.max_skipped = 20  # micro-batches with non-finite gradients in a row that end the run
@@ -128,7 +129,8 @@ def _shrink(config: ConfigDict, *, quick: bool) -> None:
         discriminator_widths=(32, 64, 128, 128) if quick else (16, 32, 32),
     )
     config.train.update(epochs=12.0 if quick else 4.0, ema_halflife=20.0, r1_every=4)
-    config.losses.update(fade_halflife=100.0, adversarial_rampup=20.0)
+    # Content and style need weights that are no part of the package.
+    config.losses.update(fade_halflife=100.0, adversarial_rampup=20.0, content=0.0, style=0.0)
     config.log.update(grid_steps=250 if quick else 32, checkpoint_steps=500 if quick else 32)
     config.log.update(console_seconds=5.0 if quick else 2.0, grid_images=36 if quick else 16)
     config.log.update(ssim_real=128 if quick else 64)

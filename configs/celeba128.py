@@ -61,6 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.accumulation = 2  # micro-batches per update; each holds batch_size / accumulation images
     config.train.generator_learning_rate = 2e-4  # Adam (DCGAN)
     config.train.discriminator_learning_rate = 2e-4  # Adam (DCGAN)
+    config.train.clip_norm = 0.0  # longer gradients are shortened to this norm; 0: none
     config.train.b1 = 0.5  # Adam's first decay rate (DCGAN)
     config.train.b2 = 0.999  # Adam's second decay rate
     config.train.compute_dtype = "auto"  # auto: bfloat16 on GPU and TPU, float32 on CPU | bfloat16 | float32

@@ -72,7 +72,7 @@ def _sizes(config: ConfigDict) -> Iterator[str]:
 # Closed from below, open above: the smallest value allowed for each whole number.
 _AT_LEAST = {
     0: ("seed", "evaluate.seed", "evaluate.num_real", "train.r1_weight", "train.ema_halflife",
-        "log.checkpoint_steps", "log.keep_best"),
+        "log.checkpoint_steps", "log.keep_best", "train.clip_norm"),
     1: ("model.latent_dim", "model.style_dim", "train.batch_size", "train.accumulation", "train.r1_every",
         "train.max_skipped", "log.metrics_steps", "log.grid_steps", "log.grid_images",
         "log.keep_latest", "log.ssim_generated", "log.ssim_real", "evaluate.batch_size"),

@@ -58,6 +58,7 @@ class OptimizerOptions:
       generator_learning_rate, discriminator_learning_rate: per update.
       b1, b2: Adam's decay rates.
       accumulation: micro-batches per update.
+      clip_norm: gradients of a network whose norm is larger are scaled down to it; 0 leaves all alone.
     """
 
     generator_learning_rate: float
@@ -65,10 +66,13 @@ class OptimizerOptions:
     b1: float
     b2: float
     accumulation: int
+    clip_norm: float = 0.0
 
 
 def _optimizer(learning_rate: float, options: OptimizerOptions) -> optax.MultiSteps:
     adam = optax.adam(learning_rate, b1=options.b1, b2=options.b2)
+    if options.clip_norm:
+        adam = optax.chain(optax.clip_by_global_norm(options.clip_norm), adam)
     return optax.MultiSteps(adam, every_k_schedule=options.accumulation)
 
 

@@ -1,0 +1,1 @@
+"""Anonymizing video: reading and writing, tracks, rendering that stays coherent over time."""
