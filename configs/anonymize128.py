@@ -43,6 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.max_unreadable = 0.01  # share of unreadable files above which the run stops
     config.data.on_device = False  # packed only: keep all images in device memory (49 kB each at 128 px)
     config.data.download = False  # tfds only: let it download CelebA
+    config.data.clips = ""  # file of pairs of video frames (dp3_jax/data/clips.py); "" for none
     config.data.workers = 0  # images decoded at the same time; 0 lets tf.data choose
 
     config.model = ConfigDict()
@@ -66,8 +67,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.losses.style = 50.0  # on their Gram matrices
     config.losses.diversity = 1.0  # hinge on the difference between two latents' faces
     config.losses.diversity_target = 0.06  # where it ends: mean |a - b| in [-1, 1], pooled over 4 px
+    config.losses.temporal = 0.0  # L1 between two views of one scene; see configs/video128.py
 
     config.train = ConfigDict()
+    config.train.initial_generator = ""  # begin with the networks of an exported file or a run; "" afresh
     config.train.epochs = 4.0  # passes over the training images
     config.train.batch_size = 16  # images per update; half as many contexts, two latents each
     config.train.accumulation = 1  # micro-batches per update; each holds batch_size / accumulation images

@@ -1,6 +1,6 @@
 """The command `dp3`: parses arguments and dispatches, nothing else. See docs/anonymize.md.
 
-Exit status: 0 everything was done as asked; 1 the rest was, but a photo was skipped or a face was covered
+Exit status: 0 everything was done as asked; 1 the rest was, but a file was skipped or a face was covered
 because no new one could be made (standard error names them); 2 a mistake in the call, nothing was done;
 130 interrupted.
 """
@@ -37,10 +37,10 @@ class _Version(argparse.Action):
 def _add_anonymize(commands) -> None:
     parser = commands.add_parser(
         "anonymize",
-        help="replace or cover the faces in photos",
-        description="Replace or cover the faces in photos. Metadata is dropped; an input is never "
-        "overwritten without --in-place.",
-        epilog="Exit status: 0 done; 1 a photo was skipped or a face covered because no new one could be "
+        help="replace or cover the faces in photos and videos",
+        description="Replace or cover the faces in photos and videos. Metadata is dropped; an input is never "
+        "overwritten without --in-place. A video that was interrupted goes on with the same command.",
+        epilog="Exit status: 0 done; 1 a file was skipped or a face covered because no new one could be "
         "made; 2 a mistake in the call.",
     )
     add = parser.add_argument
@@ -48,7 +48,7 @@ def _add_anonymize(commands) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="photo, folder (with all below it) or glob pattern",
+        help="photo, video, folder (with all below it) or glob pattern",
     )
     add("-o", "--output", help="file or folder; default: NAME_anonymized.EXT beside each input")
     add("--in-place", action="store_true", help="overwrite the inputs")
@@ -73,7 +73,7 @@ def _add_anonymize(commands) -> None:
         "--boxes", metavar="FILE", help="your own boxes, JSON or CSV; nothing is detected"
     )
     given.add_argument(
-        "--faces", metavar="FILE", help="a sidecar, perhaps edited, of the one input"
+        "--faces", metavar="FILE", help="a sidecar, perhaps edited, of the one photo or video"
     )
     which.add_argument(
         "--keep",
@@ -85,14 +85,44 @@ def _add_anonymize(commands) -> None:
     out = parser.add_argument_group("what is written and printed")
     out.add_argument("--keep-metadata", action="store_true", help="keep camera, exposure and time")
     out.add_argument(
-        "--sidecar", action="store_true", help="write NAME.EXT.faces.json beside each result"
+        "--sidecar",
+        action="store_true",
+        help="write NAME.EXT.faces.json, of a video NAME.EXT.tracks.json, beside each result",
     )
     out.add_argument(
         "--preview", action="store_true", help="write before | boxes | after; not for release"
     )
     out.add_argument("--json", action="store_true", help="print the report as JSON")
     out.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    _add_video_options(parser.add_argument_group("videos"))
     parser.set_defaults(run=_anonymize)
+
+
+def _add_video_options(group) -> None:
+    group.add_argument("--audio", choices=("copy", "drop"), default="copy", help="default: copy")
+    group.add_argument(
+        "--spans",
+        metavar="START-END,...",
+        help="hide faces only in these spans of time, in seconds or [H:]MM:SS",
+    )
+    group.add_argument("--codec", help="h264, hevc, vp9, av1, ...; default: the input's")
+    group.add_argument("--crf", type=float, help="quality, smaller is better")
+    group.add_argument("--preset", help="speed against size, in the encoder's words")
+    group.add_argument("--hardware", action="store_true", help="encode on the graphics card")
+
+
+def _video_options(arguments: argparse.Namespace):
+    """What the options for videos say, as `video.job` takes it."""
+    from dp3_jax.video import encoding, job, spans
+
+    settings = encoding.EncoderSettings(
+        codec=arguments.codec,
+        crf=arguments.crf,
+        preset=arguments.preset,
+        hardware=arguments.hardware,
+    )
+    when = spans.parse_spans(arguments.spans) if arguments.spans else ()
+    return job.VideoOptions(encoder=settings, audio=arguments.audio, spans=when)
 
 
 def _add_assets(commands) -> None:
@@ -132,7 +162,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(
-        prog="dp3", description="DeepPrivacy3: new faces for the people in your photos."
+        prog="dp3", description="DeepPrivacy3: new faces for the people in your photos and videos."
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
@@ -171,7 +201,7 @@ def _anonymize(arguments: argparse.Namespace) -> int:
 
     tasks, others = outputs.plan(arguments.inputs, arguments.output, arguments.in_place)
     if arguments.faces and len(tasks) > 1:
-        raise UserError(f"--faces {arguments.faces} belongs to one photo, not to {len(tasks)}")
+        raise UserError(f"--faces {arguments.faces} belongs to one input, not to {len(tasks)}")
     if arguments.faces and arguments.keep:
         raise UserError('--keep does not go with --faces; write "keep": true into that file')
 
@@ -187,6 +217,7 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     overrides = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
     more = {} if arguments.min_confidence is None else {"min_confidence": arguments.min_confidence}
     anonymizer = Anonymizer(**overrides, **more, weights=arguments.weights)
+    video = any(task.is_video for task in tasks)
     options = batch.Options(
         secret=secret,
         boxes=arguments.boxes,
@@ -196,12 +227,14 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         sidecar=arguments.sidecar,
         preview=arguments.preview,
         keep_metadata=arguments.keep_metadata,
+        video=_video_options(arguments) if video else None,
     )
-    reports = batch.run(batch.Batch(anonymizer, options), tasks, not arguments.quiet)
+    loaded = batch.Batch(anonymizer, options, photos=not all(task.is_video for task in tasks))
+    reports = batch.run(loaded, tasks, not arguments.quiet)
     summary = batch.summarize(reports, time.monotonic() - start)
     if arguments.json:
-        photos = [batch.as_json(report, options) for report in reports]
-        print(json.dumps({"photos": photos, "summary": summary}, indent=2))
+        results = [batch.as_json(report, options) for report in reports]
+        print(json.dumps({"files": results, "summary": summary}, indent=2))
     elif not arguments.quiet:
         print(batch.summary_line(summary, others))
     return batch.exit_status(reports)

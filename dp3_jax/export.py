@@ -19,8 +19,6 @@ from absl import logging
 
 from dp3_jax import files, models
 from dp3_jax.errors import UserError
-from dp3_jax.training import checkpoint
-from dp3_jax.training.configuration import model_section
 
 FORMAT = "dp3_jax generator 1"
 METADATA_KEY = "dp3_jax"  # one key only: safetensors does not write several in a fixed order
@@ -84,9 +82,7 @@ def open_decoder(
     """
     path = pathlib.Path(workdir_or_file)
     if path.is_dir():
-        restored = checkpoint.restore_generator(path, step)
-        model, variables = model_section(restored.config), restored.variables
-        found: int | None = restored.step
+        model, variables, found = _restore(path, step)
     elif path.is_file():
         model, variables, found = read_generator(path)
     else:
@@ -113,6 +109,18 @@ def open_decoder(
         return pictures
 
     return Decoder(decode, model["latent_dim"], model["image_size"], str(path), found)
+
+
+def _restore(
+    workdir: pathlib.Path, step: int | str
+) -> tuple[dict[str, Any], Mapping[str, Any], int | None]:
+    """(model, variables, training step) of a run's checkpoint; arguments and errors as `open_decoder`."""
+    # Not at the top: orbax takes a second to import, which those who read exported files need not wait.
+    from dp3_jax.training import checkpoint
+    from dp3_jax.training.configuration import model_section
+
+    restored = checkpoint.restore_generator(workdir, step)
+    return model_section(restored.config), restored.variables, restored.step
 
 
 def load_generator(
@@ -230,15 +238,14 @@ def export(
     Raises:
       UserError: there is no run, no checkpoint, or the file cannot be written.
     """
-    restored = checkpoint.restore_generator(pathlib.Path(workdir), step)
-    model = model_section(restored.config)
-    save_generator(output, restored.variables, model, half=half, step=restored.step)
+    model, variables, found = _restore(pathlib.Path(workdir), step)
+    save_generator(output, variables, model, half=half, step=found)
     size = pathlib.Path(output).stat().st_size / 1e6
     precision = "half" if half else "single"
     logging.info(
         "wrote %s: generator of step %d, %s precision, %.1f MB",
         output,
-        restored.step,
+        found,
         precision,
         size,
     )

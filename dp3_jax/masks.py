@@ -61,18 +61,14 @@ def superellipse(
 @functools.lru_cache(maxsize=4)
 def inference_mask(size: int = SIZE) -> np.ndarray:
     """The mask used on photos, f32[size, size, 1], read-only: hairline to chin, ear to ear."""
-    scale = size / SIZE
-    centre = (np.array([CENTRE]) + 0.5) * scale - 0.5
-    half_axes = np.array([HALF_AXES]) * scale
-    # Outside any enclosing transformation, so that a caller may be traced.
-    with jax.ensure_compile_time_eval():
-        mask = superellipse(
-            jnp.asarray(centre, jnp.float32),
-            jnp.asarray(half_axes, jnp.float32),
-            jnp.array([EXPONENT]),
-            size,
-        )
-        result = np.asarray(mask[0])
+    # `superellipse` in NumPy: the first operation of JAX in a process takes half a second.
+    scale = np.float32(size / SIZE)
+    x, y = ((np.float32(c) + np.float32(0.5)) * scale - np.float32(0.5) for c in CENTRE)
+    a, b = (np.float32(axis) * scale for axis in HALF_AXES)
+    grid = np.arange(size, dtype=np.float32)
+    across = (np.abs(grid - x) / a) ** np.float32(EXPONENT)
+    down = (np.abs(grid - y) / b) ** np.float32(EXPONENT)
+    result = (across[None, :, None] + down[:, None, None] <= 1.0).astype(np.float32)
     result.setflags(write=False)
     return result
 

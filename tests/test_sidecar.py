@@ -278,7 +278,7 @@ def test_globs_and_repetitions(tmp_path):
     tree(tmp_path, "a.jpg", "b.jpg", "c.png", "sub/d.jpg")
     assert set(targets(tmp_path, ["*.jpg", "a.jpg"])[0]) == {"a.jpg", "b.jpg"}
     assert set(targets(tmp_path, ["**/*.jpg"])[0]) == {"a.jpg", "b.jpg", "sub/d.jpg"}
-    with pytest.raises(UserError, match="no photo matches"):
+    with pytest.raises(UserError, match="no photo or video matches"):
         targets(tmp_path, ["*.bmp"])
 
 
@@ -302,7 +302,7 @@ def test_two_results_with_one_name_and_other_mistakes(tmp_path):
     for inputs, output, in_place, says in (
         (["x/a.jpg", "y/a.jpg"], str(tmp_path / "out"), False, "would both be written"),
         (["nothing.jpg"], None, False, "no file or folder"),
-        (["z"], None, False, "no photo in"),
+        (["z"], None, False, "no photo or video in"),
         (["x"], str(tmp_path / "out"), True, "leave out -o"),
     ):
         with pytest.raises(UserError, match=says):

@@ -20,19 +20,44 @@ from dp3_jax.errors import UserError
 
 SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
 
-_DONE = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}
+DONE = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}
 
 
-def _classic(plan: Plan, settings: Settings) -> tuple[str, str]:
-    """(method, reason) by which a face is covered; an empty method when a new face is to be made."""
+def classic(
+    plan: Plan, settings: Settings, smallest: float = SMALLEST_GENERATED
+) -> tuple[str, str]:
+    """(method, reason) by which a face is covered; an empty method when a new face is to be made.
+
+    Faces narrower than `smallest` px are not generated.
+    """
     method = plan.method or settings.method
     if method != "generate":
         return method, ""
     if plan.face.source == "unsure" and plan.method is None:
         return "pixelate", "not surely a face"
-    if min(plan.face.box[2:]) < SMALLEST_GENERATED:
+    if min(plan.face.box[2:]) < smallest:
         return "pixelate", f"smaller than {SMALLEST_GENERATED} px"
     return "", ""
+
+
+def hide(
+    frame: np.ndarray,
+    covers: Sequence[methods.Cover],
+    others: Sequence[geometry.Region],
+    *,
+    quick: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of u8[h, w, 3] without any face: covered, or erased in the `others`; and bool[h, w], where.
+
+    `quick` is that of `blending.erase`.
+    """
+    targets = [cover.target for cover in covers] + list(others)
+    result = blending.erase(frame, targets, quick=quick)
+    for cover in sorted(covers, key=lambda cover: -cover.scale):
+        if cover.target.inside.any():  # in the frame
+            shown = methods.apply(cover.method, frame, cover.target, cover.scale)
+            geometry.place(result, cover.target, shown)
+    return result, blending.union(targets, frame.shape)
 
 
 def anonymize_frame(
@@ -60,31 +85,24 @@ def anonymize_frame(
     """
     outcomes: list[Outcome | None] = [None] * len(plans)
     jobs: list[generation.Job] = []
-    covers: list[tuple[str, float, geometry.Region]] = []
+    covers: list[methods.Cover] = []
     for number, plan in enumerate(plans):
         if plan.keep:
             outcomes[number] = Outcome(plan, "kept", reason=plan.reason)
             continue
         alignment = geometry.align(plan.face.box, plan.face.points)
-        method, reason = _classic(plan, settings)
+        method, reason = classic(plan, settings)
         if method:
             target = methods.covered(alignment, plan.face.box, settings.cover, frame.shape)
-            covers.append((method, alignment.scale, target))
-            outcomes[number] = Outcome(plan, _DONE[method], reason=reason)
+            covers.append(methods.Cover(method, alignment.scale, target))
+            outcomes[number] = Outcome(plan, DONE[method], reason=reason)
         else:
             mask = geometry.face_mask(alignment, plan.face.box)
             target = geometry.region(alignment, mask, frame.shape)
             jobs.append(generation.Job(number, plan, alignment, mask, target))
-    targets = [target for *_, target in covers] + [job.target for job in jobs]
-    if not targets:
+    if not covers and not jobs:
         return frame, [o for o in outcomes if o is not None]
-    result = blending.erase(frame, targets)
-    for method, scale, target in sorted(covers, key=lambda cover: -cover[1]):
-        if not target.inside.any():  # outside the frame
-            continue
-        shown = methods.apply(method, frame, target, scale)
-        result[target.slices][target.inside] = shown[target.inside]
-    hidden = blending.union(targets, frame.shape)
+    result, hidden = hide(frame, covers, [job.target for job in jobs])
     options = {"candidates": settings.candidates, "generator": generator, "is_face": is_face}
     for wave in generation.waves(jobs):
         # From here on the original frame is not looked at any more.
@@ -136,6 +154,15 @@ class Anonymizer:
         self._weights = weights
         self._given = generator
 
+    @property
+    def min_confidence(self) -> float:
+        """Of detected faces."""
+        return self._min_confidence
+
+    def parts(self) -> tuple[Generator, FaceCheck | None]:
+        """The generator, and the verdict on its faces (see `_is_face`)."""
+        return self.generator, self._is_face
+
     @functools.cached_property
     def detector(self) -> Detector:
         """Raises UserError when its network cannot be had."""
@@ -170,7 +197,7 @@ class Anonymizer:
         """Treats the faces of u8[h, w, 3] as planned, with the given settings or its own."""
         settings = settings or self.settings
         make = any(not p.keep and (p.method or settings.method) == "generate" for p in plans)
-        generator, is_face = (self.generator, self._is_face) if make else (None, None)
+        generator, is_face = self.parts() if make else (None, None)
         return Result(*anonymize_frame(frame, plans, settings, generator, is_face))
 
     def __call__(

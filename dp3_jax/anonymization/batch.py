@@ -1,4 +1,4 @@
-"""Many photos, one after the other: what the command does with its files."""
+"""Many photos and videos, one after the other: what the command does with its files."""
 
 import dataclasses
 import pathlib
@@ -18,13 +18,14 @@ from dp3_jax.anonymization.photos import read_photo, write_photo
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.preview import write_preview
 from dp3_jax.errors import UserError
+from dp3_jax.video.stages import Progress
 
 DONE, INCOMPLETE = 0, 1  # exit statuses
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to do with each photo.
+    """What to do with each photo and video.
 
     Attributes:
       secret: what new faces are drawn from; None for a fresh one for each photo.
@@ -34,7 +35,8 @@ class Options:
       keep: rules of faces to leave.
       sidecar: write one beside each result.
       preview: write before | boxes | after beside each result.
-      keep_metadata: write the safe subset of EXIF.
+      keep_metadata: write the safe subset of EXIF; of a video the time and the camera's name.
+      video: what only videos need; its class is in video.job, which takes time to import. None: defaults.
     """
 
     secret: bytes | None = None
@@ -45,32 +47,42 @@ class Options:
     sidecar: bool = False
     preview: bool = False
     keep_metadata: bool = False
+    video: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What became of one photo, without its pixels; `error` is empty when it was written."""
+    """What became of one photo or video, without its pixels; `error` is empty when it was written.
+
+    The outcomes are of its faces, in a video of its tracks; `frames` is 0 for a photo.
+    """
 
     task: outputs.Task
     seconds: float
     outcomes: tuple[Outcome, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
+    frames: int = 0
 
 
 class Batch:
-    """Everything that is loaded once for all photos."""
+    """Everything that is loaded once for all files."""
 
-    def __init__(self, anonymizer: Anonymizer, options: Options):
-        """Loads what is needed, so that what is missing is said before the first photo.
+    def __init__(self, anonymizer: Anonymizer, options: Options, photos: bool = True):
+        """Loads what is needed, so that what is missing is said before the first file.
+
+        Args:
+          anonymizer: settings and models.
+          options: what to do with each file.
+          photos: whether there is a photo among the files; a video's boxes have another form.
 
         Raises:
           UserError: a file of the options or a model is missing or wrong.
         """
         self._anonymizer = anonymizer
         self._options = options
-        self._boxes = Boxes(options.boxes) if options.boxes else None
-        finds = self._boxes is None and options.faces is None
+        self._boxes = Boxes(options.boxes) if options.boxes and photos else None
+        finds = options.boxes is None and options.faces is None
         if finds:
             _ = anonymizer.detector
         self._keeper = None
@@ -81,6 +93,10 @@ class Batch:
 
     def check(self, tasks: Sequence[outputs.Task]) -> None:
         """Raises UserError where the options cannot be meant for these photos."""
+        if len(tasks) > 1 and self._options.boxes and any(task.is_video for task in tasks):
+            raise UserError(
+                f"--boxes {self._options.boxes} with a video takes one input, not {len(tasks)}"
+            )
         if len(tasks) > 1 and self._boxes is not None and not self._boxes.names_photos:
             raise UserError(
                 f"{self._options.boxes} does not say which of the {len(tasks)} photos its boxes belong to; "
@@ -119,10 +135,21 @@ class Batch:
             return (f"{self._options.faces} was made with other weights: the faces will differ",)
         return ()
 
-    def process(self, task: outputs.Task) -> Report:
-        """Reads, anonymizes and writes one photo; whatever goes wrong is in the report."""
+    def process(self, task: outputs.Task, progress: Progress | None = None) -> Report:
+        """Reads, anonymizes and writes one file; whatever goes wrong is in the report.
+
+        Args:
+          task: the file.
+          progress: of a video, see `video.job`.
+        """
         start = time.monotonic()
         try:
+            if task.is_video:
+                outcomes, summary = self._video(task, progress or (lambda *_: None))
+                spent = time.monotonic() - start
+                return Report(
+                    task, spent, tuple(outcomes), notes=summary.notes, frames=summary.frames
+                )
             photo = read_photo(task.source)
             plans, settings, notes = self._plans(task, photo.pixels)
             result = self._anonymizer.render(photo.pixels, plans, settings)
@@ -131,12 +158,31 @@ class Batch:
             self._write_extras(task, photo.pixels, result, settings)
         except UserError as error:
             return Report(task, time.monotonic() - start, error=str(error))
-        except Exception as error:  # one photo that hits a bug does not stop a thousand others
+        except Exception as error:  # one file that hits a bug does not stop a thousand others
             reason = " ".join(str(error).split())
             message = f"{task.source}: {type(error).__name__}: {reason} (please report this)"
             return Report(task, time.monotonic() - start, error=message)
         outcomes = tuple(result.outcomes)
         return Report(task, time.monotonic() - start, outcomes, notes=notes)
+
+    def _video(self, task: outputs.Task, progress: Progress) -> tuple[list[Outcome], Any]:
+        from dp3_jax.video import job  # loads FFmpeg
+
+        options = self._options
+        request = job.Request(
+            source=task.source,
+            target=task.target,
+            secret=options.secret,
+            given_boxes=options.boxes,
+            given_tracks=options.faces,
+            overrides=options.overrides,
+            keep_rules=options.keep,
+            keeper=self._keeper,
+            sidecar=options.sidecar,
+            keep_metadata=options.keep_metadata,
+            video=options.video or job.VideoOptions(),
+        )
+        return job.process(request, self._anonymizer, progress)
 
     def _write_extras(
         self, task: outputs.Task, before: np.ndarray, result: Result, settings: Settings
@@ -151,7 +197,11 @@ class Batch:
 
 
 def sidecar_path(task: outputs.Task) -> pathlib.Path:
-    """Beside the result: NAME.EXT.faces.json."""
+    """Beside the result: NAME.EXT.faces.json, of a video NAME.EXT.tracks.json."""
+    if task.is_video:
+        from dp3_jax.video import job
+
+        return job.sidecar_path(task.target)
     return task.target.with_name(task.target.name + sidecar.SUFFIX)
 
 
@@ -167,13 +217,51 @@ def run(batch: Batch, tasks: Sequence[outputs.Task], show_progress: bool) -> lis
     batch.check(tasks)
     reports = []
     # disable=None: no bar where standard error is not a terminal.
-    with tqdm.tqdm(tasks, unit="photo", disable=None if show_progress else True) as progress:
+    hidden = None if show_progress else True
+    with tqdm.tqdm(tasks, unit="file", disable=hidden) as progress:
         for task in progress:
-            report = batch.process(task)
+            with _FrameBar(task, hidden) as frames:
+                report = batch.process(task, frames.update)
             reports.append(report)
             for line in _remarks(report):
                 tqdm.tqdm.write(line, file=sys.stderr)
     return reports
+
+
+class _FrameBar:
+    """The progress of a video, below that of all files: a bar for each pass, with frames a second and ETA."""
+
+    def __init__(self, task: outputs.Task, disable: bool | None):
+        self._name = task.source.name
+        self._disable = disable
+        self._what = ""
+        self._bar: Any = None
+
+    def update(self, what: str, count: int, total: int | None) -> None:
+        """`count` more frames, of `total`, of the pass called `what`."""
+        import tqdm
+
+        if what != self._what:
+            self._close()
+            self._what = what
+            self._bar = tqdm.tqdm(
+                desc=f"{self._name}: {what}",
+                total=total,
+                unit="frame",
+                leave=False,
+                disable=self._disable,
+            )
+        self._bar.update(count)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> "_FrameBar":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._close()
 
 
 def _remarks(report: Report) -> list[str]:
@@ -197,8 +285,11 @@ def summarize(reports: Sequence[Report], seconds: float) -> dict[str, Any]:
     """Numbers of a run, for people (`summary_line`) and for --json."""
     done = [r for r in reports if not r.error]
     counts = Counter(outcome.done for r in done for outcome in r.outcomes)
+    videos = [r for r in done if r.task.is_video]
     return {
-        "photos": len(done),
+        "photos": len(done) - len(videos),
+        "videos": len(videos),
+        "frames": sum(r.frames for r in videos),
         "skipped": len(reports) - len(done),
         "without_faces": sum(not r.outcomes for r in done),
         "faces": sum(counts.values()),
@@ -210,13 +301,18 @@ def summarize(reports: Sequence[Report], seconds: float) -> dict[str, Any]:
 
 def summary_line(summary: dict[str, Any], others: int) -> str:
     """One line for the console."""
-    parts = [_count(summary["photos"], "photo")]
+    parts = []
+    if summary["photos"] or not summary["videos"]:
+        parts.append(_count(summary["photos"], "photo"))
+    if summary["videos"]:
+        videos = _count(summary["videos"], "video")
+        parts.append(f"{videos} ({_count(summary['frames'], 'frame')})")
     faces = _count(summary["faces"], "face")
     if summary["done"]:
         faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
     parts.append(faces)
     if summary["without_faces"]:
-        parts.append(f"{_count(summary['without_faces'], 'photo')} in which no face was found")
+        parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
     if summary["skipped"]:
         parts.append(f"{_count(summary['skipped'], 'file')} skipped")
     if others:
@@ -237,9 +333,11 @@ def as_json(report: Report, options: Options) -> dict[str, Any]:
     }
     if report.error:
         return {**entry, "error": report.error}
+    if report.task.is_video:
+        entry["frames"] = report.frames
     if options.sidecar:
         entry["sidecar"] = str(sidecar_path(report.task))
-    if options.preview:
+    if options.preview and not report.task.is_video:
         entry["preview"] = str(preview_path(report.task))
     faces = [
         {

@@ -4,12 +4,13 @@
 hidden face through, whatever it does.
 """
 
+import functools
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization.geometry import Region, feather
+from dp3_jax.anonymization.geometry import Region, feather, place
 
 FEATHER = 5.0  # canonical px inside the mask over which the new face takes over
 
@@ -21,8 +22,8 @@ _RIM = 4.0  # canonical px inside the mask where the new face should continue it
 _CORRECTION_SIGMA = 7.0  # canonical px: only differences in colour and light, not in texture
 _CORRECTION_DEPTH = 14.0  # canonical px after which the correction has fallen to 1/e
 
-_GRAIN_LEAST = 0.6  # levels of standard deviation that nobody sees
-_GRAIN_MOST = 12.0
+GRAIN_LEAST = 0.6  # levels of standard deviation that nobody sees
+GRAIN_MOST = 12.0
 _GRAIN_SHARE = 0.85  # of the missing grain is added: too little looks better than too much
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
@@ -70,10 +71,39 @@ def _surroundings(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (colour + _PRIOR * coarser) / (weight + _PRIOR)[..., None]
 
 
-def erase(frame: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
+def _reduced(
+    part: np.ndarray, hidden: np.ndarray, quick: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Arguments of `_surroundings` with _COARSE px, and the (height, width) that they stand for.
+
+    Args:
+      part: u8[h, w, 3].
+      hidden: bool[h, w], what of it is not known.
+      quick: halve it first, as often as leaves enough; up to that h and w are filled up.
+    """
+    height, width = hidden.shape
+    steps = 0
+    while quick and max(height, width) >> steps >= 6 * _COARSE:
+        steps += 1
+    shape = -(-height >> steps) << steps, -(-width >> steps) << steps
+    known = np.where(hidden, np.uint8(0), np.uint8(255))
+    colour, weight = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
+    weight[:height, :width] = known
+    cv2.copyTo(part, known, colour[:height, :width])
+    for _ in range(steps):
+        colour, weight = _halved(colour), _halved(weight)
+    factor = min(1.0, _COARSE / max(shape))
+    size = max(1, round(shape[1] * factor)), max(1, round(shape[0] * factor))
+    colour = cv2.resize(colour.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(weight.astype(np.float32) / 255, size, interpolation=cv2.INTER_AREA)
+    return colour, weight, shape
+
+
+def erase(frame: np.ndarray, regions: Sequence[Region], *, quick: bool = False) -> np.ndarray:
     """A copy of u8[h, w, 3] in which no pixel depends on any that lay in a region.
 
-    The regions show a smooth continuation of what is round them.
+    The regions show a smooth continuation of what is round them; `quick` finds it in half the time, up to
+    rounding, for video.
     """
     hidden = union(regions, frame.shape)
     erased = frame.copy()
@@ -81,19 +111,11 @@ def erase(frame: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
         if not target.inside.any():
             continue
         part = _grown(target, frame.shape, _REACH)
-        height, width = hidden[part].shape
-        factor = min(1.0, _COARSE / max(height, width))
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        known = (~hidden[part]).astype(np.uint8)
-        colour = cv2.resize(
-            (frame[part] * known[..., None]).astype(np.float32), size, interpolation=cv2.INTER_AREA
-        )
-        weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        colour, weight, (height, width) = _reduced(frame[part], hidden[part], quick)
         filled = cv2.resize(_surroundings(colour, weight), (width, height))
         top, left = target.top - part[0].start, target.left - part[1].start
         own = slice(top, top + target.inside.shape[0]), slice(left, left + target.inside.shape[1])
-        levels = np.clip(np.round(filled[own]), 0, 255).astype(np.uint8)
-        erased[target.slices][target.inside] = levels[target.inside]
+        place(erased, target, cv2.convertScaleAbs(filled[own]))
     return erased
 
 
@@ -111,30 +133,52 @@ def rim_error(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> fl
       generated: u8[S, S, 3], the new face in it.
       mask: [S, S] or [S, S, 1], 1 where it is new.
     """
-    return float(np.sqrt((_correction(erased, generated, _rim(mask)) ** 2).mean()))
+    return float(np.sqrt((correction(erased, generated, mask) ** 2).mean()))
 
 
-def _correction(erased: np.ndarray, generated: np.ndarray, rim: np.ndarray) -> np.ndarray:
-    """f32[S, S, 3]: differences on the rim, smoothed along it and carried inward."""
+def correction(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """f32[S, S, 3]: differences in light and colour on the mask's rim, smoothed along it and carried inward.
+
+    Arguments as of `rim_error`; `generated` may be f32.
+    """
+    rim = _rim(mask)
     difference = (erased.astype(np.float32) - generated) * rim[..., None]
     smooth = cv2.GaussianBlur(difference, (0, 0), _CORRECTION_SIGMA)
     weight = cv2.GaussianBlur(rim, (0, 0), _CORRECTION_SIGMA)
     return smooth / np.maximum(weight, 1e-3)[..., None]
 
 
-def blend(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> np.ndarray:
+@functools.lru_cache(maxsize=16)  # as `geometry.feather`
+def _fade(inside: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """f32[h, w, 1]: the share of the correction that is left at each depth in a mask of u8."""
+    pixels = np.frombuffer(inside, np.uint8).reshape(shape)
+    depth = cv2.distanceTransform(pixels, cv2.DIST_L2, 5)
+    return np.exp(-depth / _CORRECTION_DEPTH)[..., None]
+
+
+def blend(
+    erased: np.ndarray,
+    generated: np.ndarray,
+    mask: np.ndarray,
+    correct: np.ndarray | None = None,
+) -> np.ndarray:
     """The new face with its colours matched to the surroundings and its rim softened, inside the mask.
 
     Light and colour are matched on the rim and ever less towards the middle; at the rim itself the smooth
     continuation of the surroundings shows, and _FEATHER px further in only the new face.
 
+    Args:
+      erased, generated, mask: as of `rim_error`; `generated` may be f32.
+      correct: f32[S, S, 3], what `correction` gives; None to find it here.
+
     Returns:
       u8[S, S, 3]; outside the mask equal to `erased`.
     """
     flat = np.asarray(mask).reshape(mask.shape[0], mask.shape[1])
-    depth = cv2.distanceTransform((flat > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
-    correction = _correction(erased, generated, _rim(flat))
-    matched = generated + correction * np.exp(-depth / _CORRECTION_DEPTH)[..., None]
+    inside = (flat > 0.5).astype(np.uint8)
+    if correct is None:
+        correct = correction(erased, generated, flat)
+    matched = generated + correct * _fade(inside.tobytes(), inside.shape)
     alpha = feather(flat, FEATHER)[..., None]
     result = alpha * matched + (1.0 - alpha) * erased
     result = np.clip(np.round(result), 0, 255).astype(np.uint8)
@@ -163,17 +207,22 @@ def add_grain(
       hidden: bool[h, w], pixels of all faces.
       random: of the grain.
     """
+    sigma = grain_level(frame, target, hidden)
+    if sigma < GRAIN_LEAST:
+        return
+    view = frame[target.slices]
+    count = int(target.inside.sum())
+    grain = random.standard_normal(count, np.float32) * min(sigma, GRAIN_MOST)
+    noisy = np.round(view[target.inside] + grain[:, None])
+    view[target.inside] = np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def grain_level(frame: np.ndarray, target: Region, hidden: np.ndarray) -> float:
+    """Standard deviation, in levels, of the grain that a new face lacks; arguments as of `add_grain`."""
     part = _grown(target, frame.shape, 0.15)
     luma = cv2.cvtColor(np.ascontiguousarray(frame[part]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     own = np.zeros(luma.shape, bool)
     top, left = target.top - part[0].start, target.left - part[1].start
     own[top : top + target.inside.shape[0], left : left + target.inside.shape[1]] = target.inside
     wanted, there = _noise(luma, ~hidden[part]), _noise(luma, own)
-    sigma = _GRAIN_SHARE * np.sqrt(max(wanted**2 - there**2, 0.0))
-    if sigma < _GRAIN_LEAST:
-        return
-    view = frame[target.slices]
-    count = int(target.inside.sum())
-    grain = random.standard_normal(count, np.float32) * min(sigma, _GRAIN_MOST)
-    noisy = np.round(view[target.inside] + grain[:, None])
-    view[target.inside] = np.clip(noisy, 0, 255).astype(np.uint8)
+    return _GRAIN_SHARE * np.sqrt(max(wanted**2 - there**2, 0.0))

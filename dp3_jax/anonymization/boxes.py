@@ -49,7 +49,12 @@ class Boxes:
         )
 
 
-def _face(entry: Any, where: str) -> Face:
+def face_of(entry: Any, where: str) -> Face:
+    """The face of a JSON entry: a box, or an object with `box` and perhaps `points`.
+
+    Raises:
+      UserError: it is not that; `where` says of what.
+    """
     if isinstance(entry, dict):
         points = read_points(entry.get("points"), where)
         return Face(read_box(entry.get("box"), where), points, 1.0, "user")
@@ -63,7 +68,7 @@ def _faces(entries: Any, where: str) -> list[Face]:
         raise UserError(
             f"{where}: expected a list of boxes [x, y, w, h], found {type(entries).__name__}"
         )
-    return [_face(entry, f"{where}, face {i}") for i, entry in enumerate(entries)]
+    return [face_of(entry, f"{where}, face {i}") for i, entry in enumerate(entries)]
 
 
 def _read_json(path: str | os.PathLike) -> dict[str, list[Face]]:
@@ -73,7 +78,12 @@ def _read_json(path: str | os.PathLike) -> dict[str, list[Face]]:
     return {ANY: _faces(content, str(path))}
 
 
-def _read_csv(path: str | os.PathLike) -> dict[str, list[Face]]:
+def read_rows(path: str | os.PathLike) -> list[tuple[dict[str, str], Face, str]]:
+    """The rows of a CSV file with columns x, y, w, h or x, y, width, height: (row, its box, where it is).
+
+    Raises:
+      UserError: the file cannot be read, or a column or number is missing or wrong.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as opened:
             rows = list(csv.DictReader(opened, skipinitialspace=True))
@@ -82,17 +92,22 @@ def _read_csv(path: str | os.PathLike) -> dict[str, list[Face]]:
         raise UserError(f"cannot read {path}: {error}") from error
     width, height = ("w", "h") if "w" in columns else ("width", "height")
     if missing := [name for name in ("x", "y", width, height) if name not in columns]:
-        raise UserError(
-            f"{path} has no column {missing[0]}; its first line names x, y, w, h (and file)"
-        )
-    faces: dict[str, list[Face]] = {}
+        raise UserError(f"{path} has no column {missing[0]}; its first line names x, y, w, h")
+    found = []
     for line, row in enumerate(rows, 2):
+        where = f"{path}, line {line}"
         try:
             box = [float(row[name]) for name in ("x", "y", width, height)]
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path}, line {line}: a number is missing or wrong") from error
-        name = row.get("file") or ANY
-        faces.setdefault(name, []).append(_face(box, f"{path}, line {line}"))
+            raise UserError(f"{where}: a number is missing or wrong") from error
+        found.append((row, face_of(box, where), where))
+    return found
+
+
+def _read_csv(path: str | os.PathLike) -> dict[str, list[Face]]:
+    faces: dict[str, list[Face]] = {}
+    for row, face, _ in read_rows(path):
+        faces.setdefault(row.get("file") or ANY, []).append(face)
     if ANY in faces and len(faces) > 1:
         raise UserError(f"{path}: some lines name no file")
     return faces

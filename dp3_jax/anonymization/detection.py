@@ -6,7 +6,12 @@ before precision: every pass may only add faces, and a second look at each takes
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+import os
+import queue
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +28,7 @@ _STEP = 3.0  # between scales
 _COARSEST = 320  # px, the longer side of the coarsest pass: faces that fill the frame
 _UPSCALE_BELOW = 1000  # px: pictures with a shorter longer side are looked at in double size
 _TILE = 1100  # px, the side of a tile; larger ones do not fit the caches
-_OVERLAP = 128  # px that tiles share; larger faces are found in the next coarser pass
+_OVERLAP = 80  # px that tiles share; larger faces are found in the next coarser pass
 _ROTATIONS = (90, 135, 180, 225, 270)  # degrees; upright passes see up to 45
 _ROTATED_SIDE = 640  # px, the longer side in the passes with rotation
 _ROTATED_EXTRA = 0.15  # more confidence asked of a face found in a rotated pass
@@ -39,7 +44,9 @@ _UNCONFIRMED = 0.1  # below, the second look denies a face
 _UNCONFIRMED_ROTATED = 0.3  # upside-down leaves and fur look like faces more often
 _PRECISE = 0.6  # from here on the second look's five points are taken
 _LEAST_OF_NEW = 0.3  # confidence asked of a face that was made
+_GLANCED = 128  # px, the longer side for the border in a glance
 _BORDER = 0.25  # of the side: black round the coarsest pass, for faces cut off by the frame
+_MOST_THREADS = 4  # each has a network with up to 100 MB of activations for a tile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,9 +79,9 @@ def quiet_opencv() -> Iterator[None]:
         opencv_logging.setLogLevel(level)
 
 
-def _tiles(length: int) -> list[tuple[int, int]]:
-    """Intervals of about _TILE px at most that cover 0..length; neighbours share _OVERLAP px."""
-    count = max(1, -(-(length - _OVERLAP) // (_TILE - _OVERLAP)))
+def _tiles(length: int, most: int = _TILE) -> list[tuple[int, int]]:
+    """Intervals of about `most` px at most that cover 0..length; neighbours share _OVERLAP px."""
+    count = max(1, -(-(length - _OVERLAP) // (most - _OVERLAP)))
     size = -(-(length + (count - 1) * _OVERLAP) // count)
     starts = [min(i * (size - _OVERLAP), length - size) for i in range(count)]
     return [(start, start + size) for start in starts]
@@ -104,15 +111,36 @@ def _turned(image: np.ndarray, degrees: float) -> tuple[np.ndarray, geometry.Ali
     return cv2.warpAffine(image, turn.matrix, (int(size[0]), int(size[1]))), turn
 
 
-def _resized(frame: np.ndarray, factor: float) -> np.ndarray:
-    import cv2
+class _Pyramid:
+    """A frame in several sizes, each made from the smallest one before it that is at least twice as large."""
 
-    if factor == 1.0:
-        return frame
-    height, width = frame.shape[:2]
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return cv2.resize(frame, size, interpolation=method)
+    def __init__(self, frame: np.ndarray):
+        self.frame = frame
+        self._sizes = {frame.shape[:2]: frame}
+
+    def resized(self, factor: float) -> np.ndarray:
+        """The frame resized by `factor`."""
+        import cv2
+
+        height, width = self.frame.shape[:2]
+        wanted = max(1, round(height * factor)), max(1, round(width * factor))
+        if wanted not in self._sizes:
+            larger = [s for s in self._sizes if s[0] >= 2 * wanted[0] and s[1] >= 2 * wanted[1]]
+            source = self._sizes[min(larger)] if factor < 1 and larger else self.frame
+            method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+            self._sizes[wanted] = cv2.resize(source, wanted[::-1], interpolation=method)
+        return self._sizes[wanted]
+
+    def scale(self, image: np.ndarray) -> np.ndarray:
+        """f64[2]: how many px of `image` a px of the frame is, in x and y."""
+        return np.array(image.shape[1::-1]) / np.array(self.frame.shape[1::-1])
+
+
+def _available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def merge(faces: Sequence[Face]) -> list[Face]:
@@ -143,14 +171,21 @@ def merge(faces: Sequence[Face]) -> list[Face]:
 
 
 class Detector:
-    """YuNet with its passes; keeps the network between calls."""
+    """YuNet with its passes; keeps its networks between calls, which may come from several threads."""
 
-    def __init__(self, min_confidence: float = MIN_CONFIDENCE, rotations: bool = True):
+    def __init__(
+        self,
+        min_confidence: float = MIN_CONFIDENCE,
+        rotations: bool = True,
+        threads: int | None = None,
+    ):
         """Loads the network, fetching it once.
 
         Args:
           min_confidence: faces below are not reported.
           rotations: look for faces in the frame turned by 90, 180 and 270 degrees too.
+          threads: that share the passes over a frame, which changes nothing but the time; by default one
+            for each core, up to 4.
 
         Raises:
           UserError: a value out of range, OpenCV is missing, or the network cannot be fetched.
@@ -158,80 +193,136 @@ class Detector:
         if not 0 < min_confidence <= 1:
             raise UserError(f"the least confidence {min_confidence} is not above 0 and up to 1")
         try:
-            import cv2
+            import cv2  # noqa: F401
         except ImportError as error:
             raise UserError(
                 "face detection needs OpenCV: pip install opencv-python-headless"
             ) from error
         self.min_confidence = min_confidence
         self.rotations = rotations
-        path = assets.fetch("yunet")
-        with quiet_opencv():
-            self._network = cv2.FaceDetectorYN.create(
-                str(path), "", (320, 320), score_threshold=min_confidence, nms_threshold=0.3
-            )
+        self._path = str(assets.fetch("yunet"))
+        self._threads = min(_available_cores(), _MOST_THREADS) if threads is None else threads
+        self._idle: queue.LifoQueue = queue.LifoQueue()  # networks; a call has one for itself
+        self._idle.put(self._new_network())
+        self._pool = futures.ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
-    def _rows(self, image: np.ndarray, least: float) -> np.ndarray:
+    def _new_network(self) -> Any:
+        import cv2
+
+        with quiet_opencv():
+            return cv2.FaceDetectorYN.create(self._path, "", (320, 320), nms_threshold=0.3)
+
+    @contextlib.contextmanager
+    def _network(self) -> Iterator[Any]:
+        """A network that no other thread uses, made where all are in use."""
+        try:
+            network = self._idle.get_nowait()
+        except queue.Empty:
+            network = self._new_network()
+        try:
+            yield network
+        finally:
+            self._idle.put(network)
+
+    def _all(self, tasks: Iterable[Callable[[], list[Face]]]) -> list[Face]:
+        """The faces of all tasks, in the order of the tasks."""
+        if self._pool is None:
+            return [face for task in tasks for face in task()]
+        started = [self._pool.submit(task) for task in tasks]
+        return [face for future in started for face in future.result()]
+
+    def rows(self, image: np.ndarray, least: float) -> np.ndarray:
         """One call of YuNet: f32[n, 15], box, five points and score in px of `image` (u8 RGB)."""
         import cv2
 
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        self._network.setInputSize((bgr.shape[1], bgr.shape[0]))
-        self._network.setScoreThreshold(least)
-        _, rows = self._network.detect(bgr)
+        with self._network() as network:
+            network.setInputSize((bgr.shape[1], bgr.shape[0]))
+            network.setScoreThreshold(least)
+            _, rows = network.detect(bgr)
         if rows is None:
             return np.zeros((0, 15), np.float32)
         return rows[np.isfinite(rows).all(1) & (rows[:, 2] >= 4) & (rows[:, 3] >= 4)]
 
-    def _pass(self, frame: np.ndarray, factor: float) -> list[Face]:
-        """Faces in the frame resized by `factor`, tile by tile."""
-        image = _resized(frame, factor)
-        scale = np.array([image.shape[1] / frame.shape[1], image.shape[0] / frame.shape[0]])
-        found = []
-        for top, bottom in _tiles(image.shape[0]):
-            for left, right in _tiles(image.shape[1]):
-                rows = self._rows(image[top:bottom, left:right], self.min_confidence)
-                found += _faces(rows, lambda p, o=(left, top): (p + o) / scale, "detected")
-        return found
+    def _in_tile(self, tile: np.ndarray, left: int, top: int, scale: np.ndarray) -> list[Face]:
+        corner = np.array([left, top])
+        rows = self.rows(tile, self.min_confidence)
+        return _faces(rows, lambda p: (p + corner) / scale, "detected")
 
-    def _bordered_pass(self, frame: np.ndarray) -> list[Face]:
+    def _with_border(self, image: np.ndarray, scale: np.ndarray) -> list[Face]:
         """Faces that fill the frame or are cut off by it: a coarse look with black around."""
         import cv2
 
-        image = _resized(frame, min(1.0, _COARSEST / 2 / max(frame.shape[:2])))
-        scale = np.array([image.shape[1] / frame.shape[1], image.shape[0] / frame.shape[0]])
         border = round(_BORDER * max(image.shape[:2]))
         image = cv2.copyMakeBorder(image, *(border,) * 4, cv2.BORDER_CONSTANT)
-        rows = self._rows(image, self.min_confidence)
+        rows = self.rows(image, self.min_confidence)
         return _faces(rows, lambda p: (p - border) / scale, "detected")
 
-    def _rotated_passes(self, frame: np.ndarray) -> list[Face]:
-        """Faces in the frame turned by angles between which YuNet, upright to 45 degrees, sees all."""
-        image = _resized(frame, min(1.0, _ROTATED_SIDE / max(frame.shape[:2])))
-        scale = np.array([image.shape[1] / frame.shape[1], image.shape[0] / frame.shape[0]])
-        least = min(1.0, self.min_confidence + _ROTATED_EXTRA)
+    def _rotated(self, image: np.ndarray, scale: np.ndarray, degrees: float) -> list[Face]:
+        turned, turn = _turned(image, degrees)
+        rows = self.rows(turned, min(1.0, self.min_confidence + _ROTATED_EXTRA))
         found = []
-        for degrees in _ROTATIONS:
-            turned, turn = _turned(image, degrees)
-            rows = self._rows(turned, least)
-            faces = _faces(rows, lambda p, t=turn: t.invert(p) / scale, "rotated")
-            for face, row in zip(faces, rows.astype(np.float64), strict=True):
-                # The box round a tilted box is too large: it gets the size that its turn comes closest to.
-                x, y, w, h = face.box
-                lying = np.sin(np.radians(degrees)) ** 2
-                own = row[2:4] * (1 - lying) + row[3:1:-1] * lying
-                width, height = own / scale
-                box = (x + (w - width) / 2, y + (h - height) / 2, width, height)
-                found.append(dataclasses.replace(face, box=tuple(float(v) for v in box)))
+        faces = _faces(rows, lambda p: turn.invert(p) / scale, "rotated")
+        for face, row in zip(faces, rows.astype(np.float64), strict=True):
+            # The box round a tilted box is too large: it gets the size that its turn comes closest to.
+            x, y, w, h = face.box
+            lying = np.sin(np.radians(degrees)) ** 2
+            own = row[2:4] * (1 - lying) + row[3:1:-1] * lying
+            width, height = own / scale
+            box = (x + (w - width) / 2, y + (h - height) / 2, width, height)
+            found.append(dataclasses.replace(face, box=tuple(float(v) for v in box)))
         return found
 
-    def _look_again(self, frame: np.ndarray, face: Face) -> Face | None:
-        """The face with the points found in its canonical view, or None when there is no face in it."""
+    def passes(
+        self,
+        frame: np.ndarray,
+        tile: int = _TILE,
+        turned: int = _ROTATED_SIDE,
+        glanced: float = 0.0,
+    ) -> Iterator[Callable[[], list[Face]]]:
+        """Every call of the network for a frame, the large ones first; each gives faces in the frame's px.
+
+        Args:
+          frame: u8[h, w, 3] RGB.
+          tile: the most px that a tile's side has.
+          turned: the longer side in the passes with rotation, px; 0 for none of these.
+          glanced: the factor of a `glance` over the frame; what that sees is left out.
+        """
+        sizes, longer = _Pyramid(frame), max(frame.shape[:2])
+        if min(frame.shape[:2]) < SMALLEST:
+            return
+        for factor in (f for f in scales(*frame.shape[:2]) if f > 1.2 * glanced):
+            image = sizes.resized(factor)
+            for top, bottom in _tiles(image.shape[0], tile):
+                for left, right in _tiles(image.shape[1], tile):
+                    part = image[top:bottom, left:right]
+                    yield functools.partial(self._in_tile, part, left, top, sizes.scale(image))
+        if not glanced:
+            small = sizes.resized(min(1.0, _COARSEST / 2 / longer))
+            yield functools.partial(self._with_border, small, sizes.scale(small))
+        if self.rotations and turned:
+            # Upright passes see 45 degrees to each side, and so do these.
+            image = sizes.resized(min(1.0, turned / longer))
+            for degrees in _ROTATIONS:
+                yield functools.partial(self._rotated, image, sizes.scale(image), degrees)
+
+    def glance(self, frame: np.ndarray, factor: float) -> tuple[np.ndarray, list[Face]]:
+        """The frame resized by `factor`, and what one pass over that and one with a border find."""
+        sizes = _Pyramid(frame)
+        image = sizes.resized(factor)
+        small = sizes.resized(min(1.0, _GLANCED / max(frame.shape[:2])))
+        found = self._in_tile(image, 0, 0, sizes.scale(image))
+        found += self._with_border(small, sizes.scale(small))
+        height, width = frame.shape[:2]
+        return image, merge([f for f in found if _touches(f.box, width, height)])
+
+    def _look_again(self, frame: np.ndarray, face: Face) -> list[Face]:
+        """The face with the points found in its canonical view; none when there is no face in it."""
         if min(face.box[2:]) < _LOOK_WIDTH:
-            return face
+            return [face]
         alignment = geometry.align(face.box, face.points).shifted(_LOOK_MARGIN, _LOOK_MARGIN)
         side = geometry.SIZE + 2 * _LOOK_MARGIN
-        rows = self._rows(geometry.extract(frame, alignment, side), _UNCONFIRMED)
+        rows = self.rows(geometry.extract(frame, alignment, side), _UNCONFIRMED)
         x, y, w, h = geometry.CANONICAL_BOX
         expected = np.array([x + w / 2, y + h / 2]) + _LOOK_MARGIN
         away = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - expected).max(1)
@@ -240,11 +331,11 @@ class Detector:
         score = 0.0 if best is None else float(best[14])
         turned = face.source != "detected"
         if face.confidence < _SURE and score < (_UNCONFIRMED_ROTATED if turned else _UNCONFIRMED):
-            return None
+            return []
         if score < _PRECISE:
-            return face
+            return [face]
         points = alignment.invert(best[4:14].reshape(5, 2)).astype(np.float32)
-        return dataclasses.replace(face, points=points)
+        return [dataclasses.replace(face, points=points)]
 
     def are_faces(self, views: np.ndarray) -> np.ndarray:
         """Whether each of u8[B, S, S, 3] canonical views shows a face in its middle; bool[B]."""
@@ -255,7 +346,7 @@ class Detector:
             side = view.shape[0]
             border = side // 4
             image = cv2.copyMakeBorder(view, *(border,) * 4, cv2.BORDER_CONSTANT)
-            rows = self._rows(image, _LEAST_OF_NEW)
+            rows = self.rows(image, _LEAST_OF_NEW)
             centre = border + side / 2
             x, y = rows[:, 0] + rows[:, 2] / 2 - centre, rows[:, 1] + rows[:, 3] / 2 - centre
             near = np.maximum(np.abs(x), np.abs(y)) < side / 4
@@ -266,16 +357,16 @@ class Detector:
         """All faces found in a frame, u8[h, w, 3] RGB, the most confident first; an empty list if none."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f"detect takes u8[h, w, 3], got {frame.dtype}{frame.shape}")
-        if min(frame.shape[:2]) < SMALLEST:
-            return []
-        found = [f for factor in scales(*frame.shape[:2]) for f in self._pass(frame, factor)]
-        found += self._bordered_pass(frame)
-        if self.rotations:
-            found += self._rotated_passes(frame)
+        return self.judge(frame, self._all(self.passes(frame)))
+
+    def judge(
+        self, frame: np.ndarray, found: Sequence[Face], beside: Sequence[Face] = ()
+    ) -> list[Face]:
+        """What passes over a frame have found `beside` other faces: without repetitions, looked at again."""
         height, width = frame.shape[:2]
         merged = merge([f for f in found if _touches(f.box, width, height)])
-        seen = [f for f in (self._look_again(frame, face) for face in merged) if f is not None]
-        upright = any(f.source == "detected" and f.confidence >= _SURE for f in seen)
+        seen = self._all(functools.partial(self._look_again, frame, face) for face in merged)
+        upright = any(f.source == "detected" and f.confidence >= _SURE for f in [*seen, *beside])
         return [_judged(face, upright) for face in seen]
 
 

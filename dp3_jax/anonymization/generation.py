@@ -105,19 +105,20 @@ def fill(
         return [Outcome(job.plan, "covered", reason="there is no generator") for job in wave]
     try:
         views = [geometry.extract(erased, job.alignment) for job in wave]
-        chosen = _choose(wave, views, candidates, generator, is_face)
+        chosen = choose(wave, views, candidates, generator, is_face)
     except Exception as error:  # whatever it is, the faces stay covered and the photo is finished
-        return [_failed(job, error) for job in wave]
+        return [failed(job, error) for job in wave]
     outcomes = []
     for job, view, face in zip(wave, views, chosen, strict=True):
         try:
             outcomes.append(_place(erased, hidden, job, view, face))
         except Exception as error:
-            outcomes.append(_failed(job, error))
+            outcomes.append(failed(job, error))
     return outcomes
 
 
-def _failed(job: Job, error: Exception) -> Outcome:
+def failed(job: Job, error: Exception) -> Outcome:
+    """A face that stays covered because of an error."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return Outcome(job.plan, "covered", reason=f"generation failed: {reason}")
 
@@ -127,15 +128,20 @@ def _place(
 ) -> Outcome:
     """Blends a new face into the erased frame, changed in place."""
     if face is None:
-        return Outcome(job.plan, "covered", reason="no face came out of the generator")
+        return no_face(job)
     blended = blending.blend(view, face.view, job.mask)
     shown = geometry.project(blended, job.alignment, job.target)
-    erased[job.target.slices][job.target.inside] = shown[job.target.inside]
+    geometry.place(erased, job.target, shown)
     blending.add_grain(erased, job.target, hidden, secrets.grain_generator(job.plan.key))
     return Outcome(job.plan, "generated", face.candidate)
 
 
-def _choose(
+def no_face(job: Job) -> Outcome:
+    """A face that stays covered because there is none to put in its place."""
+    return Outcome(job.plan, "covered", reason="no face came out of the generator")
+
+
+def choose(
     wave: Sequence[Job],
     views: Sequence[np.ndarray],
     candidates: int,
@@ -150,8 +156,11 @@ def _choose(
     found: list[Drawn | None] = [None] * len(views)
     open_ones = list(range(len(views)))
     for numbers in (range(candidates), range(candidates, candidates + RETRIES)):
-        made = _generate(
-            [wave[i] for i in open_ones], [views[i] for i in open_ones], numbers, generator
+        made = generate(
+            [wave[i] for i in open_ones],
+            [views[i] for i in open_ones],
+            [numbers] * len(open_ones),
+            generator,
         )
         still_open = []
         for i, faces in zip(open_ones, made, strict=True):
@@ -177,17 +186,37 @@ def _acceptable(
     """Which of a face's candidates may be shown."""
     if job.plan.candidate is not None:
         return [n == job.plan.candidate for n in numbers]
-    inside = job.mask[..., 0] > 0
-    good = np.array([float(face[inside].std()) > _FLAT for face in faces])
+    good = np.array([not is_flat(job, face) for face in faces])
     return good if is_face is None else good & is_face(faces)
 
 
-def _generate(
-    wave: Sequence[Job], views: Sequence[np.ndarray], numbers: range, generator: Generator
+def is_flat(job: Job, face: np.ndarray) -> bool:
+    """Whether a new face u8[S, S, 3] is no face but a patch."""
+    return float(face[job.mask[..., 0] > 0].std()) <= _FLAT
+
+
+def generate(
+    wave: Sequence[Job],
+    views: Sequence[np.ndarray],
+    numbers: Sequence[Sequence[int]],
+    generator: Generator,
 ) -> np.ndarray:
-    """u8[len(views), len(numbers), S, S, 3]: the new faces from latents with these numbers, in one call."""
-    count = len(numbers)
-    z = [secrets.latent(job.plan.key, n, generator.latent_dim) for job in wave for n in numbers]
+    """u8[B, N, S, S, 3]: N new faces for each of B views, in one call.
+
+    Args:
+      wave, views: B faces to be made and their views u8[S, S, 3].
+      numbers: N numbers of latents for each face.
+      generator: makes them.
+
+    Raises:
+      ValueError: what came out is no pictures of the right size.
+    """
+    count = len(numbers[0])
+    z = [
+        secrets.latent(job.plan.key, n, generator.latent_dim)
+        for job, own in zip(wave, numbers, strict=True)
+        for n in own
+    ]
     images = np.repeat(np.stack(views), count, 0)
     masks = np.repeat(np.stack([job.mask for job in wave]), count, 0)
     made = np.asarray(generator.generate(images, masks, np.stack(z)))

@@ -5,6 +5,7 @@ fixed number of cells across the face, whatever its size: what is gone cannot be
 as it can after a mild linear filter.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -42,19 +43,31 @@ def head_mask() -> np.ndarray:
     return (across**2 + down**2 <= 1).astype(np.uint8)
 
 
-def covered(alignment: Alignment, box: Sequence[float], cover: str, shape: Sequence[int]) -> Region:
+def covered(
+    alignment: Alignment, box: Sequence[float], cover: str, shape: Sequence[int], wider: int = 0
+) -> Region:
     """The pixels to cover.
 
     Args:
       alignment, box: of the face.
       cover: "face", what a new face would replace with a rim round it, or "head", with hair and neck.
       shape: of the frame.
+      wider: canonical px by which to reach further.
     """
     if cover == "head":
-        return region(alignment.shifted(_HEAD_PADDING, _HEAD_PADDING), head_mask(), shape)
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _GROWTH + 1,) * 2)
-    mask = cv2.dilate(face_mask(alignment, box)[..., 0], disk)
-    return region(alignment, mask, shape)
+        alignment = alignment.shifted(_HEAD_PADDING, _HEAD_PADDING)
+        return region(alignment.shifted(wider, wider), grown(head_mask(), wider), shape)
+    mask = cv2.dilate(face_mask(alignment, box)[..., 0], _disk(_GROWTH))
+    return region(alignment.shifted(wider, wider), grown(mask, wider), shape)
+
+
+def _disk(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+
+
+def grown(mask: np.ndarray, by: int) -> np.ndarray:
+    """A mask [h, w] grown by whole px, on a canvas larger by as much on each side."""
+    return cv2.dilate(np.pad(mask, by), _disk(by)) if by else mask
 
 
 def _cells(part: np.ndarray, scale: float) -> np.ndarray:
@@ -82,6 +95,21 @@ def solid(part: np.ndarray, scale: float) -> np.ndarray:
     """u8[h, w, 3] -> one grey; nothing of the picture shows, not even how bright it was."""
     del scale
     return np.full_like(part, 128)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cover:
+    """A face to be covered.
+
+    Attributes:
+      method: one of CLASSIC.
+      scale: as `Alignment.scale`.
+      target: its pixels.
+    """
+
+    method: str
+    scale: float
+    target: Region
 
 
 def apply(method: str, frame: np.ndarray, target: Region, scale: float) -> np.ndarray:

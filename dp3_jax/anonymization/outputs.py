@@ -8,22 +8,33 @@ from collections.abc import Sequence
 
 from dp3_jax.anonymization.photos import FORMATS, is_photo_name
 from dp3_jax.errors import UserError
+from dp3_jax.video.names import SUFFIXES, is_video_name
 
 ENDING = "_anonymized"
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A photo to be read from `source` and written to `target`."""
+    """A photo or video to be read from `source` and written to `target`."""
 
     source: pathlib.Path
     target: pathlib.Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by the name of its source."""
+        return is_video_name(self.source)
+
+
+def _is_ours(path: str | os.PathLike) -> bool:
+    """Whether the name ends like a photo's or a video's."""
+    return is_photo_name(path) or is_video_name(path)
 
 
 def _in_folder(
     folder: pathlib.Path, without: pathlib.Path | None
 ) -> tuple[list[pathlib.Path], int]:
-    """Photos in a folder and below, sorted; and how many other files there are.
+    """Photos and videos in a folder and below, sorted; and how many other files there are.
 
     Files that an earlier run made beside their sources are left out, and all below `without`.
     """
@@ -33,7 +44,7 @@ def _in_folder(
             continue
         if without is not None and without in path.resolve().parents:
             continue
-        if not is_photo_name(path):
+        if not _is_ours(path):
             others += 1
         elif not path.stem.endswith((ENDING, f"{ENDING}_preview")):
             photos.append(path)
@@ -43,7 +54,7 @@ def _in_folder(
 def _expand(
     inputs: Sequence[str], without: pathlib.Path | None
 ) -> tuple[list[tuple[pathlib.Path, pathlib.Path]], int]:
-    """(path, path below the output folder) of every photo, without repetitions; and the number of others."""
+    """(path, path below the output folder) of every file, without repetitions; and the number of others."""
     found: dict[pathlib.Path, tuple[pathlib.Path, pathlib.Path]] = {}
     others = 0
     for text in inputs:
@@ -56,9 +67,9 @@ def _expand(
             pairs = [(path, pathlib.Path(path.name))]
         elif glob.has_magic(text):
             matches = sorted(map(pathlib.Path, glob.glob(text, recursive=True)))
-            pairs = [(m, pathlib.Path(m.name)) for m in matches if m.is_file() and is_photo_name(m)]
+            pairs = [(m, pathlib.Path(m.name)) for m in matches if m.is_file() and _is_ours(m)]
             if not pairs:
-                raise UserError(f"no photo matches {text}")
+                raise UserError(f"no photo or video matches {text}")
         else:
             raise UserError(f"there is no file or folder {text}; check the path")
         for photo, below in pairs:
@@ -67,8 +78,8 @@ def _expand(
 
 
 def is_file_name(output: str | os.PathLike) -> bool:
-    """Whether -o OUTPUT means a file: it ends as photos do and is not a folder that exists."""
-    return is_photo_name(output) and not pathlib.Path(output).is_dir()
+    """Whether -o OUTPUT means a file: it ends as photos or videos do and is no folder that exists."""
+    return _is_ours(output) and not pathlib.Path(output).is_dir()
 
 
 def plan(
@@ -85,7 +96,7 @@ def plan(
       in_place: replace the sources.
 
     Returns:
-      The tasks in the order of the inputs, and how many files in the folders are no photos.
+      The tasks in the order of the inputs, and how many files in the folders are neither photos nor videos.
 
     Raises:
       UserError: nothing to do, an input that is not there, two results with one name, or a result that
@@ -97,9 +108,10 @@ def plan(
     folder = pathlib.Path(output).resolve() if output is not None and not to_file else None
     photos, others = _expand(inputs, folder)
     if not photos:
-        raise UserError(f"no photo in {', '.join(inputs)} (looked for {', '.join(FORMATS)})")
+        known = ", ".join([*FORMATS, *SUFFIXES])
+        raise UserError(f"no photo or video in {', '.join(inputs)} (looked for {known})")
     if to_file and (len(photos) > 1 or pathlib.Path(inputs[0]).is_dir()):
-        raise UserError(f"-o {output} names one file for {len(photos)} photos; name a folder")
+        raise UserError(f"-o {output} names one file for {len(photos)} inputs; name a folder")
     tasks = []
     for photo, below in photos:
         if in_place:
@@ -109,6 +121,10 @@ def plan(
         else:
             target = pathlib.Path(output) if to_file else pathlib.Path(output) / below
         tasks.append(Task(photo, target))
+    if to_file and tasks[0].is_video != is_video_name(output):
+        raise UserError(
+            f"-o {output} does not end like a {'video' if tasks[0].is_video else 'photo'}"
+        )
     _check(tasks, in_place)
     return tasks, others
 

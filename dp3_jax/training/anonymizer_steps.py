@@ -19,6 +19,8 @@ from dp3_jax.training.state import GanState, TrainState
 
 RIM = 4  # px, width of the seam that the rim losses look at
 Features = Callable[[jax.Array], list[jax.Array]]
+# (the generator's parameters, the batch's fakes) -> (weighted loss of the generator, metrics)
+ExtraLoss = Callable[[Any, jax.Array], tuple[jax.Array, steps.Metrics]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class LossOptions:
       total_variation: on the rim.
       content, style: on MobileNetV2's features and their Gram matrices.
       diversity: of a pair; its hinge ends at `diversity_target`, mean absolute difference in [-1, 1].
+      temporal: between two views of one scene; see `temporal_steps`, whose train step it needs.
     """
 
     adversarial: float = 1.0
@@ -52,6 +55,7 @@ class LossOptions:
     style: float = 0.0
     diversity: float = 0.0
     diversity_target: float = 0.1
+    temporal: float = 0.0
 
 
 def _pairs(image: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -162,6 +166,7 @@ def anonymizer_gradients(
     options: steps.StepOptions,
     weights: LossOptions,
     features: Features | None = None,
+    extra: ExtraLoss | None = None,
 ) -> tuple[Any, Any, steps.Metrics]:
     """Both networks' gradients at the same parameters, from one forward pass through each.
 
@@ -173,6 +178,7 @@ def anonymizer_gradients(
       keys: "augment".
       options, weights: see StepOptions and LossOptions.
       features: perceptual features of images, for the content and style losses.
+      extra: a further loss of the generator, which may apply it to other images.
 
     Returns:
       (generator gradients, discriminator gradients, metrics).
@@ -206,12 +212,34 @@ def anonymizer_gradients(
     d_grads, _ = d_backward(cotangent)
     (on_judged, on_fake), metrics = jax.grad(generator_loss, (0, 1), has_aux=True)(judged, fake)
     _, through_judge = d_backward(on_judged)
-    (g_grads,) = g_backward(on_fake + through_judge)
+    if extra is None:
+        (g_grads,) = g_backward(on_fake + through_judge)
+    else:
+        (on_params, through_extra), found = jax.grad(extra, (0, 1), has_aux=True)(
+            g_state.params, fake
+        )
+        (g_grads,) = g_backward(on_fake + through_judge + through_extra)
+        g_grads = jax.tree.map(jnp.add, g_grads, on_params)
+        metrics |= found
     metrics |= {"loss_d": d_loss, **steps.judgement_metrics(judged[0][0], judged[1][0])}
     if options.r1_weight:
         logits = functools.partial(_logits, d_state, hole)
         d_grads, metrics["r1"] = steps.add_r1(d_grads, d_state, logits, real, options)
     return g_grads, d_grads, metrics
+
+
+def draw(
+    state: GanState, batch: steps.Batch, options: steps.StepOptions
+) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, jax.Array]]:
+    """(real, mask, z, keys) of `anonymizer_gradients` for the micro-batch that is `state`'s turn."""
+    key = jax.random.fold_in(state.rng, state.step)
+    names = ("z", "mask", "augment")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    real = images.to_float(batch["image"])
+    count, size = real.shape[:2]
+    z = jax.random.normal(keys["z"], (count, options.latent_dim))
+    mask = masks.random_masks(keys["mask"], count // 2, size)
+    return real, mask, z, keys
 
 
 def train_step(
@@ -232,14 +260,7 @@ def train_step(
     Returns:
       The next state and the scalars of `steps.train_step`, and each loss by its name in LossOptions.
     """
-    key = jax.random.fold_in(state.rng, state.step)
-    names = ("z", "mask", "augment")
-    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    real = images.to_float(batch["image"])
-    count, size = real.shape[:2]
-    z = jax.random.normal(keys["z"], (count, options.latent_dim))
-    mask = masks.random_masks(keys["mask"], count // 2, size)
     g_grads, d_grads, metrics = anonymizer_gradients(
-        state, real, mask, z, keys, options=options, weights=weights, features=features
+        state, *draw(state, batch, options), options=options, weights=weights, features=features
     )
     return steps.apply_gradients(state, g_grads, d_grads, metrics, options)

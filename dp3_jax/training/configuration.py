@@ -15,7 +15,7 @@ from dp3_jax import assets, augmentation, files, models
 from dp3_jax.data import DataOptions
 from dp3_jax.errors import UserError
 from dp3_jax.models import perceptual
-from dp3_jax.training import anonymizer_steps, steps
+from dp3_jax.training import anonymizer_steps, steps, temporal_steps
 from dp3_jax.training.checkpoint import CONFIG_FILE, read_config
 from dp3_jax.training.state import OptimizerOptions
 from dp3_jax.training.steps import StepOptions
@@ -23,6 +23,15 @@ from dp3_jax.training.steps import StepOptions
 # What a resumed run may change: none of it alters what an update computes.
 FREE_TO_CHANGE = ("log.", "evaluate.", "train.epochs", "train.max_skipped", "data.path",
                   "data.workers", "data.on_device", "data.download", "data.validation_examples")  # fmt: skip
+
+
+# Keys that runs of earlier versions do not have, with the values that mean what those runs did.
+_LATER = {
+    "data.clips": "",
+    "losses.temporal": 0.0,
+    "train.initial_generator": "",
+    "train.clip_norm": 0.0,
+}
 
 
 def _choices(config: ConfigDict) -> Iterator[str]:
@@ -115,6 +124,8 @@ def _inpainting(config: ConfigDict) -> Iterator[str]:
             yield f"losses.{name}={weight} is not a number of 0 or more"
         elif name in ("fade_halflife", "diversity_target") and not weight:
             yield f"losses.{name}={weight} is not above 0"
+    if config.data.get("clips", "") and not config.losses.get("temporal", 0.0):
+        yield "data.clips is used by losses.temporal alone, which is 0; set both or neither"
 
 
 def _has(config: ConfigDict, name: str) -> bool:
@@ -195,9 +206,8 @@ def train_step(config: ConfigDict) -> Callable[..., Any]:
             features = perceptual.vgg19_features()
         else:
             features = perceptual.mobilenet_features(assets.fetch("mobilenet_v2"))
-    return functools.partial(
-        anonymizer_steps.train_step, options=options, weights=weights, features=features
-    )
+    step = temporal_steps.train_step if weights.temporal else anonymizer_steps.train_step
+    return functools.partial(step, options=options, weights=weights, features=features)
 
 
 def model_section(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,6 +244,7 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     resolved = json.loads(config.to_json())
     if (workdir / CONFIG_FILE).exists():
         before, now = _flat(read_config(workdir)), _flat(resolved)
+        before = {**{name: value for name, value in _LATER.items() if name in now}, **before}
         changed = [
             f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
             for name in sorted(before.keys() | now.keys())

@@ -1,11 +1,13 @@
 """From a data feed to batches on the devices, made ahead of the step that takes them."""
 
+import itertools
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
 from dp3_jax.data import Feed, prefetch
+from dp3_jax.data.clips import ClipPairs
 from dp3_jax.training.sharding import Layout
 
 
@@ -18,12 +20,22 @@ def _gather(images: jax.Array, indices: jax.Array, flips: jax.Array) -> jax.Arra
 class DeviceBatches:
     """Endless iterator of {"image": u8[B, S, S, 3]} spread over the devices, from batch `start` on.
 
+    With `clips` every batch also holds their pairs of frames.
+
     A thread reads ahead and copies to the devices while the step before computes. With `on_device` (a
     packed feed) the whole set is put on every device once, and a batch costs the host only its index
     numbers.
     """
 
-    def __init__(self, feed: Feed, layout: Layout, start: int, *, on_device: bool):
+    def __init__(
+        self,
+        feed: Feed,
+        layout: Layout,
+        start: int,
+        *,
+        on_device: bool,
+        clips: ClipPairs | None = None,
+    ):
         """Starts reading batch `start`."""
         if on_device:
             images = layout.replicate(feed.device_arrays)
@@ -34,7 +46,15 @@ class DeviceBatches:
             )
         else:
             batches = (layout.global_batch(batch["image"]) for batch in feed.batches(start))
-        self._batches = prefetch(({"image": image} for image in batches), depth=2)
+
+        def pairs(number: int) -> dict[str, jax.Array]:
+            rows = clips.batch(number) if clips else {}
+            return {name: layout.global_batch(value) for name, value in rows.items()}
+
+        numbered = zip(itertools.count(start), batches, strict=False)
+        self._batches = prefetch(
+            ({"image": image, **pairs(number)} for number, image in numbered), depth=2
+        )
 
     def __iter__(self) -> Iterator[dict[str, jax.Array]]:
         return self

@@ -20,9 +20,10 @@ from ml_collections import ConfigDict
 
 from dp3_jax import allocator, images, masks, models
 from dp3_jax.data import Feed, load_arrays, open_feed
+from dp3_jax.data.clips import ClipPairs
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.metrics import ssim_to_match
-from dp3_jax.training import checkpoint, configuration, sharding, steps
+from dp3_jax.training import checkpoint, configuration, sharding, steps, warm_start
 from dp3_jax.training.feeding import DeviceBatches
 from dp3_jax.training.interruption import Interruption
 from dp3_jax.training.state import GanState, create_state
@@ -63,11 +64,38 @@ def build(config: ConfigDict, layout: sharding.Layout) -> tuple[GanState, Any, s
     return jax.jit(make, out_shardings=layout.replicated)(), dtype, reason
 
 
-def compile_step(config: ConfigDict, layout: sharding.Layout, state: GanState) -> Callable:
+def open_clips(config: ConfigDict) -> ClipPairs | None:
+    """The pairs of video frames that belong to the batches, one for every 8 images; None without any.
+
+    Raises:
+      UserError: `config.data.clips` cannot be read or does not fit.
+    """
+    path = config.data.get("clips", "")
+    if not path:
+        return None
+    devices, micro = jax.device_count(), config.train.batch_size // config.train.accumulation
+    return ClipPairs(
+        path,
+        image_size=config.data.image_size,
+        batch_size=max(1, micro // 8 // devices) * devices,
+        seed=config.seed,
+        flip=config.data.flip,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def compile_step(
+    config: ConfigDict, layout: sharding.Layout, state: GanState, clips: ClipPairs | None = None
+) -> Callable:
     """The train step compiled for `state` and the config's micro-batch; `state` is donated in each call."""
     micro = config.train.batch_size // config.train.accumulation
     size = config.data.image_size
-    batch = {"image": jax.ShapeDtypeStruct((micro, size, size, 3), np.uint8, sharding=layout.split)}
+    shapes = {"image": ((micro, size, size, 3), np.uint8), **(clips.shapes if clips else {})}
+    batch = {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=layout.split)
+        for name, (shape, dtype) in shapes.items()
+    }
     jitted = jax.jit(
         configuration.train_step(config),
         in_shardings=(layout.replicated, layout.split),
@@ -266,24 +294,26 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
         process_count=jax.process_count(),
     )
     logging.info("data: %s", feed.summary)
+    clips = open_clips(config)
     layout = sharding.make_layout()
     state, dtype, reason = build(config, layout)
     _log_sizes(state, dtype, reason)
     run = _Run(config, workdir, layout, feed)
-    state = checkpoint.restore_state(run.manager, state) or state
+    restored = checkpoint.restore_state(run.manager, state)
+    state = restored or warm_start.begin(config, state, layout)
     start = int(state.step)
     if start >= run.total:
         logging.info("nothing to do: the run in %s is complete at step %s", workdir, f"{start:,}")
         run.manager.close()
         return None
     began = time.monotonic()
-    step_fn = compile_step(config, layout, state)
+    step_fn = compile_step(config, layout, state, clips)
     logging.info("compiled in %.1f s", time.monotonic() - began)
     allocator.release_freed_memory()
     if start:
         logging.info("going on from checkpoint %s", f"{start:,}")
     run.open_writer(start)
-    batches = DeviceBatches(feed, layout, start, on_device=config.data.on_device)
+    batches = DeviceBatches(feed, layout, start, on_device=config.data.on_device, clips=clips)
     try:
         signal_number = _iterate(run, state, step_fn, batches)
         checkpoint.finish(run.manager)

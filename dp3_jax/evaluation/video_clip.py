@@ -1,0 +1,226 @@
+"""What `dp3 evaluate-video` measures, frame after frame, of a clip and its anonymized variants.
+
+Two frames of each variant are kept, and of each track a few numbers and embeddings.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dp3_jax.anonymization import detection, geometry
+from dp3_jax.evaluation import dlib_judge, forced_judge, video_metrics, video_privacy
+from dp3_jax.evaluation.video_metrics import Mean
+from dp3_jax.video.tracks import Sighting, Track, Tracking
+
+Faces = Sequence[tuple[Track, Sighting]]
+
+SOURCE = "source"  # its name among the variants
+# Recognizers, and of how many frames of a track they see: all that are not slow.
+JUDGES: dict[str, tuple[Callable[[], Any], int]] = {
+    "sface": (forced_judge.ForcedSFace, 1000),
+    "dlib": (dlib_judge.Dlib, 24),
+}
+_LISTED = 20  # numbers of frames with a shown face that are listed for each track
+_SURROUNDINGS = 0.3  # of the face's size: flow is found on that much more on each side
+_NEAR = 0.4  # of a face's width: how far off the middle of its view a face is found
+
+
+@dataclasses.dataclass(eq=False)
+class Values:
+    """What was measured of one track in one variant, or of all tracks together."""
+
+    warping: Mean = dataclasses.field(default_factory=Mean)
+    adjacent: Mean = dataclasses.field(default_factory=Mean)
+    all_pairs: Mean = dataclasses.field(default_factory=Mean)
+    jitter: Mean = dataclasses.field(default_factory=Mean)
+    flicker: Mean = dataclasses.field(default_factory=Mean)
+    found: Mean = dataclasses.field(default_factory=Mean)
+    outside: Mean = dataclasses.field(default_factory=Mean)
+    sightings: int = 0
+    judged_faces: int = 0
+    judged_pixels: int = 0
+    shown_pixels: int = 0
+    shown: list[int] = dataclasses.field(default_factory=list)
+    shown_faces: int = 0
+
+    def merge(self, other: "Values") -> None:
+        """Adds another track's."""
+        for field in dataclasses.fields(self):
+            mine, its = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(mine, Mean):
+                mine.merge(its)
+            else:
+                setattr(self, field.name, mine + its)
+
+    def add_exposure(self, number: int, seen: video_metrics.Exposure) -> None:
+        """Takes what shows of the face in frame `number`."""
+        self.judged_faces += seen.judged > 0
+        self.judged_pixels += seen.judged
+        if seen.shown:
+            self.shown_faces += 1
+            self.shown_pixels += seen.alike
+            self.shown = [*self.shown, number][:_LISTED]
+
+
+class Face:
+    """One track in one variant while the clip runs."""
+
+    def __init__(self, frames: Mapping[str, frozenset[int]]):
+        """`frames`: which of them each judge sees."""
+        self.values = Values()
+        self.identity = video_metrics.IdentityStability()
+        self.jitter = video_metrics.Jitter()
+        self.flicker = video_metrics.Flicker()
+        self._frames = frames
+        self._rows: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in frames}
+        self._missed = dict.fromkeys(frames, 0)
+
+    def part(self) -> None:
+        """The next frame does not follow the last one."""
+        self.identity.add(None)
+        self.jitter.add(None)
+        self.flicker.add(None)
+
+    def embed(self, number: int, view: np.ndarray, judges: Mapping[str, Any]) -> None:
+        """Shows the view to the judges that are to see this frame, to the first one in any case."""
+        for place, (name, judge) in enumerate(judges.items()):
+            wanted = number in self._frames[name]
+            if not wanted and place:
+                continue
+            rows, found = judge.embed(view[None])
+            if not place:
+                self.identity.add(rows[0] if found[0] else None)
+            if wanted and found[0]:
+                self._rows[name].append((number, rows[0]))
+            self._missed[name] += wanted and not found[0]
+
+    def embedded(self, name: str) -> video_privacy.Embedded:
+        """What a judge made of the track."""
+        rows = self._rows[name]
+        embeddings = np.array([row for _, row in rows] or np.zeros((0, 1)), np.float32)
+        frames = np.array([number for number, _ in rows], int)
+        return video_privacy.Embedded(embeddings, frames, self._missed[name])
+
+    def finish(self) -> Values:
+        """The values, with those of the running measures."""
+        self.values.adjacent = self.identity.adjacent
+        self.values.all_pairs.add(self.identity.all_pairs, max(self.identity.pairs, 1))
+        self.values.jitter = self.jitter.mean
+        self.values.flicker = self.flicker.mean
+        return self.values
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a track's face is in a frame."""
+
+    alignment: geometry.Alignment
+    mask: np.ndarray
+    region: geometry.Region
+    size: float
+
+
+def _place(sighting: Sighting, shape: Sequence[int]) -> _Place | None:
+    """None where the face lies outside the frame."""
+    alignment = geometry.align(sighting.box, sighting.points)
+    mask = geometry.face_mask(alignment, sighting.box)
+    region = geometry.region(alignment, mask, shape)
+    if not region.inside.any():
+        return None
+    return _Place(alignment, mask, region, float(np.sqrt(sighting.box[2] * sighting.box[3])))
+
+
+def _around(a: geometry.Region, b: geometry.Region, shape: Sequence[int]) -> tuple[slice, slice]:
+    """The part of a frame with two regions and their surroundings."""
+    slices = []
+    for length, first, second in zip(shape, a.slices, b.slices, strict=False):
+        low, high = min(first.start, second.start), max(first.stop, second.stop)
+        margin = max(8, round(_SURROUNDINGS * (high - low)))
+        slices.append(slice(max(0, low - margin), min(length, high + margin)))
+    return slices[0], slices[1]
+
+
+class Clip:
+    """The measuring itself: takes a frame of all variants after the other."""
+
+    def __init__(self, tracking: Tracking, names: Sequence[str], judges: Mapping[str, Any]):
+        """Loads the detector."""
+        self.tracks = {track.number: track for track in tracking.tracks if not track.keep}
+        self.judges = judges
+        self._detector = detection.Detector(rotations=False)
+        self.faces = {
+            number: {name: Face(self._seen(track)) for name in names}
+            for number, track in self.tracks.items()
+        }
+        self._before: dict[str, np.ndarray] = {}
+        self._places: dict[int, _Place] = {}
+
+    def _seen(self, track: Track) -> dict[str, frozenset[int]]:
+        """The frames that each judge sees of a track."""
+        frames = [sighting.frame for sighting in track.sightings]
+        return {
+            name: frozenset(frames[i] for i in video_privacy.evenly(len(frames), JUDGES[name][1]))
+            for name in self.judges
+        }
+
+    def frame(self, number: int, images: dict[str, np.ndarray], faces: Faces, cut: bool) -> None:
+        """Measures frame `number`; `images` u8[h, w, 3] of the source and each variant, by name."""
+        places: dict[int, _Place] = {}
+        for track, sighting in faces:
+            if track.number not in self.tracks:
+                continue
+            place = _place(sighting, images[SOURCE].shape)
+            if place is not None:
+                places[track.number] = place
+            if place is None or cut or track.number not in self._places:
+                for face in self.faces[track.number].values():
+                    face.part()
+        for track_number, place in places.items():
+            before = None if cut else self._places.get(track_number)
+            if before is not None:
+                self._warping(track_number, images, before, place)
+            self._views(number, track_number, images, place)
+        self._before, self._places = images, places
+
+    def _warping(
+        self, track: int, images: dict[str, np.ndarray], before: _Place, now: _Place
+    ) -> None:
+        part = _around(before.region, now.region, images[SOURCE].shape)
+        inside = np.zeros(images[SOURCE].shape[:2], bool)
+        inside[before.region.slices] = before.region.inside
+        moved = video_metrics.motion(self._before[SOURCE][part], images[SOURCE][part], inside[part])
+        for name, face in self.faces[track].items():
+            error = video_metrics.warping_error(self._before[name][part], images[name][part], moved)
+            face.values.warping.add(error)
+
+    def _views(self, number: int, track: int, images: dict[str, np.ndarray], place: _Place) -> None:
+        original = geometry.extract(images[SOURCE], place.alignment)
+        for name, face in self.faces[track].items():
+            view = original if name == SOURCE else geometry.extract(images[name], place.alignment)
+            face.embed(number, view, self.judges)
+            points = self._landmarks(view)
+            face.values.found.add(points is not None)
+            in_frame = None if points is None else place.alignment.invert(points)
+            face.jitter.add(in_frame, place.size)
+            face.flicker.add(video_metrics.coarse_colours(view, place.mask))
+            face.values.sightings += 1
+            if name != SOURCE:
+                seen = video_metrics.exposure(original, view, place.mask)
+                face.values.add_exposure(number, seen)
+                around = video_metrics.exposure(original, view, place.mask == 0)
+                face.values.outside.add(around.share)
+
+    def _landmarks(self, view: np.ndarray) -> np.ndarray | None:
+        """f32[5, 2] of the face in the middle of a view."""
+        x, y, width, height = geometry.CANONICAL_BOX
+        for face in self._detector.detect(view):
+            away = np.abs(
+                np.array(face.box[:2])
+                + np.array(face.box[2:]) / 2
+                - (x + width / 2, y + height / 2)
+            )
+            if face.points is not None and away.max() < _NEAR * width:
+                return face.points
+        return None

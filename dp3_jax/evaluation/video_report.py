@@ -1,0 +1,122 @@
+"""The console form of a clip's evaluation."""
+
+from collections.abc import Iterator
+from typing import Any
+
+_RATIOS = ("warping_error", "identity_adjacent", "identity_all_pairs", "landmark_jitter", "flicker")
+_SOURCE = "source"  # as in dp3_jax.evaluation.video_clip
+_HEADS = (
+    f"{'':28}{'warping':>9}{'identity':>10}{'identity':>10}{'landmark':>10}{'':>9}{'face':>8}{'faces':>13}",
+    f"{'':28}{'error':>9}{'adjacent':>10}{'all pairs':>10}{'jitter':>10}{'flicker':>9}{'found':>8}"
+    f"{'shown':>13}",
+)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}%"
+
+
+def _steadiness(name: str, row: dict[str, Any]) -> str:
+    """The source's own values; of all others the ratios to them."""
+    which, form = ("value", ".2g") if name == _SOURCE else ("ratio", ".2f")
+    cells = [_number(row[key][which], form) for key in _RATIOS]
+    shown = "-"
+    if "coverage" in row:
+        shown = "{shown_faces} of {judged_faces}".format(**row["coverage"])
+    label = "source (its own values)" if name == _SOURCE else name
+    return (
+        f"  {label:26}{cells[0]:>9}{cells[1]:>10}{cells[2]:>10}{cells[3]:>10}{cells[4]:>9}"
+        f"{_percent(row['face_found']['value']):>8}{shown:>13}"
+    )
+
+
+def _coverage(name: str, row: dict[str, Any]) -> Iterator[str]:
+    """A line for each track that shows a face, and one where the test could not tell."""
+    for track, values in row["tracks"].items():
+        found = values["coverage"]
+        if found["shown_faces"]:
+            numbers = ", ".join(str(n) for n in found["shown_in_frames"])
+            more = ", ..." if found["shown_faces"] > len(found["shown_in_frames"]) else ""
+            yield f"  {name}: the face of track {track} shows in frame {numbers}{more}"
+    found = row["coverage"]
+    flat = found["faces"] - found["judged_faces"]
+    if flat:
+        yield f"  {name}: {flat} of {found['faces']} faces have too little detail to tell if they show"
+    around = found["unchanged_around"]
+    if around is not None and around < 0.5:
+        yield (
+            f"  {name}: only {_percent(around)} of what is around the faces is found unchanged; strong "
+            "compression, or more than the face covered, may hide shown faces from this test"
+        )
+
+
+def _recognition(rows: dict[str, dict[str, Any]], title: str) -> Iterator[str]:
+    yield title
+    yield f"{'':45}{'own pictures':>23}{'others':>25}"
+    yield (
+        f"{'':28}{'frames':>8}{'no face':>9}{'best cosine':>13}{'accepted':>10}"
+        f"{'best cosine':>15}{'accepted':>10}{'AUC':>7}"
+    )
+    for name, row in rows.items():
+        own, others = row["own"], row["others"]
+        yield (
+            f"  {name:26}{row['frames']:>8}{row['face_not_found']:>9}"
+            f"{_number(own['best_cosine'], '.3f'):>13}{_percent(own['accepted']['value']):>10}"
+            f"{_number(others['best_cosine'], '.3f'):>15}{_percent(others['accepted']['value']):>10}"
+            f"{_number(row['area_under_curve'], '.3f'):>7}"
+        )
+
+
+def _known_again(result: dict[str, Any]) -> Iterator[str]:
+    for judge, title in result["judges"].items():
+        rows = {name: row["recognition"][judge] for name, row in result["variants"].items()}
+        threshold = rows[_SOURCE]["threshold"]
+        yield from _recognition(
+            rows,
+            f"Known again by {title}: the best frame of a track against pictures of the person from another "
+            f"moment of the source (accepted from {threshold:.3f})",
+        )
+        links = {
+            f"{link['first']} / {link['second']}": link["recognition"][judge]
+            for link in result["linkage"]
+        }
+        if links:
+            yield from _recognition(links, f"Linked by {title}: one track, two secrets")
+    for judge, reason in result["not_measured"].items():
+        yield f"Known again by {judge}: not measured: {reason}"
+    if all(
+        row["others"]["accepted"]["n"] == 0
+        for variant in result["variants"].values()
+        for row in variant["recognition"].values()
+    ):
+        yield "  Nobody to compare with: one person at a time and no pictures of strangers given."
+    yield (
+        "  Others are other people's pictures with as many frames to choose from: what chance gives. "
+        "AUC 0.5: knows nothing."
+    )
+    yield (
+        "  Own pictures share hair, clothes and light with the frames; the row of a solid cover tells what "
+        "those alone give away."
+    )
+
+
+def format_report(result: dict[str, Any]) -> str:
+    """The table of `evaluate_video.evaluate`'s result."""
+    variants = result["variants"]
+    lines = [
+        f"{result['original']}: {result['frames']} frames, {result['tracks']} tracks, "
+        f"{variants[_SOURCE]['faces']} faces",
+        "Steadiness inside the faces' area, as a ratio to the source's own value",
+        *_HEADS,
+        *(_steadiness(name, row) for name, row in variants.items()),
+        "  A cover of one colour is the steadiest of all: read this beside the share of faces found again.",
+    ]
+    for name, row in variants.items():
+        if name != _SOURCE:
+            lines += _coverage(name, row)
+    lines += _known_again(result)
+    return "\n".join(lines)

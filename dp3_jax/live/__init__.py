@@ -1,0 +1,1 @@
+"""Anonymizing video as it comes: from a camera, a stream, a file or a pipe. See docs/live.md."""

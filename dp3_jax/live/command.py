@@ -1,0 +1,208 @@
+"""`dp3 live`: parses its arguments, puts the parts together and tells how it goes."""
+
+import argparse
+import contextlib
+import functools
+import json
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+# Repeated from modules that take a second to import; a test compares them.
+_METHODS = ("generate", "blur", "pixelate", "solid")
+_COVERS = ("face", "head")
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not found or not all(int(side) for side in found.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 1280x720")
+    return int(found[1]), int(found[2])
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of frames a second")
+    return rate
+
+
+def _delay(text: str) -> int:
+    if not text.isdecimal() or int(text) > 30:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of frames from 0 to 30")
+    return int(text)
+
+
+def add_parser(commands: Any) -> None:
+    """Adds `live` to the commands of `dp3`."""
+    parser = commands.add_parser(
+        "live",
+        help="anonymize a camera, a stream or a pipe as it comes",
+        description="Anonymize live video. Frames are dropped rather than shown late, and never shown "
+        "before the faces in them are covered. Ctrl-C ends it.",
+        epilog="Exit status: 0 done; 1 frames were held back because something failed, or a face was covered "
+        "because no new one could be made; 2 a mistake in the call, or the source or the target failed.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="number of a camera, address of a stream, file (at its own rate), or - for raw rgb24 frames",
+    )
+    parser.add_argument(
+        "--to",
+        default="preview",
+        metavar="SINK",
+        help="preview[:[HOST:]PORT], window, camera[:DEVICE], address of a stream, file, - for raw rgb24 "
+        "frames, or null; default: preview, a page on this machine",
+    )
+    add = parser.add_argument_group("source").add_argument
+    add("--size", type=_size, metavar="WxH", help="of raw frames; asked of a camera")
+    add("--fps", type=_rate, metavar="N", help="of raw frames; asked of a camera")
+    add(
+        "--as-fast-as-possible",
+        action="store_true",
+        help="take every frame and drop none: a file or a pipe need not be watched live",
+    )
+    add = parser.add_argument_group("how faces are treated").add_argument
+    add("--method", choices=_METHODS, help="default: generate, a new face")
+    add("--cover", choices=_COVERS, help="what the other methods cover; default: face")
+    add("--weights", metavar="FILE", help="generator to use instead of the shipped one")
+    add("--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5")
+    add(
+        "--delay",
+        type=_delay,
+        default=1,
+        metavar="N",
+        help="look at N later frames before one is shown, for faces that come in; default: 1",
+    )
+    _add_secret(parser)
+    add = parser.add_argument_group("file or stream that is written").add_argument
+    add("--codec", help="such as h264, hevc, vp9; default: by the name's ending")
+    add("--crf", type=float, help="quality, smaller is better")
+    add("--preset", help="speed against size, in the encoder's words")
+    add("--hardware", action="store_true", help="use a hardware encoder")
+    add = parser.add_argument_group("what is printed").add_argument
+    add("--json", action="store_true", help="print the summary as JSON")
+    add("--quiet", action="store_true", help="no status and no summary")
+    parser.set_defaults(run=run)
+
+
+def _add_secret(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
+    group.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
+
+
+class _Keys(dict):
+    """Keys of the tracks' latents, made when they are asked for."""
+
+    def __init__(self, secret: bytes):
+        super().__init__()
+        self._secret = secret
+
+    def __missing__(self, number: int) -> bytes:
+        from dp3_jax.anonymization import secrets
+
+        return self.setdefault(number, secrets.face_key(self._secret, number))
+
+
+def _secret(arguments: argparse.Namespace) -> bytes:
+    from dp3_jax.anonymization import secrets
+
+    if arguments.seed is not None:
+        return secrets.secret_from_seed(arguments.seed)
+    if arguments.secret_file is not None:
+        return secrets.read_secret(arguments.secret_file)
+    return secrets.fresh_secret()
+
+
+def _new_renderer(arguments: argparse.Namespace):
+    """A function that makes renderers; the generator is loaded and compiled now."""
+    from dp3_jax.anonymization.plans import Settings
+    from dp3_jax.video.rendering import Renderer
+
+    asked = {name: getattr(arguments, name) for name in ("method", "cover")}
+    settings = Settings(**{name: value for name, value in asked.items() if value is not None})
+    generator = is_face = None
+    if settings.method == "generate":
+        from dp3_jax.anonymization.detection import Detector
+        from dp3_jax.anonymization.generator import load_anonymizer
+
+        generator = load_anonymizer(arguments.weights)
+        _warm_up(generator)
+        is_face = Detector(rotations=False, threads=1).are_faces
+    keys = _Keys(_secret(arguments))
+    return functools.partial(Renderer, settings, generator, keys, is_face=is_face, causal=True)
+
+
+def _warm_up(generator) -> None:
+    """Compiles the generator for up to four faces at once, so that no frame has to wait for that."""
+    import numpy as np
+
+    size = generator.size
+    for count in (1, 2, 4):
+        generator.generate(
+            np.zeros((count, size, size, 3), np.uint8),
+            np.ones((count, size, size, 1), np.float32),
+            np.zeros((count, generator.latent_dim), np.float32),
+        )
+
+
+def _watch(arguments: argparse.Namespace, source):
+    from dp3_jax.anonymization.detection import MIN_CONFIDENCE
+    from dp3_jax.live.watching import Watch
+    from dp3_jax.video.cuts import CutDetector
+    from dp3_jax.video.detecting import LiveDetector
+    from dp3_jax.video.tracking import Linking, Tracker
+
+    least = MIN_CONFIDENCE if arguments.min_confidence is None else arguments.min_confidence
+    tracker = Tracker(source.width, source.height, Linking.at_rate(source.rate))
+    detect = LiveDetector(least).detect
+    return Watch(detect, tracker, CutDetector().update, delay=arguments.delay)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets a service manager's request to end work like Ctrl-C: a recording is finished."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns the exit status."""
+    from dp3_jax.live import sinks, sources
+    from dp3_jax.live.governor import Governor
+    from dp3_jax.live.pipeline import Pipeline
+    from dp3_jax.live.status import Status
+    from dp3_jax.video.encoding import EncoderSettings
+
+    new_renderer = _new_renderer(arguments)
+    stopping = threading.Event()
+    drop = not arguments.as_fast_as_possible
+    wanted = sources.Wanted(arguments.size, arguments.fps, paced=drop)
+    source = sources.open_source(arguments.source, wanted, stopping.wait)
+    governor = Governor(fixed=not drop)
+    watch = _watch(arguments, source)
+    encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
+    size = source.width, source.height
+    with sinks.open_sink(arguments.to, *size, source.rate, encoder) as sink, _ended_by_sigterm():
+        pipeline = Pipeline(source.frames, watch, new_renderer, sink, governor, stopping, drop=drop)
+        status = Status(source, sink, pipeline, watch, governor, quiet=arguments.quiet)
+        try:
+            pipeline.run(status.tick)
+        finally:
+            status.end()
+    summary = status.summary()
+    if arguments.json:
+        print(json.dumps(summary, indent=2), file=sys.stderr if arguments.to == "-" else sys.stdout)
+    failed = summary["failures"]["detector"] or summary["failures"]["renderer"]
+    return 1 if failed or summary["faces"].get("covered") else 0

@@ -1,0 +1,98 @@
+"""How thoroughly faces are searched for in live video, so that it keeps up with the source."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """How new faces are searched for. Known ones are looked for in every frame at every level.
+
+    Attributes:
+      every: frames of which one has a pass over the whole picture; those before it wait for it.
+      side: the longer side of the picture in that pass, px.
+      scan_every: frames of which one has a piece of the picture searched in full detail.
+    """
+
+    every: int
+    side: int
+    scan_every: int
+
+    def __str__(self) -> str:
+        often = "every frame" if self.every == 1 else f"every {self.every} frames"
+        return f"{self.side} px {often}"
+
+
+# From thorough to cheap.
+LEVELS = (
+    Level(1, 960, 1),
+    Level(1, 640, 1),
+    Level(1, 640, 2),
+    Level(1, 480, 4),
+    Level(2, 480, 4),
+    Level(2, 416, 8),
+    Level(3, 320, 12),
+)
+MOST_EVERY = max(level.every for level in LEVELS)
+START = 1  # which level is begun with: the second, as the first needs more than two cores
+
+_CALM_BUSY = 0.6  # the busiest stage works no larger share of the time: there is room for more
+_FULL_BUSY = 0.95
+_FIRST_PATIENCE = 4  # calm intervals before the first try of a more thorough level
+_MOST_PATIENCE = 64
+_TRIAL = 8  # intervals in which falling back means that the try has failed
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What an interval was like.
+
+    Attributes:
+      arrived, dropped: frames.
+      busy: share of the time in which the busiest stage worked, 0 to 1.
+    """
+
+    arrived: int
+    dropped: int
+    busy: float
+
+
+class Governor:
+    """Chooses the level: down at once under load, up only after a while of calm.
+
+    A more thorough level that turns out too much is tried again only after twice the time, so it does not
+    swing between two levels.
+    """
+
+    def __init__(self, start: int = START, *, fixed: bool = False):
+        """Begins at a level; a `fixed` one stays there."""
+        self._index = start
+        self._fixed = fixed
+        self._patience = _FIRST_PATIENCE
+        self._calm = 0
+        self._since_up = _TRIAL
+        self.lowered = 0  # times
+
+    @property
+    def level(self) -> Level:
+        """The present one."""
+        return LEVELS[self._index]
+
+    def observe(self, load: Load) -> None:
+        """Takes an interval into account; without frames nothing changes."""
+        if self._fixed or not load.arrived:
+            return
+        self._since_up += 1
+        if load.dropped or load.busy > _FULL_BUSY:
+            self._calm = 0
+            if self._since_up <= _TRIAL:
+                self._patience = min(2 * self._patience, _MOST_PATIENCE)
+                self._since_up = _TRIAL + 1
+            if self._index + 1 < len(LEVELS):
+                self._index += 1
+                self.lowered += 1
+            return
+        self._calm = self._calm + 1 if load.busy < _CALM_BUSY else 0
+        if self._calm >= self._patience and self._index > 0:
+            self._index -= 1
+            self._calm = 0
+            self._since_up = 0

@@ -1,0 +1,235 @@
+"""Live video from a source to a sink: four stages in a thread each, joined by queues that drop the oldest.
+
+    source -> watch (detect, track) -> render -> sink
+
+What may be shown is decided in `watching`; here it holds that only what the renderer has returned gets to
+the sink. A frame is not shown at all when the detector or the renderer fails on it, and it is dropped when it
+waits while a newer one comes. A failure of the generator is none of the renderer's: it leaves a cover.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from dp3_jax.anonymization.plans import Outcome
+from dp3_jax.live.governor import MOST_EVERY, Governor, Load
+from dp3_jax.live.measuring import Meter
+from dp3_jax.live.queues import LatestQueue
+from dp3_jax.live.sinks import Sink, SinkClosed
+from dp3_jax.live.sources import Frame
+from dp3_jax.live.watching import Watch, Watched
+from dp3_jax.video.tracks import Sighting, Track
+
+_DEPTH = 2  # frames that wait for a stage
+_INTERVAL = 1.0  # s between two looks at the load
+_ENDING = 5.0  # s that the stages get to finish what they have
+_MOST_TRACKS = (
+    100  # after so many people a fresh renderer is taken, as the old one remembers them all
+)
+
+STAGES = ("source", "detect", "render", "sink")
+
+
+class Renders(Protocol):
+    """What is needed of `rendering.Renderer`."""
+
+    def render(
+        self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
+    ) -> tuple[np.ndarray, list[Outcome]]:
+        """The frame with its faces anonymized, and what was done with each."""
+        ...
+
+
+class _Painter:
+    """Renders frames; a renderer that fails is replaced."""
+
+    def __init__(self, new_renderer: Callable[[], Renders]):
+        self._new_renderer = new_renderer
+        self._renderer = new_renderer()
+        self._seen: set[int] = set()
+        self._scene = -1
+
+    def paint(self, watched: Watched) -> tuple[np.ndarray, list[Outcome]]:
+        """The frame as it may be shown.
+
+        Raises:
+          ValueError: the renderer gave no frame of the same size; and whatever it raises.
+        """
+        self._seen.update(watched.faces)
+        if len(self._seen) > _MOST_TRACKS:
+            self._renderer, self._seen = self._new_renderer(), set(watched.faces)
+        cut, self._scene = watched.scene != self._scene, watched.scene
+        faces = [(Track(n, (sighting,)), sighting) for n, sighting in watched.faces.items()]
+        image = watched.frame.image
+        try:
+            shown, outcomes = self._renderer.render(image, faces, cut=cut)
+            if shown.shape != image.shape or shown.dtype != np.uint8:
+                raise ValueError(f"the renderer gave {shown.dtype}{shown.shape}")
+            if faces and (shown is image or len(outcomes) != len(faces)):
+                raise ValueError("the renderer left faces out")
+        except Exception:
+            self._renderer = self._new_renderer()
+            raise
+        return shown, outcomes
+
+
+class Pipeline:
+    """Runs the stages; see the module."""
+
+    def __init__(
+        self,
+        frames: Iterator[Frame],
+        watch: Watch,
+        new_renderer: Callable[[], Renders],
+        sink: Sink,
+        governor: Governor,
+        stopping: threading.Event,
+        *,
+        drop: bool = True,
+    ):
+        """Takes the parts; starts nothing.
+
+        Args:
+          frames: of the source.
+          watch: decides what may be shown.
+          new_renderer: makes a renderer that remembers nothing.
+          sink: takes what is shown.
+          governor: sets how thoroughly is searched; observed once a second.
+          stopping: set when no further frame is to be taken from the source; may be set from outside.
+          drop: drop frames that would wait too long; else the source waits.
+        """
+        self.meter = Meter()
+        self.failure = ""  # of the renderer, the last one in one line
+        self.failures = 0  # frames in which it failed
+        self.faces = 0  # in the last frame
+        self._frames = frames
+        self._watch = watch
+        self._new_renderer = new_renderer
+        self._sink = sink
+        self._governor = governor
+        self._arrived: LatestQueue[Frame] = LatestQueue(_DEPTH, wait=not drop)
+        # Frames of a group are decided together.
+        self._decided: LatestQueue[Watched] = LatestQueue(_DEPTH + MOST_EVERY, wait=not drop)
+        self._ready: LatestQueue[tuple[Frame, np.ndarray]] = LatestQueue(_DEPTH, wait=not drop)
+        self._queues = (self._arrived, self._decided, self._ready)
+        self._stopping = stopping
+        self._error: BaseException | None = None
+
+    def run(self, tick: Callable[[dict[str, Any]], None]) -> bool:
+        """Runs until the source ends, nobody takes frames any more, or Ctrl-C is pressed.
+
+        Args:
+          tick: called once a second with what `Meter.interval` says.
+
+        Returns:
+          Whether it was interrupted by Ctrl-C.
+
+        Raises:
+          UserError: the source or the sink fails; other exceptions are bugs in them.
+        """
+        work = (self._read, self._look, self._render, self._show)
+        threads = [
+            threading.Thread(
+                target=self._guarded, args=(one, *queue), name=f"live {name}", daemon=True
+            )
+            for one, name, *queue in itertools.zip_longest(work, STAGES, self._queues)
+        ]
+        for thread in threads:
+            thread.start()
+        interrupted = False
+        try:
+            due = time.perf_counter() + _INTERVAL
+            while threads[-1].is_alive():
+                threads[-1].join(max(0.0, min(0.1, due - time.perf_counter())))
+                if time.perf_counter() >= due:
+                    due += _INTERVAL
+                    tick(self._observe())
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self._stopping.set()
+            # A source may wait for its next frame for ever; nothing comes of it any more.
+            self._queues[0].close()
+            for thread in threads[::-1]:
+                thread.join(_ENDING)
+        if self._error is not None:
+            raise self._error
+        return interrupted
+
+    def _observe(self) -> dict[str, Any]:
+        recent = self.meter.interval()
+        counts = recent["counts"]
+        busiest = max((recent["busy"].get(name, 0.0) for name in STAGES[1:]), default=0.0)
+        self._governor.observe(Load(counts.get("arrived", 0), counts.get("dropped", 0), busiest))
+        return recent
+
+    def _guarded(self, work: Callable[[], None], output: LatestQueue | None) -> None:
+        """A stage, which ends what comes after it when it ends, and everything when it fails."""
+        try:
+            work()
+            if output is not None:
+                output.close()
+                return
+        except SinkClosed:
+            pass
+        except BaseException as error:  # it belongs to the caller of `run`
+            self._error = self._error or error
+        self._stopping.set()
+        for queue in self._queues:
+            queue.close()
+
+    def _read(self) -> None:
+        frames = iter(self._frames)
+        try:
+            while not self._stopping.is_set():
+                with self.meter.stage("source"):
+                    frame = next(frames, None)
+                if frame is None or self._stopping.is_set():
+                    return
+                self.meter.count("arrived")
+                self.meter.count("dropped", len(self._arrived.put(frame)))
+        finally:
+            close = getattr(frames, "close", None)
+            if close is not None:
+                close()
+
+    def _look(self) -> None:
+        for frame in self._arrived:
+            withheld = self._watch.withheld
+            with self.meter.stage("detect"):
+                decided = self._watch.take(frame, self._governor.level)
+            self.meter.count("withheld", self._watch.withheld - withheld)
+            self._pass_on(decided)
+        withheld = self._watch.withheld
+        decided = self._watch.finish()
+        self.meter.count("withheld", self._watch.withheld - withheld)
+        self._pass_on(decided)
+
+    def _pass_on(self, decided: Sequence[Watched]) -> None:
+        for one in decided:
+            self.meter.count("dropped", len(self._decided.put(one)))
+
+    def _render(self) -> None:
+        painter = _Painter(self._new_renderer)
+        for watched in self._decided:
+            try:
+                with self.meter.stage("render"):
+                    shown, outcomes = painter.paint(watched)
+            except Exception as error:  # whatever it is, this frame is not shown
+                self.failure = " ".join(str(error).split()) or type(error).__name__
+                self.failures += 1
+                self.meter.count("withheld")
+                continue
+            self.faces = len(outcomes)
+            self.meter.done(outcome.done for outcome in outcomes)
+            self.meter.count("dropped", len(self._ready.put((watched.frame, shown))))
+
+    def _show(self) -> None:
+        for frame, shown in self._ready:
+            with self.meter.stage("sink"):
+                self._sink.write(shown, frame.seconds)
+            self.meter.shown(time.perf_counter() - frame.arrived)

@@ -1,0 +1,146 @@
+"""Live frames encoded into a file or a stream (PyAV)."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from dp3_jax.errors import UserError
+from dp3_jax.files import atomic_target
+from dp3_jax.live.sources import without_password
+from dp3_jax.video import encoding as encoders
+from dp3_jax.video.colours import Colours, FromRgb
+from dp3_jax.video.encoding import EncoderSettings, Encoding
+from dp3_jax.video.reading import VideoInfo
+
+_TICK = Fraction(1, 1000)  # s: live frames come when they come
+_FORMATS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "rtp": "rtp"}  # "mpegts" elsewhere
+_KEY_SECONDS = 2  # between the frames at which who joins a stream may begin
+_TIMEOUT = 10.0  # s in which a stream must open
+
+
+def _info(name: str, width: int, height: int, rate: float) -> VideoInfo:
+    """What a live picture is like, in the words of a file."""
+    return VideoInfo(
+        path=pathlib.Path(name),
+        container="",
+        codec="",
+        stream=0,
+        width=width,
+        height=height,
+        coded_width=width,
+        coded_height=height,
+        rotation=0,
+        mirrored=False,
+        time_base=_TICK,
+        average_rate=Fraction(rate).limit_denominator(1001),
+        frames_estimate=None,
+        duration_seconds=None,
+        pixel_format="yuv420p",
+        sample_aspect_ratio=None,
+        colours=Colours(),
+        bit_depth=8,
+        bit_rate=None,
+        audio=(),
+        subtitles=(),
+        left_out=(),
+    )
+
+
+def _for_streams(chosen: Encoding, scheme: str) -> Encoding:
+    """The encoding with nothing held back for later."""
+    options = dict(chosen.options)
+    if chosen.encoder == "libx264":
+        options.pop("x264-params", None)
+        options["tune"] = "zerolatency"
+        options["g"] = str(max(1, round(_KEY_SECONDS * chosen.rate)))
+    container = _FORMATS.get(scheme, "mpegts")
+    if not encoders.holds(container, chosen.codec):
+        raise UserError(f"a {scheme} stream cannot carry {chosen.codec}; choose --codec h264")
+    return dataclasses.replace(chosen, container=container, options=tuple(sorted(options.items())))
+
+
+class Recording:
+    """A sink that encodes frames."""
+
+    def __init__(
+        self,
+        target: str,
+        container: av.container.OutputContainer,
+        chosen: Encoding,
+        info: VideoInfo,
+    ):
+        """Begins the stream in an open container; `target` is its name for people."""
+        self.name = target
+        self._container = container
+        self._stream = container.add_stream(chosen.encoder, rate=chosen.rate)
+        context = self._stream.codec_context
+        encoders.configure(context, info, chosen)
+        context.time_base = _TICK
+        self._stream.time_base = _TICK
+        self._convert = FromRgb(chosen.colours, info.width, info.height, chosen.pixel_format)
+        self._last = -1
+
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        """Encodes u8[h, w, 3], to be shown at a time; one that is not later than the last comes right after it."""
+        self._last = max(self._last + 1, round(seconds / _TICK))
+        frame = self._convert(image)
+        frame.pts, frame.time_base = self._last, _TICK
+        self._mux(frame)
+
+    def finish(self) -> None:
+        """Encodes what the encoder has held back."""
+        self._mux(None)
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (av.error.FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(f"cannot write to {self.name}: {reason}") from error
+
+
+@contextlib.contextmanager
+def record_file(
+    target: str, width: int, height: int, rate: float, settings: EncoderSettings
+) -> Iterator[Recording]:
+    """A file, which gets its name when the block ends well.
+
+    Raises:
+      UserError: its ending, the codec or the place is impossible.
+    """
+    info = _info("live", width, height, rate)
+    chosen = encoders.choose(info, pathlib.Path(target).suffix, settings)
+    with atomic_target(target) as temporary:
+        with av.open(f"file:{temporary}", "w", format=chosen.container) as container:
+            recording = Recording(target, container, chosen, info)
+            yield recording
+            recording.finish()
+
+
+@contextlib.contextmanager
+def send_stream(
+    address: str, width: int, height: int, rate: float, settings: EncoderSettings
+) -> Iterator[Recording]:
+    """A stream: rtmp://, rtsp://, or MPEG-TS over udp://, srt:// and tcp://.
+
+    Raises:
+      UserError: the other side does not answer, or the codec is impossible.
+    """
+    name = without_password(address)
+    info = _info("live", width, height, rate)
+    chosen = encoders.choose(info, ".mkv", settings)
+    chosen = _for_streams(chosen, address.split(":", 1)[0].lower())
+    try:
+        container = av.open(address, "w", format=chosen.container, timeout=_TIMEOUT)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = without_password(getattr(error, "strerror", None) or str(error))
+        raise UserError(f"cannot open the stream {name}: {reason}") from error
+    with container:
+        recording = Recording(name, container, chosen, info)
+        yield recording
+        recording.finish()

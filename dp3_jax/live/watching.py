@@ -1,0 +1,176 @@
+"""Where the faces are in each live frame, and which frames may be shown.
+
+A frame is shown only when all of this holds:
+
+1. It was itself looked at by the detector, and the look did not fail: known faces are looked for in every
+   frame, whatever the load, and those not found are carried on by their motion, ever wider, for `grace`
+   frames of the tracker.
+2. A pass over the whole picture, for faces that nobody knows yet, ran on it or on one of the next
+   `Level.every` - 1 frames of the same scene. Until then it waits; faces that this pass finds are carried
+   back into the frames that wait.
+3. After the start, a cut, or a failure of the detector: a full pass (FULL) ran on this very frame or on an
+   earlier one of the same scene since then. Nothing is shown before.
+4. With a `delay`, that many later frames of the scene have been looked at too; faces found in them are
+   carried back here as well: who comes into the picture is often seen a frame late.
+
+Frames that wait when a scene ends or the detector fails are never shown.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dp3_jax.anonymization.detection import Face
+from dp3_jax.live.governor import Level
+from dp3_jax.live.sources import Frame
+from dp3_jax.video import tracks
+from dp3_jax.video.detecting import Budget
+from dp3_jax.video.tracking import Tracker
+from dp3_jax.video.tracks import Sighting
+
+FULL = Budget(side=1280, scan=True)
+
+_NEW_SPEED = 0.5  # weight of a new speed against the one before
+
+Detect = Callable[[np.ndarray, Sequence[Face], Budget], list[Face]]
+
+
+@dataclasses.dataclass(eq=False)
+class Watched:
+    """A frame and where the faces are in it.
+
+    Attributes:
+      frame: as it came.
+      faces: sightings by number of track.
+      scene: number of its scene; it changes at every cut.
+    """
+
+    frame: Frame
+    faces: dict[int, Sighting]
+    scene: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Known:
+    """A face as it was last seen, and f64[2] px a frame."""
+
+    seen: Sighting
+    speed: np.ndarray
+
+
+class Watch:
+    """Looks at one frame after another and says which may be shown."""
+
+    def __init__(
+        self,
+        detect: Detect,
+        tracker: Tracker,
+        is_cut: Callable[[np.ndarray], bool],
+        *,
+        delay: int = 0,
+    ):
+        """Knows nothing yet.
+
+        Args:
+          detect: u8[h, w, 3], predicted faces and the budget -> faces, as `detecting.LiveDetector.detect`.
+          tracker: of the frames' size.
+          is_cut: whether a frame is the first of a new scene; called once for each.
+          delay: frames that are to be looked at after one before it is shown.
+        """
+        self._detect = detect
+        self._tracker = tracker
+        self._is_cut = is_cut
+        self._delay = delay
+        self._waiting: list[Watched] = []
+        self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
+        self._known: dict[int, _Known] = {}
+        self._scene = 0
+        self._blind = True
+        self._count = 0
+        self.withheld = 0  # frames that are never shown
+        self.failure = ""  # of the detector, the last one in one line
+        self.failures = 0  # frames in which the detector failed
+
+    def take(self, frame: Frame, level: Level) -> list[Watched]:
+        """Looks at the next frame; returns those that may be shown now, in order."""
+        released: list[Watched] = []
+        try:
+            cut = self._is_cut(frame.image)
+            if cut:
+                self._scene += 1
+                self._known.clear()
+                released += self._flush()
+            released += self._look(frame, level, cut)
+        except (
+            Exception
+        ) as error:  # whatever it is, the frame is not shown and the next one is tried
+            self.failure = " ".join(str(error).split()) or type(error).__name__
+            self.failures += 1
+            released += self._flush()
+            self.withheld += 1
+            self._blind = True
+        return released
+
+    def finish(self) -> list[Watched]:
+        """The frames that wait only for the delay."""
+        return self._flush()
+
+    def _flush(self) -> list[Watched]:
+        """All that is decided; what is not is dropped."""
+        decided = self._waiting[: len(self._waiting) - self._undecided]
+        self.withheld += self._undecided
+        self._waiting, self._undecided = [], 0
+        return decided
+
+    def _look(self, frame: Frame, level: Level, cut: bool) -> list[Watched]:
+        full = cut or self._blind
+        passes = full or self._undecided + 1 >= level.every
+        self._count += 1
+        budget = FULL
+        if not full:
+            scan = passes and self._count % level.scan_every < level.every
+            budget = Budget(level.side if passes else None, scan)
+        found = self._detect(frame.image, self._expected(frame.number), budget)
+        faces = dict(self._tracker.update(frame.number, found, cut=cut))
+        self._remember(faces)
+        height, width = frame.image.shape[:2]
+        for earlier in self._waiting:
+            for number in faces.keys() - earlier.faces.keys():
+                earlier.faces[number] = tracks.extrapolate(
+                    faces[number], np.zeros(2), earlier.frame.number, width, height
+                )
+        self._waiting.append(Watched(frame, faces, self._scene))
+        self._undecided = 0 if passes else self._undecided + 1
+        self._blind = False
+        if self._undecided:
+            return []
+        ready = max(0, len(self._waiting) - self._delay)
+        released, self._waiting = self._waiting[:ready], self._waiting[ready:]
+        return released
+
+    def _remember(self, faces: dict[int, Sighting]) -> None:
+        known = {}
+        for number, sighting in faces.items():
+            before = self._known.get(number)
+            if sighting.source == "filled" and before is not None:
+                known[number] = before
+            elif before is None:
+                known[number] = _Known(sighting, np.zeros(2))
+            else:
+                way = tracks.centre(sighting.box) - tracks.centre(before.seen.box)
+                speed = way / (sighting.frame - before.seen.frame)
+                known[number] = _Known(sighting, before.speed + _NEW_SPEED * (speed - before.speed))
+        self._known = known
+
+    def _expected(self, number: int) -> list[Face]:
+        """Where the known faces should be in a frame."""
+        expected = []
+        for known in self._known.values():
+            way = known.speed * tracks.coasting(number - known.seen.frame)
+            face = tracks.to_face(known.seen)
+            x, y, w, h = face.box
+            points = None if face.points is None else (face.points + way).astype(np.float32)
+            box = (x + float(way[0]), y + float(way[1]), w, h)
+            expected.append(dataclasses.replace(face, box=box, points=points))
+        return expected

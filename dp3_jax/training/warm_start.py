@@ -1,0 +1,96 @@
+"""A fresh run that begins with the networks of another one, or with an exported generator."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+from ml_collections import ConfigDict
+
+from dp3_jax import export
+from dp3_jax.errors import UserError
+from dp3_jax.training import checkpoint
+from dp3_jax.training.sharding import Layout
+from dp3_jax.training.state import GanState
+
+
+def _checked(found: Mapping[str, Any], wanted: Any, source: pathlib.Path, network: str) -> Any:
+    """`found` when it has the names and shapes of `wanted`.
+
+    Raises:
+      UserError: it has not.
+    """
+    trees = (flax.traverse_util.flatten_dict(dict(tree), sep="/") for tree in (found, wanted))
+    have, need = ({name: tuple(x.shape) for name, x in tree.items()} for tree in trees)
+    if have != need:
+        wrong = sorted(n for n in have | need if have.get(n) != need.get(n))[0]
+        raise UserError(
+            f"the {network} in {source} does not fit this config: {wrong} has shape {have.get(wrong)} "
+            f"there and {need.get(wrong)} here; set config.model and data.image_size as in its run"
+        )
+    return found
+
+
+def _discriminator(source: pathlib.Path, step: int, wanted: Any) -> Any:
+    """The discriminator's parameters in checkpoint `step` of the run in `source`.
+
+    Raises:
+      UserError: they cannot be read or are of another shape.
+    """
+    path = source.absolute() / "checkpoints" / str(step) / "state"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        there = dict(checkpointer.metadata(path).item_metadata.tree)["discriminator"]["params"]
+        item = {"discriminator": {"params": _checked(there, wanted, source, "discriminator")}}
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        as_arrays = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(sharding=device), item)
+        restored = checkpointer.restore(
+            path,
+            args=ocp.args.PyTreeRestore(item=item, restore_args=as_arrays, partial_restore=True),
+        )
+    return restored["discriminator"]["params"]
+
+
+def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
+    """`state` with the networks that `config.train.initial_generator` names; as it is without that key.
+
+    An exported file (.safetensors) gives the generator and its running average; the folder of a run gives
+    the averaged generator of its latest checkpoint, and its discriminator as well. Optimizers start afresh.
+
+    Raises:
+      UserError: it cannot be read, or the networks are not those of the config.
+    """
+    name = config.train.get("initial_generator", "")
+    if not name:
+        return state
+    source, discriminator = pathlib.Path(name), state.discriminator.params
+    if source.is_dir():
+        restored = checkpoint.restore_generator(source)
+        variables, step = restored.variables, restored.step
+        discriminator = _discriminator(source, step, discriminator)
+    else:
+        _, variables, step = export.read_generator(source)
+    generator = _checked(variables["params"], state.generator.params, source, "generator")
+
+    # Compiled, so that every tree gets buffers of its own, which donation needs.
+    @jax.jit
+    def copied(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.copy(jnp.asarray(x, jnp.float32)), tree)
+
+    def spread(tree: Any) -> Any:
+        return jax.device_put(copied(tree), layout.replicated)
+
+    g_state = state.generator.replace(
+        params=spread(generator), batch_stats=spread(variables["batch_stats"])
+    )
+    average = None if state.ema_params is None else spread(generator)
+    with_discriminator = " and its discriminator" if source.is_dir() else ""
+    logging.info("begins with the generator of %s, step %s%s", source, step, with_discriminator)
+    return state.replace(
+        generator=g_state,
+        discriminator=state.discriminator.replace(params=spread(discriminator)),
+        ema_params=average,
+    )

@@ -1,0 +1,380 @@
+"""What makes the new faces of a clip hold together in time: steady places, pictures, colours and grain.
+
+All memory is kept in the canonical frame of the face. Averaging there over frames is the same as warping the
+previous output by the motion of the face, from alignment to alignment, without resampling it again and
+again. Everything remembered comes from erased frames and generated pictures, never from a hidden pixel.
+"""
+
+import bisect
+import dataclasses
+import functools
+import hmac
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from dp3_jax import masks
+from dp3_jax.anonymization import blending, geometry, secrets
+from dp3_jax.anonymization.geometry import Alignment, Region
+from dp3_jax.video.tracks import Sighting, Track
+
+_ANCHOR = complex(*masks.CENTRE)  # canonical px; a face turns and grows round it
+
+# Frames; as STIT (Tzaban et al., 2022) smooths the centres and the axes of its crops.
+_CENTRE_SIGMA = 1.0
+_SHAPE_SIGMA = 3.0
+_REACH = 9  # frames on each side
+
+_MOST_MOVED = 4.0  # canonical px by which smoothing may move any part of the mask
+
+# One-euro filter (Casiez et al., 2012), with frames as the unit of time.
+_CENTRE_CUTOFF, _CENTRE_RISE = (
+    0.15,
+    0.15,
+)  # cycles per frame, and more for each canonical px per frame
+_SHAPE_CUTOFF, _SHAPE_RISE = 0.04, 4.0  # the same for log size and radians
+_SPEED_CUTOFF = 0.1
+
+_FRESH = (
+    0.3  # least weight of the new picture in the average: what is wrong fades within a few frames
+)
+_SAME = 5.0  # levels: surroundings that differ by less show the same
+_OTHER = 25.0  # levels: surroundings that differ by more have nothing to do with the ones before
+_COARSE = 32  # px, the side at which surroundings are compared
+_STEADY = 5.0  # levels by which the new picture may differ locally and still be averaged fully
+_CHANGED = 25.0  # levels of local difference from which on only the new picture counts
+_LOCAL = 9  # px, what "locally" means
+
+_GRAIN_EVERY = 8  # frames between two looks at the grain
+_GRAIN_FRESH = 0.3
+_TILE = 256  # px, side of the grain's pattern
+
+
+@dataclasses.dataclass(frozen=True)
+class Coherence:
+    """What is done against flicker; without any of it each frame is treated alone, with one z per track.
+
+    Attributes:
+      smooth_alignment: places of faces are smoothed over time.
+      blend_previous: the previous picture of a face is blended into the new one where it still fits.
+      steady_colour: corrections of light and colour are averaged over time.
+      steady_grain: the grain's strength is averaged over time, and its pattern is new in every frame.
+      steady_method: faces near the smallest size, and masks, do not change from frame to frame.
+    """
+
+    smooth_alignment: bool = True
+    blend_previous: bool = True
+    steady_colour: bool = True
+    steady_grain: bool = True
+    steady_method: bool = True
+
+
+ALL = Coherence()
+NONE = Coherence(*(False,) * len(dataclasses.fields(Coherence)))
+
+
+class Pose(NamedTuple):
+    """An alignment in terms that can be averaged.
+
+    Attributes:
+      centre: complex, px of the frame, where the middle of the mask lies.
+      size: log of the frame px for each canonical px.
+      angle: radians.
+    """
+
+    centre: complex
+    size: float
+    angle: float
+
+
+def to_pose(alignment: Alignment) -> Pose:
+    """The pose of a face."""
+    centre = (_ANCHOR - alignment.b) / alignment.a
+    return Pose(centre, -float(np.log(alignment.scale)), float(np.angle(alignment.a)))
+
+
+def to_alignment(pose: Pose) -> Alignment:
+    """The inverse of `to_pose`."""
+    a = complex(np.exp(complex(-pose.size, pose.angle)))
+    return Alignment(a, _ANCHOR - a * pose.centre)
+
+
+@functools.lru_cache(maxsize=4096)  # each sighting is in the windows of its neighbours
+def _pose(sighting: Sighting) -> Pose:
+    return to_pose(geometry.align(sighting.box, sighting.points))
+
+
+def _turned(angles: np.ndarray) -> np.ndarray:
+    """Angles in radians brought between -pi and pi."""
+    return (np.asarray(angles) + np.pi) % (2 * np.pi) - np.pi
+
+
+def moved(smooth: Alignment, raw: Alignment) -> float:
+    """Canonical px by which parts of the mask lie elsewhere with `smooth` than with `raw`, at most."""
+    centre, half = np.array(masks.CENTRE), np.array(masks.HALF_AXES)
+    corners = centre + half * np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
+    return float(np.linalg.norm(smooth.apply(raw.invert(corners)) - corners, axis=1).max())
+
+
+def limited(smooth: Pose, raw: Pose) -> Pose:
+    """`smooth`, or a pose on the way to it from `raw` that is not further away than _MOST_MOVED."""
+    distance = moved(to_alignment(smooth), to_alignment(raw))
+    if distance <= _MOST_MOVED:
+        return smooth
+    share = _MOST_MOVED / distance
+    return Pose(
+        raw.centre + share * (smooth.centre - raw.centre),
+        raw.size + share * (smooth.size - raw.size),
+        raw.angle + share * float(_turned(smooth.angle - raw.angle)),
+    )
+
+
+def _local(offsets: np.ndarray, values: np.ndarray, sigma: float) -> complex:
+    """The value at offset 0 of the line that fits best under Gaussian weights.
+
+    Amid the samples that is a Gaussian average; at the ends of a track it does not lag behind its motion.
+    """
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    s0, s1, s2 = weights.sum(), weights @ offsets, weights @ offsets**2
+    spread = s0 * s2 - s1 * s1
+    if spread < 1e-9:  # one sample
+        return (weights @ values) / s0
+    return (s2 * (weights @ values) - s1 * (weights @ (offsets * values))) / spread
+
+
+def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> Pose:
+    """The pose in a frame, smoothed over the frames round it that are of the same shot; not yet limited.
+
+    Args:
+      track: with all its sightings.
+      sighting: the one of the frame.
+      cuts: numbers of the first frames after a cut, rising.
+    """
+    raw = _pose(sighting)
+    index = sighting.frame - track.first
+    if index >= len(track.sightings) or track.sightings[index].frame != sighting.frame:
+        return raw
+    shot = bisect.bisect_right(cuts, sighting.frame)
+    near = [
+        one
+        for one in track.sightings[max(index - _REACH, 0) : index + _REACH + 1]
+        if bisect.bisect_right(cuts, one.frame) == shot
+    ]
+    offsets = np.array([one.frame - sighting.frame for one in near], np.float64)
+    poses = [_pose(one) for one in near]
+    angles = _turned([pose.angle - raw.angle for pose in poses])
+    return Pose(
+        complex(_local(offsets, np.array([pose.centre for pose in poses]), _CENTRE_SIGMA)),
+        float(_local(offsets, np.array([pose.size for pose in poses]), _SHAPE_SIGMA)),
+        raw.angle + float(_local(offsets, angles, _SHAPE_SIGMA)),
+    )
+
+
+def smooth_alignments(track: Track, cuts: Sequence[int] = ()) -> list[Alignment]:
+    """The alignments of a whole track as its faces are rendered in a file, one for each sighting."""
+    return [to_alignment(limited(centred(track, one, cuts), _pose(one))) for one in track.sightings]
+
+
+class Motion(NamedTuple):
+    """Where a causal filter stands: the last pose, and its change for each frame."""
+
+    pose: Pose
+    speed: Pose
+
+
+def _share(cutoff: float, frames: int) -> float:
+    """The weight of a new value in a first-order low-pass filter."""
+    return 1.0 - float(np.exp(-2 * np.pi * cutoff * frames))
+
+
+def follow(before: Motion | None, raw: Pose, frames: int = 1) -> Motion:
+    """One step of a one-euro filter: smooth when the face rests, close behind it when it moves.
+
+    Args:
+      before: what this function gave for the previous frame of the face; None for the first one.
+      raw: the pose as it was measured.
+      frames: since then.
+    """
+    if before is None:
+        return Motion(raw, Pose(0j, 0.0, 0.0))
+    pose, speed = before
+    change = Pose(
+        (raw.centre - pose.centre) / frames,
+        (raw.size - pose.size) / frames,
+        float(_turned(raw.angle - pose.angle)) / frames,
+    )
+    share = _share(_SPEED_CUTOFF, frames)
+    speed = Pose(*(old + share * (new - old) for old, new in zip(speed, change, strict=True)))
+    pace = abs(speed.centre) * float(np.exp(-raw.size)), abs(speed.size), abs(speed.angle)
+    rises = (_CENTRE_RISE, _SHAPE_RISE, _SHAPE_RISE)
+    cutoffs = (_CENTRE_CUTOFF, _SHAPE_CUTOFF, _SHAPE_CUTOFF)
+    steps = [
+        frames * _share(cutoff + rise * own, frames)
+        for cutoff, rise, own in zip(cutoffs, rises, pace, strict=True)
+    ]
+    return Motion(
+        Pose(*(old + s * new for old, s, new in zip(pose, steps, change, strict=True))), speed
+    )
+
+
+def surroundings(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What is round a face, for `freshness`.
+
+    Args:
+      view: u8[S, S, 3], canonical view of an erased frame.
+      mask: f32[S, S, 1], 1 where the face is new.
+
+    Returns:
+      f32[32, 32, 4]: mean colours, unknown ones being 0, and the share of each cell that is known.
+    """
+    size = (_COARSE, _COARSE)
+    known = (mask[..., 0] == 0).astype(np.uint8)
+    seen = cv2.bitwise_and(view, view, mask=known)
+    colour = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.dstack([colour.astype(np.float32), share])
+
+
+def freshness(before: np.ndarray | None, now: np.ndarray) -> float:
+    """How much of what is remembered is out of date, by its surroundings: 0 nothing, 1 all.
+
+    The mean absolute difference where both are wholly known, in levels, held against _SAME and _OTHER.
+    """
+    if before is None:
+        return 1.0
+    both = (before[..., 3] == 1) & (now[..., 3] == 1)
+    if not both.any():
+        return 1.0
+    difference = float(np.abs(before[..., :3] - now[..., :3])[both].mean())
+    return float(np.clip((difference - _SAME) / (_OTHER - _SAME), 0.0, 1.0))
+
+
+def average(before: np.ndarray, new: np.ndarray, fresh: float) -> np.ndarray:
+    """The running average of a picture, f32[S, S, 3].
+
+    Args:
+      before: f32[S, S, 3], the average so far.
+      new: [S, S, 3].
+      fresh: as `freshness` gives it.
+
+    Each pixel of the new picture gets a weight of _FRESH at least, and more the more the two differ
+    locally: noise is averaged away, and a mouth that opens leaves no ghost.
+    """
+    difference = np.subtract(new, before, dtype=np.float32)
+    red, green, blue = cv2.split(np.abs(cv2.blur(difference, (_LOCAL, _LOCAL))))
+    local = cv2.max(cv2.max(red, green), blue)
+    changed = np.maximum((local - _STEADY) / (_CHANGED - _STEADY), fresh)
+    weight = _FRESH + (1 - _FRESH) * np.clip(changed, 0.0, 1.0)
+    return before + weight[..., None] * difference
+
+
+def drift(before: np.ndarray, new: np.ndarray, fresh: float) -> np.ndarray:
+    """The running average of a correction of colours, f32[S, S, 3]; `fresh` as `freshness` gives it."""
+    weight = np.float32(_FRESH + (1 - _FRESH) * fresh)
+    return before + weight * (new - before)
+
+
+@functools.lru_cache(maxsize=64)
+def _pattern(key: bytes) -> np.ndarray:
+    """f32[_TILE, _TILE], standard normal, which repeats seamlessly."""
+    return secrets.grain_generator(key).standard_normal((_TILE, _TILE), np.float32)
+
+
+def add_grain(frame: np.ndarray, target: Region, sigma: float, key: bytes, number: int) -> None:
+    """Gives the new face in `frame`, changed in place, the grain of frame `number`.
+
+    Args:
+      frame: u8[h, w, 3].
+      target: pixels of the face.
+      sigma: levels of standard deviation.
+      key: of the face.
+      number: of the frame; each one has its own pattern.
+    """
+    if sigma < blending.GRAIN_LEAST or not target.inside.size:
+        return
+    digest = hmac.digest(key, f"dp3 grain {number}".encode(), "sha256")
+    top, left = digest[0] % _TILE, digest[1] % _TILE
+    height, width = target.inside.shape
+    times = -(-(top + height) // _TILE), -(-(left + width) // _TILE)
+    part = np.tile(_pattern(key), times)[top : top + height, left : left + width]
+    # Rounded here: the levels that it is added to are whole numbers.
+    grain = cv2.multiply(part, min(sigma, blending.GRAIN_MOST), dtype=cv2.CV_16S)
+    noisy = cv2.add(frame[target.slices], cv2.merge([grain] * 3), dtype=cv2.CV_8U)
+    geometry.place(frame, target, noisy)
+
+
+@dataclasses.dataclass(eq=False)
+class Memory:
+    """What is known of a track from the frames before.
+
+    Attributes:
+      frame: number of the last one.
+      candidate: number of its latent, once settled.
+      tries: frames in which no candidate was a face.
+      surely: whether it was surely a face in any frame.
+      small: whether it was too small for a new face; None in the first frame.
+      growth: canonical px by which its mask was grown.
+      motion: of the causal filter.
+      age: frames since the pictures below began.
+      grain: standard deviation in levels.
+      view: f32[S, S, 3], average of the new faces.
+      around: f32[32, 32, 4], their `surroundings`.
+      correct: f32[S, S, 3], average of the corrections of colour.
+    """
+
+    frame: int
+    candidate: int | None = None
+    tries: int = 0
+    surely: bool = False
+    small: bool | None = None
+    growth: int = 0
+    motion: Motion | None = None
+    age: int = 0
+    grain: float = 0.0
+    view: np.ndarray | None = None
+    around: np.ndarray | None = None
+    correct: np.ndarray | None = None
+
+    def forget_pictures(self) -> None:
+        """After a cut, a gap or a failure; the face stays who it is."""
+        self.view = self.around = self.correct = None
+        self.age = 0
+
+    def forget_place(self) -> None:
+        """After a cut or a gap."""
+        self.motion, self.growth = None, 0
+
+    def compose(self, view: np.ndarray, new: np.ndarray, mask: np.ndarray, use: Coherence):
+        """The face to be shown, u8[S, S, 3]: the new one joined with what is remembered.
+
+        Args:
+          view: u8[S, S, 3], canonical view of the erased frame.
+          new: u8[S, S, 3], the new face in it.
+          mask: f32[S, S, 1].
+          use: what is to be remembered.
+        """
+        around = surroundings(view, mask)
+        fresh = freshness(self.around, around)
+        if fresh >= 1:
+            self.forget_pictures()
+        self.around = around
+        if use.blend_previous:
+            first = self.view is None
+            self.view = new.astype(np.float32) if first else average(self.view, new, fresh)
+        shown = self.view if use.blend_previous else new
+        correct = blending.correction(view, shown, mask)
+        if use.steady_colour:
+            first = self.correct is None
+            self.correct = correct = correct if first else drift(self.correct, correct, fresh)
+        return blending.blend(view, shown, mask, correct)
+
+    def steady_grain(self, frame: np.ndarray, target: Region, hidden: np.ndarray) -> float:
+        """The grain's standard deviation; looked at now and then. Arguments as `blending.add_grain`."""
+        if self.age % _GRAIN_EVERY == 0:
+            level = float(blending.grain_level(frame, target, hidden))
+            share = _GRAIN_FRESH if self.age else 1.0
+            self.grain += share * (level - self.grain)
+        self.age += 1
+        return self.grain

@@ -1,0 +1,119 @@
+"""RGB to and from the YUV of video files: which matrix, which range, and the conversion itself (libswscale).
+
+Tags are the numbers of ITU-T H.273, as files and PyAV hold them; 2 is "unspecified" (0 for the range).
+"""
+
+import dataclasses
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
+
+from dp3_jax.errors import UserError
+
+FULL, LIMITED = 2, 1  # of `Colours.range`
+UNSPECIFIED = 2
+_BT709, _BT601, _RGB = 1, 6, 0  # of `Colours.matrix`
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Colours:
+    """The colour tags of a stream.
+
+    Attributes:
+      matrix: RGB to YUV (H.273 MatrixCoefficients); 0 is RGB itself.
+      primaries: H.273 ColourPrimaries.
+      transfer: H.273 TransferCharacteristics.
+      range: 0 unspecified, 1 limited (16 to 235), 2 full (0 to 255).
+    """
+
+    matrix: int = UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    range: int = 0
+
+    def check(self, name: str) -> None:
+        """Raises UserError if libswscale cannot convert this matrix; `name` is of the file."""
+        if self.matrix not in (*_MATRICES, _RGB, UNSPECIFIED, 10):
+            raise UserError(
+                f"{name} stores its colours in an unusual way (matrix {self.matrix} of H.273);"
+                " convert it to BT.709 first"
+            )
+
+    def resolved(self, width: int, height: int) -> tuple[Colorspace, int]:
+        """The matrix and range (LIMITED or FULL) that hold, guessed as players do where unspecified."""
+        large = width >= 1280 or height > 576
+        guess = Colorspace.ITU709 if large else Colorspace.ITU601
+        if self.matrix == 10:  # BT.2020 constant luminance: treated as the usual one
+            return Colorspace.BT2020, self.range or LIMITED
+        return _MATRICES.get(self.matrix, guess), self.range or LIMITED
+
+    def for_yuv(self, width: int, height: int) -> "Colours":
+        """The tags to write when RGB pixels, which have no matrix, become YUV."""
+        if self.matrix not in (_RGB, UNSPECIFIED):
+            return self
+        matrix = self.matrix
+        if matrix == _RGB:
+            large = width >= 1280 or height > 576
+            matrix = _BT709 if large else _BT601
+        return dataclasses.replace(self, matrix=matrix)
+
+
+class ToRgb:
+    """Frames of one stream to u8[h, w, 3]; about 1 ms per frame of 1280x720 from 8-bit 4:2:0."""
+
+    def __init__(self, colours: Colours, width: int, height: int):
+        """Takes the tags and the size of the output in px (frames of other sizes are resized)."""
+        self._size = width, height
+        self._matrix, self._range = colours.resolved(width, height)
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """The frame as RGB, an array of its own."""
+        width, height = self._size
+        rgb = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            src_colorspace=self._matrix,
+            src_color_range=self._range if _is_yuv(frame.format.name) else 0,
+            threads=1,
+        )
+        return rgb.to_ndarray()
+
+
+class FromRgb:
+    """u8[h, w, 3] to frames in a YUV format; about 2.3 ms per frame of 1280x720 to 4:2:0."""
+
+    def __init__(self, colours: Colours, width: int, height: int, pixel_format: str):
+        """Takes the tags, the size in px, and the format of the frames to make."""
+        self._matrix, self._range = colours.resolved(width, height)
+        self._format = pixel_format
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, image: np.ndarray) -> av.VideoFrame:
+        """The image as a new frame without a time."""
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
+        if self._format == "rgb24":
+            return frame
+        return self._reformatter.reformat(
+            frame,
+            format=self._format,
+            src_color_range=FULL,
+            dst_colorspace=self._matrix,
+            dst_color_range=self._range,
+            threads=1,
+        )
+
+
+def _is_yuv(pixel_format: str) -> bool:
+    return pixel_format.startswith(("yuv", "nv", "yuyv", "uyvy", "p0", "p2", "p4", "y2"))

@@ -1,0 +1,339 @@
+"""Which encoder writes a video, and how: like the source unless told otherwise.
+
+Measured on two shared cores with lp_source_s18 (1280x720), CPU time per frame: x264 5.4 ms, SVT-AV1 7 ms,
+VP9 8 ms, x265 16 ms, MPEG-4 and MJPEG 3 ms. x264's "superfast" does without macroblock-tree rate control,
+which costs nearly nothing and saves more than half of the bits, so it is switched on.
+"""
+
+import dataclasses
+import functools
+import io
+import os
+from fractions import Fraction
+
+import av
+
+from dp3_jax.errors import UserError
+from dp3_jax.video.colours import FULL, LIMITED, Colours
+from dp3_jax.video.reading import VideoInfo
+
+# The muxer for each ending that can be written.
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".avi": "avi",
+    ".gif": "gif",
+}
+_ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc", "avc": "h264", "mpeg2": "mpeg2video"}
+_FALLBACK = {"webm": "vp9", "avi": "mpeg4", "gif": "gif"}  # "h264" elsewhere
+_HEADERS_APART = ("mp4", "mov", "matroska", "webm")  # codec headers go into the container's
+
+
+@dataclasses.dataclass(frozen=True)
+class _Codec:
+    """How to write one codec.
+
+    Attributes:
+      encoder: FFmpeg's software encoder.
+      options: its settings.
+      crf: the default quality; None where there is nothing to choose.
+      worst: the largest number that `crf` may be.
+      quantizer: the quality is a fixed quantizer (`-q:v`, from 1), not a constant rate factor.
+      presets: the name of the option that trades speed for size; "" if there is none.
+      full_range: full-range colours survive.
+      chroma: the subsamplings it writes, the preferred one first.
+      hardware: encoders to look for with `hardware`.
+    """
+
+    encoder: str
+    options: dict[str, str]
+    crf: float | None = None
+    worst: int = 51
+    quantizer: bool = False
+    presets: str = ""
+    full_range: bool = False
+    chroma: tuple[str, ...] = ("yuv420p",)
+    hardware: tuple[str, ...] = ()
+
+
+_ALL_CHROMA = ("yuv420p", "yuv422p", "yuv444p")
+_X264 = {"preset": "superfast", "x264-params": "mbtree=1:rc-lookahead=10"}
+_X265 = {"preset": "ultrafast", "x265-params": "log-level=none:info=0:open-gop=0"}
+_VPX = {"deadline": "realtime", "row-mt": "1", "lag-in-frames": "0"}
+_CODECS = {
+    "h264": _Codec(
+        "libx264", _X264, 18, 51, False, "preset", True, _ALL_CHROMA,
+        ("h264_nvenc", "h264_qsv", "h264_amf", "h264_videotoolbox", "h264_vaapi", "h264_v4l2m2m"),
+    ),
+    "hevc": _Codec(
+        "libx265", _X265, 20, 51, False, "preset", True, _ALL_CHROMA,
+        ("hevc_nvenc", "hevc_qsv", "hevc_amf", "hevc_videotoolbox", "hevc_vaapi", "hevc_v4l2m2m"),
+    ),
+    "vp8": _Codec("libvpx", {**_VPX, "cpu-used": "12", "b": "20M"}, 10, 63, False, "cpu-used"),
+    "vp9": _Codec(
+        "libvpx-vp9", {**_VPX, "cpu-used": "7", "b": "0"}, 24, 63, False, "cpu-used", True,
+        _ALL_CHROMA, ("vp9_qsv",),
+    ),
+    "av1": _Codec(
+        "libsvtav1", {"preset": "10", "svtav1-params": "lp=2"}, 24, 63, False, "preset", True,
+        ("yuv420p",), ("av1_nvenc", "av1_qsv", "av1_amf"),
+    ),
+    "mpeg4": _Codec("mpeg4", {}, 2, 31, True),
+    "mpeg2video": _Codec("mpeg2video", {}, 2, 31, True, "", False, ("yuv420p", "yuv422p")),
+    "mjpeg": _Codec("mjpeg", {}, 2, 31, True, "", True, ("yuvj420p", "yuvj422p", "yuvj444p")),
+    "prores": _Codec("prores_ks", {"profile": "3"}, None, 0, False, "", False, ("yuv422p10le",)),
+    "ffv1": _Codec("ffv1", {"level": "3"}, None, 0, False, "", True, _ALL_CHROMA),
+    "gif": _Codec("gif", {"global_palette": "0"}, None, 0, False, "", True, ("pal8",)),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSettings:
+    """What the user asks of the encoder; None: like the source, or the default.
+
+    Attributes:
+      codec: "h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "mpeg2video", "prores", "ffv1" or "gif".
+      crf: the quality, smaller is better; of MPEG-4, MPEG-2 and MJPEG the quantizer, from 1.
+      preset: speed against size in the encoder's own words, e.g. "veryfast" of x264.
+      hardware: use an encoder of the graphics card or processor; refused if none works.
+    """
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    hardware: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How a video is written; made by `choose`.
+
+    Attributes:
+      codec, encoder: e.g. "h264" and "libx264".
+      container: FFmpeg's name of the muxer.
+      pixel_format: of the frames given to the encoder.
+      options: of the encoder.
+      colours: tags to write, and how RGB is converted.
+      rate: frames per second that the encoder reckons with; the times in the file are the source's.
+    """
+
+    codec: str
+    encoder: str
+    container: str
+    pixel_format: str
+    options: tuple[tuple[str, str], ...]
+    colours: Colours
+    rate: Fraction
+
+
+def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> Encoding:
+    """Decides container, codec, pixel format and quality.
+
+    A target that ends like the source gets the source's container, whatever the ending says. H.264 and
+    H.265 of an odd width or height are written with full colour resolution (4:4:4), because their usual
+    4:2:0 has even sizes only. All output has 8 bits per component (ProRes: 10).
+
+    Raises:
+      UserError: the ending, codec, quality or preset is unknown or impossible here.
+    """
+    container = _container(info, target_suffix)
+    if container == "avi" and info.container != "avi":
+        raise UserError(
+            "an .avi file cannot hold this video's times; choose a name that ends in .mp4 or .mkv"
+        )
+    name, codec = _codec(info, container, settings)
+    encoder = codec.encoder
+    if settings.hardware:
+        encoder = _hardware(name, codec)
+    elif encoder not in av.codecs_available:
+        raise UserError(f"this installation of PyAV has no {encoder}; choose another --codec")
+    _check_rates(info.rate, name)
+    pixel_format = "nv12" if settings.hardware else _pixel_format(info, name, codec)
+    encoding = Encoding(
+        codec=name,
+        encoder=encoder,
+        container=container,
+        pixel_format=pixel_format,
+        options=_options(name, codec, settings, container),
+        colours=_colours(info, name, codec),
+        rate=info.rate.limit_denominator(1001),
+    )
+    if settings.preset is not None:
+        _try(info, encoding)
+    return encoding
+
+
+def configure(context: av.VideoCodecContext, info: VideoInfo, encoding: Encoding) -> None:
+    """Sets up an encoder; frames given to it count 0, 1, 2, ... in `pts`."""
+    context.width, context.height = info.width, info.height
+    context.pix_fmt = encoding.pixel_format
+    context.framerate = encoding.rate
+    context.time_base = 1 / encoding.rate
+    context.thread_type = "AUTO"
+    context.thread_count = 0
+    if info.sample_aspect_ratio:
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+    colours = encoding.colours
+    context.colorspace, context.color_primaries = colours.matrix, colours.primaries
+    context.color_trc, context.color_range = colours.transfer, colours.range
+    if encoding.container in _HEADERS_APART:
+        context.flags |= av.codec.context.Flags.global_header
+    context.options = dict(encoding.options)
+    if encoding.codec == "av1":  # its library has no other way to be quiet; 1: errors only
+        os.environ.setdefault("SVT_LOG", "1")
+
+
+def holds(container: str, codec: str) -> bool:
+    """Whether files of a muxer can hold streams of a codec."""
+    return codec in _supported(container)
+
+
+def check_audio(info: VideoInfo, encoding: Encoding) -> None:
+    """Raises UserError if the container cannot hold a sound track of the source."""
+    for stream in info.audio:
+        if not holds(encoding.container, stream.codec):
+            raise UserError(
+                f"a {encoding.container} file cannot hold the {stream.codec} sound of {info.path};"
+                " choose another ending, for example .mkv, or --audio drop"
+            )
+
+
+@functools.lru_cache(maxsize=16)
+def _supported(container: str) -> frozenset[str]:
+    with av.open(io.BytesIO(), "w", format=container) as probe:
+        return frozenset(probe.supported_codecs)
+
+
+def _container(info: VideoInfo, suffix: str) -> str:
+    suffix = suffix.lower()
+    family = info.container.split(",")[0]
+    if suffix == info.path.suffix.lower():
+        if family == "mov":
+            return "mov" if suffix == ".mov" else "mp4"
+        if family == "matroska":
+            return "webm" if suffix == ".webm" else "matroska"
+        if family in ("avi", "gif"):
+            return family
+    if suffix not in CONTAINERS:
+        raise UserError(
+            f"cannot write a video named *{suffix}; choose one of {', '.join(CONTAINERS)}"
+        )
+    return CONTAINERS[suffix]
+
+
+def _codec(info: VideoInfo, container: str, settings: EncoderSettings) -> tuple[str, _Codec]:
+    if settings.codec is None:
+        name = info.codec
+        if name not in _CODECS or not _fits(container, name):
+            name = _FALLBACK.get(container, "h264")
+        return name, _CODECS[name]
+    name = settings.codec.lower()
+    name = _ALIASES.get(name, name)
+    if name not in _CODECS:
+        raise UserError(f"unknown --codec {settings.codec}; there are {', '.join(_CODECS)}")
+    if not _fits(container, name):
+        raise UserError(
+            f"a {container} file cannot hold {name} video; choose another --codec or ending"
+        )
+    return name, _CODECS[name]
+
+
+def _fits(container: str, codec: str) -> bool:
+    if "gif" in (container, codec):  # moving GIFs in other containers are read by nothing
+        return container == codec
+    return holds(container, codec)
+
+
+def _hardware(name: str, codec: _Codec) -> str:
+    for encoder in codec.hardware:
+        if encoder in av.codecs_available and _works(encoder):
+            return encoder
+    raise UserError(f"no hardware encoder for {name} works here; leave the hardware option away")
+
+
+@functools.lru_cache(maxsize=32)
+def _works(encoder: str) -> bool:
+    """Whether an encoder can be opened and takes a frame."""
+    try:
+        context = av.CodecContext.create(encoder, "w")
+        context.width, context.height, context.pix_fmt = 640, 480, "nv12"
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+        context.encode(av.VideoFrame(640, 480, "nv12"))
+        context.encode(None)
+    except (av.error.FFmpegError, OSError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def _check_rates(rate: Fraction, name: str) -> None:
+    if name == "mpeg2video" and rate not in {
+        Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60
+    }:  # fmt: skip
+        raise UserError(f"MPEG-2 has no frame rate {rate}; choose another --codec, such as h264")
+
+
+def _pixel_format(info: VideoInfo, name: str, codec: _Codec) -> str:
+    if len(codec.chroma) == 1:
+        return codec.chroma[0]
+    for sampling in ("444", "422"):
+        if sampling in info.pixel_format:
+            wanted = [f for f in codec.chroma if sampling in f]
+            if wanted:
+                return wanted[0]
+    if name in ("h264", "hevc") and (info.width % 2 or info.height % 2):
+        return "yuv444p"
+    return codec.chroma[0]
+
+
+def _options(
+    name: str, codec: _Codec, settings: EncoderSettings, container: str
+) -> tuple[tuple[str, str], ...]:
+    options = dict(codec.options)
+    quality = codec.crf if settings.crf is None else settings.crf
+    if settings.hardware:
+        # Constant quality is called differently by each; the bit rate is what all of them know.
+        return (("bf", "0"), ("b", "12M"))
+    if codec.crf is None:
+        if settings.crf is not None:
+            raise UserError(f"{name} has no --crf; leave it away")
+    elif not (1 if codec.quantizer else 0) <= quality <= codec.worst:
+        raise UserError(f"--crf {quality:g} is out of range; {name} takes up to {codec.worst}")
+    elif codec.quantizer:
+        options |= {"flags": "+qscale", "global_quality": str(round(quality * 118))}  # FF_QP2LAMBDA
+    else:
+        options["crf"] = f"{quality:g}"
+    if settings.preset is not None:
+        if not codec.presets:
+            raise UserError(f"{name} has no --preset; leave it away")
+        options[codec.presets] = settings.preset
+    if container == "avi":
+        options["bf"] = "0"  # AVI holds no times, so frames must lie in the order of showing
+    return tuple(sorted(options.items()))
+
+
+def _colours(info: VideoInfo, name: str, codec: _Codec) -> Colours:
+    colours = info.colours
+    if name == "gif":
+        return colours
+    if not info.pixel_format.startswith(("yuv", "nv", "p0", "uyvy", "yuyv")):
+        colours = dataclasses.replace(colours, matrix=0, range=0)  # RGB, palette or grey
+    colours = colours.for_yuv(info.width, info.height)
+    if name == "mjpeg":
+        return dataclasses.replace(colours, matrix=5, range=FULL)  # what JPEG means
+    if colours.range == FULL and not codec.full_range:
+        return dataclasses.replace(colours, range=LIMITED)
+    return colours
+
+
+def _try(info: VideoInfo, encoding: Encoding) -> None:
+    """Opens the encoder, so that a wrong preset is found before hours of work."""
+    context = av.CodecContext.create(encoding.encoder, "w")
+    configure(context, info, encoding)
+    try:
+        context.open()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        preset = dict(encoding.options).get(_CODECS[encoding.codec].presets)
+        raise UserError(f"{encoding.encoder} refuses --preset {preset}; choose another") from error

@@ -1,0 +1,150 @@
+"""The first pass over a video file: every face of every frame, as tracks without gaps."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dp3_jax.anonymization.detection import Face
+from dp3_jax.anonymization.keeping import Keeper
+from dp3_jax.data.prefetch import Prefetcher
+from dp3_jax.video import reading, tracking
+from dp3_jax.video.cuts import CutDetector
+from dp3_jax.video.detecting import VideoDetector
+from dp3_jax.video.reading import VideoInfo
+from dp3_jax.video.tracks import Track, Tracking
+from dp3_jax.video.workfolder import WorkFolder
+
+JOURNAL = "detections.jsonl"
+COMPARED_EVERY = 5  # frames between two comparisons with the persons to be kept
+_LEAST_AGREEING = 0.9  # share of a track's compared sightings that must show the person to be kept
+_LEAST_COMPARED = 3  # sightings; a track with fewer is not kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was found in one frame.
+
+    Attributes:
+      number, pts: of the frame.
+      cut: whether it is the first after a cut.
+      faces: in it.
+      kept: for each face why it is to be kept, empty if not; None in frames that were not compared.
+    """
+
+    number: int
+    pts: int
+    cut: bool
+    faces: tuple[Face, ...]
+    kept: tuple[str, ...] | None = None
+
+
+def _to_json(found: Found) -> dict[str, Any]:
+    faces = [
+        [list(f.box), None if f.points is None else np.asarray(f.points, np.float64).tolist(), f.confidence,
+         f.source]
+        for f in found.faces
+    ]  # fmt: skip
+    return {
+        "n": found.number,
+        "pts": found.pts,
+        "cut": found.cut,
+        "faces": faces,
+        "kept": found.kept,
+    }
+
+
+def _from_json(entry: dict[str, Any]) -> Found:
+    faces = tuple(
+        Face(
+            tuple(box), None if points is None else np.array(points, np.float32), confidence, source
+        )
+        for box, points, confidence, source in entry["faces"]
+    )
+    kept = None if entry["kept"] is None else tuple(entry["kept"])
+    return Found(entry["n"], entry["pts"], entry["cut"], faces, kept)
+
+
+def detect(
+    info: VideoInfo,
+    detector: VideoDetector,
+    keeper: Keeper | None,
+    folder: WorkFolder,
+    progress: Callable[[int], None],
+) -> list[Found]:
+    """Looks at every frame of a clip that the folder's journal does not have yet.
+
+    Args:
+      info: of the clip.
+      detector: of faces.
+      keeper: tells which faces are to be kept; None keeps none.
+      folder: where the journal is.
+      progress: called with the number of frames that are done since the last call.
+
+    Returns:
+      What is in each frame, in order.
+    """
+    found = [_from_json(entry) for entry in folder.entries(JOURNAL)]
+    progress(len(found))
+    for one in _look(info, detector, keeper, len(found)):
+        folder.append(JOURNAL, _to_json(one))
+        found.append(one)
+        progress(1)
+    return found
+
+
+def _look(
+    info: VideoInfo, detector: VideoDetector, keeper: Keeper | None, start: int
+) -> Iterator[Found]:
+    times: dict[int, int] = {}
+    compared: dict[int, np.ndarray] = {}  # images that wait for their faces
+
+    def noted(frames: Iterator[reading.Frame]) -> Iterator[reading.Frame]:
+        for frame in frames:
+            times[frame.number] = frame.pts
+            if keeper is not None and frame.number % COMPARED_EVERY == 0:
+                compared[frame.number] = frame.image
+            yield frame
+
+    with Prefetcher(reading.read_frames(info.path, start), 4) as frames:
+        for number, faces, cut in detector.find(noted(frames), CutDetector().update):
+            image = compared.pop(number, None)
+            kept = None if keeper is None or image is None else tuple(keeper.decide(image, faces))
+            yield Found(number, times.pop(number), cut, tuple(faces), kept)
+
+
+def _keep_reason(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> str:
+    """Why a track is kept; empty if it is not: only if nearly all its compared sightings show the person."""
+    verdicts = [compared[key] for s in track.sightings if (key := (s.frame, s.box)) in compared]
+    reasons = [verdict for verdict in verdicts if verdict]
+    if len(verdicts) < min(_LEAST_COMPARED, len(track.sightings)) or not reasons:
+        return ""
+    return reasons[0] if len(reasons) >= _LEAST_AGREEING * len(verdicts) else ""
+
+
+def linking(info: VideoInfo) -> tracking.Linking:
+    """For how many frames of this clip faces are followed that are not seen."""
+    return tracking.Linking.at_rate(float(info.rate))
+
+
+def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
+    """Tracks of all that was found, those to be kept marked so."""
+    detections = {one.number: one.faces for one in found}
+    cuts = tuple(one.number for one in found if one.cut and one.number > 0)
+    tracks = tracking.link(
+        len(found), detections, cuts, info.width, info.height, options=linking(info)
+    )
+    compared = {
+        (one.number, face.box): reason
+        for one in found
+        if one.kept is not None
+        for face, reason in zip(one.faces, one.kept, strict=True)
+    }
+    if compared:
+        reasons = [_keep_reason(track, compared) for track in tracks]
+        tracks = tuple(
+            dataclasses.replace(track, keep=bool(reason), reason=reason)
+            for track, reason in zip(tracks, reasons, strict=True)
+        )
+    return Tracking(len(found), info.width, info.height, cuts, tuple(tracks))

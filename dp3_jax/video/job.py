@@ -1,0 +1,244 @@
+"""Anonymizing one video file: two passes, then one file put together from what they left.
+
+Nothing is written under the target's name before all frames are done. What a killed job leaves is a hidden
+folder beside the target, with which the same command goes on.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from dp3_jax.anonymization import secrets
+from dp3_jax.anonymization.anonymize import Anonymizer
+from dp3_jax.anonymization.keeping import Keeper
+from dp3_jax.anonymization.plans import Outcome, Plan, Settings
+from dp3_jax.errors import UserError
+from dp3_jax.video import (
+    boxes,
+    encoding,
+    first_pass,
+    reading,
+    second_pass,
+    track_file,
+    tracking,
+    tracks,
+    workfolder,
+    writing,
+)
+from dp3_jax.video.coherence import Coherence
+from dp3_jax.video.detecting import VideoDetector
+from dp3_jax.video.rendering import Renderer
+from dp3_jax.video.spans import Span
+from dp3_jax.video.stages import Progress
+from dp3_jax.video.tracks import Tracking
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """What only videos need.
+
+    Attributes:
+      encoder: codec, quality and speed; None for ones like the input's.
+      audio: "copy" or "drop".
+      spans: when faces are hidden; always if empty.
+      coherence: what is steadied over time.
+    """
+
+    encoder: encoding.EncoderSettings = dataclasses.field(default_factory=encoding.EncoderSettings)
+    audio: str = "copy"
+    spans: tuple[Span, ...] = ()
+    coherence: Coherence = dataclasses.field(default_factory=Coherence)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """One video to be made.
+
+    Attributes:
+      source, target: files.
+      secret: what new faces are drawn from; None for a fresh one.
+      given_boxes: file with boxes instead of detection.
+      given_tracks: sidecar with tracks instead of detection.
+      overrides: settings given by the user, which go before those of a sidecar.
+      keep_rules: texts of --keep, part of what makes this job this job.
+      keeper: decides by them; None without any.
+      sidecar: write one beside the result.
+      keep_metadata: write the time and the camera's name, if the source says them.
+      video: see VideoOptions.
+    """
+
+    source: pathlib.Path
+    target: pathlib.Path
+    secret: bytes | None = None
+    given_boxes: str | None = None
+    given_tracks: str | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    keep_rules: tuple[str, ...] = ()
+    keeper: Keeper | None = None
+    sidecar: bool = False
+    keep_metadata: bool = False
+    video: VideoOptions = dataclasses.field(default_factory=VideoOptions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What became of a video.
+
+    Attributes:
+      frames: in it.
+      seconds_of_passes: s that the first and the second pass took in this run.
+      resumed: whether an earlier run had begun.
+      notes: remarks for the user.
+    """
+
+    frames: int
+    seconds_of_passes: tuple[float, float]
+    resumed: bool
+    notes: tuple[str, ...]
+
+
+def sidecar_path(target: pathlib.Path) -> pathlib.Path:
+    """Beside the result: NAME.EXT.tracks.json."""
+    return target.with_name(target.name + track_file.SUFFIX)
+
+
+class _Job:
+    """The parts of one job that several steps need."""
+
+    def __init__(self, request: Request, anonymizer: Anonymizer, progress: Progress):
+        self.request = request
+        self.anonymizer = anonymizer
+        self.progress = progress
+        self.info = reading.open_video(request.source)
+        self.encoding = encoding.choose(self.info, request.target.suffix, request.video.encoder)
+
+    def identity(self) -> dict[str, Any]:
+        """What a work folder must agree with to be gone on with."""
+        request = self.request
+        given = [f for f in (request.given_boxes, request.given_tracks) if f is not None]
+        secret = None if request.secret is None else secrets.face_key(request.secret, 0).hex()
+        return {
+            "source": workfolder.source_identity(request.source),
+            "given": [workfolder.source_identity(pathlib.Path(file)) for file in given],
+            "settings": dataclasses.asdict(self.anonymizer.settings),
+            "least": self.anonymizer.min_confidence,
+            "overrides": dict(request.overrides),
+            "keep": list(request.keep_rules),
+            "video": repr(request.video),
+            "encoding": repr(self.encoding),
+            "secret": secret,
+        }
+
+    def tracks(
+        self, folder: workfolder.WorkFolder, secret: bytes
+    ) -> tuple[Tracking, dict[int, bytes], Settings, tuple[str, ...]]:
+        """Tracks, the keys of their faces, settings and remarks: from a file, or found."""
+        request, settings = self.request, self.anonymizer.settings
+        if request.given_tracks is not None:
+            read = track_file.read(request.given_tracks, secret)
+            if (read.tracking.width, read.tracking.height) != (self.info.width, self.info.height):
+                raise UserError(
+                    f"{request.given_tracks} is of a video of {read.tracking.width}x{read.tracking.height}, "
+                    f"{request.source} has {self.info.width}x{self.info.height}"
+                )
+            settings = dataclasses.replace(read.settings, **request.overrides)
+            return read.tracking, dict(read.keys), settings, self._other_weights(read, settings)
+        found = self._given() if request.given_boxes is not None else self._find(folder)
+        keys = {t.number: secrets.face_key(secret, t.number) for t in found.tracks}
+        return found, keys, settings, ()
+
+    def _given(self) -> Tracking:
+        """Tracks of the boxes in a file."""
+        with reading.read_frames(self.request.source) as decoded:
+            frames = sum(1 for _ in decoded)  # headers only estimate it
+        found = boxes.read(self.request.given_boxes, frames)
+        size = self.info.width, self.info.height
+        linked = tracking.link(frames, found, (), *size, options=first_pass.linking(self.info))
+        return Tracking(frames, *size, (), linked)
+
+    def _find(self, folder: workfolder.WorkFolder) -> Tracking:
+        estimate = self.info.frames_estimate
+        found = first_pass.detect(
+            self.info,
+            VideoDetector(self.anonymizer.detector),
+            self.request.keeper,
+            folder,
+            lambda count: self.progress("finding faces", count, estimate),
+        )
+        return first_pass.link(self.info, found)
+
+    def _other_weights(self, read: Any, settings: Settings) -> tuple[str, ...]:
+        if read.fingerprint is None or settings.method != "generate":
+            return ()
+        if read.fingerprint == self.anonymizer.generator.fingerprint:
+            return ()
+        return (f"{self.request.given_tracks} was made with other weights: the faces will differ",)
+
+
+def process(
+    request: Request, anonymizer: Anonymizer, progress: Progress
+) -> tuple[list[Outcome], Summary]:
+    """Makes one anonymized video.
+
+    Args:
+      request: what to do.
+      anonymizer: detector, generator and settings.
+      progress: told how many frames are done, of "finding faces" and of "drawing".
+
+    Returns:
+      One outcome for each track (the worst of its frames), and a summary.
+
+    Raises:
+      UserError: the video cannot be read or written, or what was given does not fit it.
+    """
+    job = _Job(request, anonymizer, progress)
+    with workfolder.work_folder(request.target, job.identity()) as folder:
+        secret = request.secret or folder.secret()
+        started = time.monotonic()
+        found, keys, settings, notes = job.tracks(folder, secret)
+        middle = time.monotonic()
+        makes = any((t.method or settings.method) == "generate" for t in found.tracks if not t.keep)
+        generator, is_face = anonymizer.parts() if makes else (None, None)
+        renderer = Renderer(settings, generator, keys, request.video.coherence, is_face)
+        render = second_pass.SecondPass(
+            job.info, found, renderer, job.encoding, folder, hidden=request.video.spans
+        )
+        segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
+        left_out = writing.assemble(
+            request.target,
+            job.info,
+            job.encoding,
+            segments,
+            source=request.source,
+            audio=request.video.audio,
+            keep_metadata=request.keep_metadata,
+        )
+        if request.sidecar:
+            fingerprint = None if generator is None else generator.fingerprint
+            track_file.write(sidecar_path(request.target), found, settings, keys, fingerprint)
+        seconds = (middle - started, time.monotonic() - middle)
+        notes = (*notes, *(f"left out: {what}" for what in left_out))
+        summary = Summary(found.frames, seconds, folder.resumed, notes)
+    return [_outcome(track, tally, keys) for track in found.tracks], summary
+
+
+def _outcome(track: tracks.Track, tally: second_pass.Tally, keys: Mapping[int, bytes]) -> Outcome:
+    """What was done with a track: what was done most, or the fall-back if there was one."""
+    plan = Plan(
+        tracks.to_face(max(track.sightings, key=lambda s: s.confidence)),
+        keys[track.number],
+        keep=track.keep,
+        method=track.method,
+        reason=track.reason,
+    )
+    counts = tally.done.get(track.number)
+    if not counts:  # wholly outside the spans
+        return Outcome(plan, "kept", reason="outside the spans")
+    if fallen := counts.get("covered"):
+        total = sum(counts.values())
+        reason = tally.reasons.get(track.number, "")
+        return Outcome(plan, "covered", reason=f"in {fallen} of {total} frames: {reason}")
+    done, _ = counts.most_common(1)[0]
+    return Outcome(plan, done, reason=track.reason)

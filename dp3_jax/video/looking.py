@@ -1,0 +1,214 @@
+"""Looks for faces where they must be: what is known of a face from other frames, and a quick look at its place.
+
+A look at one place costs a tenth of a pass over the frame, shows YuNet the face upright and at the size it
+likes, and may ask less confidence, as that there is a face is known.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from concurrent import futures
+
+import numpy as np
+
+from dp3_jax.anonymization import detection, geometry
+from dp3_jax.anonymization.detection import Detector, Face
+
+# A look shows YuNet the place of a face turned upright, the face _FACE px wide.
+_FACE = 48
+_SIDE = 128
+_REACH = 0.8  # of the face's width: how far from its place it may be found
+_AT_ONCE = 1.7  # a face does not grow or shrink by more from frame to frame
+_FOLLOWED = 0.35  # confidence asked of a face that was known before
+_PATIENCE = 4  # frames in which a known face is looked for after it was seen last
+_SLOWING = 0.7  # of its motion a face keeps from one frame to the next in which it is not seen
+
+# As in `Detector.judge`: faces of the coarse pass that are not sure are looked at again.
+_SURE = 0.85
+_CONFIRM_WIDTH = 24  # px
+_CONFIRM_REACH = 0.4
+_UNCONFIRMED = 0.1
+_CLEARLY = (
+    0.25  # more confidence than the coarse pass has: then the other's box and points are taken
+)
+
+_COARSE_LARGEST = 2.0  # at most this much is a frame made larger for the coarse pass
+_STRIDE = 32  # px; YuNet pads a picture to a multiple
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """A frame, and the same resized by `factor`; None where that is not at hand."""
+
+    frame: np.ndarray
+    coarse: np.ndarray | None = None
+    factor: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Known:
+    """A face seen in earlier frames.
+
+    Attributes:
+      face: as seen last, moved on to the last frame.
+      motion: f64[2] px from frame to frame.
+      missed: frames in which it has not been seen.
+    """
+
+    face: Face
+    motion: np.ndarray
+    missed: int = 0
+
+    def expected(self) -> Face:
+        """The face in the next frame."""
+        x, y, w, h = self.face.box
+        points = self.face.points
+        if points is not None:
+            points = (points + self.motion).astype(np.float32)
+        box = (x + float(self.motion[0]), y + float(self.motion[1]), w, h)
+        return dataclasses.replace(self.face, box=box, points=points)
+
+
+def _centre(face: Face) -> np.ndarray:
+    x, y, w, h = face.box
+    return np.array([x + w / 2, y + h / 2])
+
+
+def _pairs(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
+    """Which of `faces` each of `expected` is: indices, nearest first, each used once."""
+    near = []
+    for (i, one), (j, other) in itertools.product(enumerate(expected), enumerate(faces)):
+        width = np.sqrt(one.box[2] * one.box[3])
+        other_width = np.sqrt(other.box[2] * other.box[3])
+        distance = float(np.abs(_centre(one) - _centre(other)).max() / np.sqrt(width * other_width))
+        if distance < _REACH and 1 / _AT_ONCE < width / other_width < _AT_ONCE:
+            near.append((distance, i, j))
+    pairs: dict[int, int] = {}
+    taken = set()
+    for _, i, j in sorted(near):
+        if i not in pairs and j not in taken:
+            pairs[i] = j
+            taken.add(j)
+    return pairs
+
+
+def advanced(known: Sequence[Known], faces: Sequence[Face]) -> list[Known]:
+    """The faces known after one more frame, in which `faces` were found."""
+    expected = [one.expected() for one in known]
+    pairs = _pairs(expected, faces)
+    after = []
+    for i, before in enumerate(known):
+        if i in pairs:
+            face = faces[pairs[i]]
+            motion = before.motion if before.missed else _centre(face) - _centre(before.face)
+            after.append(Known(face, motion))
+        elif before.missed < _PATIENCE:
+            after.append(Known(expected[i], before.motion * _SLOWING, before.missed + 1))
+    seen = set(pairs.values())
+    return after + [Known(f, np.zeros(2)) for j, f in enumerate(faces) if j not in seen]
+
+
+def _same(one: Face, other: Face) -> bool:
+    return len(detection.merge([one, other])) == 1
+
+
+def joined(steady: Sequence[Face], others: Iterable[Face]) -> list[Face]:
+    """All faces; of those in both, the one in `steady`, unless the other is clearly the better one."""
+    result = list(steady)
+    for other in others:
+        place = next((i for i, face in enumerate(result) if _same(face, other)), None)
+        if place is None:
+            result.append(other)
+        elif other.confidence > result[place].confidence + _CLEARLY:
+            result[place] = other
+        elif other.confidence > result[place].confidence:
+            result[place] = dataclasses.replace(result[place], confidence=other.confidence)
+    return detection.merge(result)
+
+
+def coarse_factor(shape: Sequence[int], area: int) -> float:
+    """The factor by which a frame of (height, width, ...) has about `area` px, for the coarse pass."""
+    shorter = min(shape[:2])
+    factor = min(_COARSE_LARGEST, (area / (shape[0] * shape[1])) ** 0.5)
+    whole = shorter * factor // _STRIDE * _STRIDE  # no time is spent on padding
+    return whole / shorter if whole else factor
+
+
+class Looker:
+    """A detector, threads that share its work, and looks at single places."""
+
+    def __init__(self, min_confidence: float, rotations: bool, threads: int | None):
+        self.detector = Detector(min_confidence, rotations, threads=1)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.pool = futures.ThreadPoolExecutor(threads or min(cores or 1, 4))
+
+    def _look(self, picture: Picture, face: Face, least: float, reach: float) -> Face | None:
+        """The face as it is now if it is near its place; its source stays, as a look cannot tell."""
+        usual = geometry.align(face.box, face.points)
+        x, y, w, h = geometry.CANONICAL_BOX
+        ratio = _FACE / w
+        shift = complex(_SIDE, _SIDE) / 2 - ratio * complex(x + w / 2, y + h / 2)
+        alignment = geometry.Alignment(usual.a * ratio, usual.b * ratio + shift)
+        image, shown = picture.frame, alignment
+        if picture.coarse is not None and alignment.scale < picture.factor:  # that is fine enough
+            image = picture.coarse
+            shown = geometry.Alignment(alignment.a / picture.factor, alignment.b)
+        try:
+            view = geometry.extract(image, shown, _SIDE, quick=True)
+        except ValueError:  # it has left the frame
+            return None
+        rows = self.detector.rows(view, least)
+        away = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - _SIDE / 2).max(1) / _FACE
+        fits = (rows[:, 2] * _AT_ONCE > _FACE) & (rows[:, 2] < _FACE * _AT_ONCE) & (away < reach)
+        if not fits.any():
+            return None
+        # Rather this face than its neighbour.
+        row = rows[fits][np.argmax((rows[:, 14] - away / 2)[fits])].astype(np.float64)
+        # As of the passes with rotation: the box has the size that the face's turn comes closest to.
+        lying = np.sin(np.angle(alignment.a)) ** 2
+        size = (row[2:4] * (1 - lying) + row[3:1:-1] * lying) / alignment.scale
+        corner = alignment.invert(row[:2] + row[2:4] / 2) - size / 2
+        return Face(
+            box=tuple(float(v) for v in (*corner, *size)),
+            points=alignment.invert(row[4:14].reshape(5, 2)).astype(np.float32),
+            confidence=min(float(row[14]), 1.0),
+            source="unsure" if face.source == "unsure" else "detected",
+        )
+
+    def glance(self, frame: np.ndarray, factor: float) -> tuple[Picture, list[Face]]:
+        """A coarse pass over u8[h, w, 3] resized by `factor`: what it is sure of or a look confirms."""
+        if min(frame.shape[:2]) < detection.SMALLEST:
+            return Picture(frame), []
+        coarse, faces = self.detector.glance(frame, factor)
+        picture = Picture(frame, coarse, factor)
+        return picture, [f for f in faces if self._is_confirmed(picture, f)]
+
+    def _is_confirmed(self, picture: Picture, face: Face) -> bool:
+        if face.confidence >= _SURE or min(face.box[2:]) < _CONFIRM_WIDTH:
+            return True
+        return self._look(picture, face, _UNCONFIRMED, _CONFIRM_REACH) is not None
+
+    def with_passes(
+        self, frame: np.ndarray, glanced: Sequence[Face], found: Sequence[Face]
+    ) -> list[Face]:
+        """What a glance at a frame has found, and `found` in other passes over it."""
+
+        def is_news(face: Face) -> bool:
+            same = [other.confidence for other in glanced if _same(face, other)]
+            return not same or face.confidence > max(same)
+
+        fresh = [face for face in found if is_news(face)]
+        return joined(glanced, self.detector.judge(frame, fresh, glanced))
+
+    def followed(
+        self, picture: Picture, found: Sequence[Face], expected: Sequence[Face]
+    ) -> list[Face]:
+        """`found`, and those expected ones that are not among them but are seen in a look."""
+        pairs = _pairs(expected, found)
+        missing = [face for i, face in enumerate(expected) if i not in pairs]
+        look = functools.partial(self._look, picture, least=_FOLLOWED, reach=_REACH)
+        seen = [face for face in self.pool.map(look, missing) if face is not None]
+        fresh = [face for face in seen if not any(_same(face, other) for other in found)]
+        return detection.merge([*found, *detection.merge(fresh)]) if fresh else list(found)

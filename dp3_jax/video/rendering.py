@@ -1,0 +1,365 @@
+"""One frame of a clip, its tracked faces and what is remembered of them -> the anonymized frame.
+
+As for a photo, every face that is not kept is erased or covered first, and all that follows works on the
+erased frame. What is remembered from frame to frame comes from there too, so no hidden pixel of this or any
+earlier frame has a part in a generated face.
+"""
+
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dp3_jax.anonymization import blending, generation, geometry, methods, secrets
+from dp3_jax.anonymization.anonymize import DONE, SMALLEST_GENERATED, classic, hide
+from dp3_jax.anonymization.detection import Face
+from dp3_jax.anonymization.generation import FaceCheck, Generator
+from dp3_jax.anonymization.plans import Outcome, Plan, Settings
+from dp3_jax.video import coherence
+from dp3_jax.video.coherence import Coherence, Memory, Motion, Pose
+from dp3_jax.video.tracks import Sighting, Track
+
+_FORMAT = "dp3 renderer 1"
+_ARRAYS = ("view", "around", "correct")
+
+_LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
+_WIDER = 5  # canonical px by which the mask of a filled sighting is wider: where exactly it is, is a guess
+_HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
+_EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a face is taken to be.
+
+    Attributes:
+      smooth: its alignment for rendering.
+      raw: its alignment by this frame alone, which is to be hidden too.
+      growth: canonical px by which the mask of `smooth` grows.
+      wider: the same for `raw`.
+    """
+
+    smooth: geometry.Alignment
+    raw: geometry.Alignment
+    growth: int
+    wider: int
+
+
+@dataclasses.dataclass(eq=False)
+class _Task:
+    """A face to be made in this frame.
+
+    Attributes:
+      job: for `generation`; its target is all that is hidden.
+      own: the part of the target that the new face is put into.
+      sighting, memory: of the face.
+    """
+
+    job: generation.Job
+    own: geometry.Region
+    sighting: Sighting
+    memory: Memory
+
+
+class Renderer:
+    """Treats the frames of a clip one after the other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        generator: Generator | None,
+        keys: Mapping[int, bytes],
+        use: Coherence = coherence.ALL,
+        is_face: FaceCheck | None = None,
+        *,
+        cuts: Sequence[int] = (),
+        causal: bool = False,
+    ):
+        """Nothing is remembered yet.
+
+        Args:
+          settings: for all faces.
+          generator: makes the new faces; without one they are covered.
+          keys: of the faces' latents, by number of track (see `secrets.face_key`).
+          use: what is done against flicker.
+          is_face: verdict on new faces; None takes every one that is not a flat patch.
+          cuts: numbers of the first frames after a cut, rising; smoothing stops there.
+          causal: the tracks that come with a frame know nothing of later frames.
+        """
+        self.settings = settings
+        self.coherence = use
+        self._generator = generator
+        self._keys = keys
+        self._is_face = is_face
+        self._cuts = tuple(cuts)
+        self._causal = causal
+        self._memories: dict[int, Memory] = {}
+
+    def render(
+        self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
+    ) -> tuple[np.ndarray, list[Outcome]]:
+        """Treats the faces of the next frame.
+
+        Args:
+          image: u8[h, w, 3] RGB; not changed.
+          faces: each track that is in the frame, with its sighting there.
+          cut: this frame shows another scene than the one before.
+
+        Returns:
+          The new frame, and what was done with each face, in order. `image` itself is returned when there
+          is nothing to do.
+
+        Raises:
+          ValueError: a box that is none.
+          KeyError: a track without a key.
+        """
+        if cut:
+            for memory in self._memories.values():
+                memory.forget_pictures()
+                memory.forget_place()
+        outcomes: list[Outcome | None] = [None] * len(faces)
+        covers: list[methods.Cover] = []
+        tasks: list[_Task] = []
+        for number, (track, sighting) in enumerate(faces):
+            if track.keep:
+                plan = _plan(track, sighting, self._keys.get(track.number, b""))
+                outcomes[number] = Outcome(plan, "kept", reason=track.reason)
+                continue
+            memory = self._remembered(track, sighting)
+            plan = _plan(track, sighting, self._keys[track.number], memory)
+            method, reason = self._method(plan, memory)
+            place = self._place(track, sighting, memory)
+            if method:
+                memory.forget_pictures()
+                target = _cover(self.settings.cover, place, sighting.box, image.shape)
+                covers.append(methods.Cover(method, place.smooth.scale, target))
+                outcomes[number] = Outcome(plan, DONE[method], reason=reason)
+            else:
+                job, own = _job(number, plan, place, image.shape)
+                tasks.append(_Task(job, own, sighting, memory))
+        if not covers and not tasks:
+            return image, [o for o in outcomes if o is not None]
+        result, hidden = hide(image, covers, [task.job.target for task in tasks], quick=True)
+        by_number = {task.job.number: task for task in tasks}
+        for wave in generation.waves([task.job for task in tasks]):
+            # From here on the original frame is not looked at any more.
+            own = [by_number[job.number] for job in wave]
+            for task, outcome in zip(own, self._fill(result, hidden, own), strict=True):
+                outcomes[task.job.number] = outcome
+                if outcome.done == "covered":
+                    task.memory.forget_pictures()
+        return result, [o for o in outcomes if o is not None]
+
+    def _remembered(self, track: Track, sighting: Sighting) -> Memory:
+        """The memory of a track, brought to this frame; a new one for a new track."""
+        memory = self._memories.get(track.number)
+        if memory is None:
+            # Known in advance for a file: one sure sighting says what the doubtful ones were.
+            surely = any(one.source not in ("unsure", "filled") for one in track.sightings)
+            memory = Memory(sighting.frame, surely=surely)
+            self._memories[track.number] = memory
+        elif not 0 <= sighting.frame - memory.frame <= _LONGEST_GAP:
+            memory.forget_pictures()
+            memory.forget_place()
+        memory.surely |= sighting.source not in ("unsure", "filled")
+        return memory
+
+    def _method(self, plan: Plan, memory: Memory) -> tuple[str, str]:
+        """As `classic`, with a smallest size that depends on what was done in the frame before."""
+        smallest = float(SMALLEST_GENERATED)
+        if self.coherence.steady_method and memory.small is not None:
+            smallest *= _HYSTERESIS if memory.small else 1 / _HYSTERESIS
+        memory.small = min(plan.face.box[2:]) < smallest
+        return classic(plan, self.settings, smallest)
+
+    def _place(self, track: Track, sighting: Sighting, memory: Memory) -> _Place:
+        """The place in this frame, smoothed; its mask grows until it covers the raw one."""
+        raw = geometry.align(sighting.box, sighting.points)
+        smooth = raw
+        if self.coherence.smooth_alignment:
+            pose = coherence.to_pose(raw)
+            if self._causal:
+                passed = max(sighting.frame - memory.frame, 1)
+                memory.motion = coherence.follow(memory.motion, pose, passed)
+                smoothed = memory.motion.pose
+            else:
+                smoothed = coherence.centred(track, sighting, self._cuts)
+            smooth = coherence.to_alignment(coherence.limited(smoothed, pose))
+        wider = _WIDER if sighting.source == "filled" else 0
+        # A thousandth of a pixel is rounding.
+        growth = wider + math.ceil(coherence.moved(smooth, raw) - 1e-3)
+        if self.coherence.steady_method:
+            growth = max(growth, memory.growth - 1)
+        memory.growth = growth
+        memory.frame = sighting.frame
+        return _Place(smooth, raw, growth, wider)
+
+    def _fill(self, erased: np.ndarray, hidden: np.ndarray, wave: Sequence[_Task]) -> list[Outcome]:
+        """Puts new faces into the erased frame, changed in place; what cannot be made stays erased."""
+        jobs = [task.job for task in wave]
+        if self._generator is None:
+            return [Outcome(job.plan, "covered", reason="there is no generator") for job in jobs]
+        outcomes: list[Outcome | None] = [None] * len(wave)
+        views: list[np.ndarray | None] = [None] * len(wave)
+        for i, job in enumerate(jobs):
+            if wave[i].own.inside.any():
+                views[i] = geometry.extract(erased, job.alignment, quick=True)
+            else:
+                outcomes[i] = Outcome(job.plan, "covered", reason="outside the frame")
+        ready = [i for i, view in enumerate(views) if view is not None]
+        try:
+            made = self._draw([wave[i] for i in ready], [views[i] for i in ready])
+        except Exception as error:  # whatever it is, the faces stay covered and the clip goes on
+            return [generation.failed(job, error) for job in jobs]
+        for i, new in zip(ready, made, strict=True):
+            try:
+                outcomes[i] = self._show(erased, hidden, wave[i], views[i], new)
+            except Exception as error:
+                outcomes[i] = generation.failed(jobs[i], error)
+        return [o for o in outcomes if o is not None]
+
+    def _draw(
+        self, wave: Sequence[_Task], views: Sequence[np.ndarray]
+    ) -> list[generation.Drawn | None]:
+        """The new face of each view; a track's latent is settled by its first one that is a face."""
+        made: list[generation.Drawn | None] = [None] * len(wave)
+        settled = [i for i, task in enumerate(wave) if task.memory.candidate is not None]
+        if settled:
+            faces = generation.generate(
+                [wave[i].job for i in settled],
+                [views[i] for i in settled],
+                [[wave[i].memory.candidate] for i in settled],
+                self._generator,
+            )
+            for i, (face,) in zip(settled, faces, strict=True):
+                if not generation.is_flat(wave[i].job, face):
+                    made[i] = generation.Drawn(wave[i].memory.candidate, face)
+        new = []
+        for i, task in enumerate(wave):
+            if task.memory.candidate is None:
+                task.memory.tries += 1
+                if task.memory.tries <= _EAGER or task.memory.tries % _EAGER == 0:
+                    new.append(i)
+        if new:
+            options = self.settings.candidates, self._generator, self._is_face
+            chosen = generation.choose(
+                [wave[i].job for i in new], [views[i] for i in new], *options
+            )
+            for i, drawn in zip(new, chosen, strict=True):
+                made[i] = drawn
+                wave[i].memory.candidate = None if drawn is None else drawn.candidate
+        return made
+
+    def _show(
+        self,
+        erased: np.ndarray,
+        hidden: np.ndarray,
+        task: _Task,
+        view: np.ndarray,
+        drawn: generation.Drawn | None,
+    ) -> Outcome:
+        """Blends a new face into the erased frame, changed in place."""
+        job, memory = task.job, task.memory
+        if drawn is None:
+            return generation.no_face(job)
+        composed = memory.compose(view, drawn.view, job.mask, self.coherence)
+        shown = geometry.project(composed, job.alignment, task.own, quick=True)
+        geometry.place(erased, task.own, shown)
+        if self.coherence.steady_grain:
+            sigma = memory.steady_grain(erased, task.own, hidden)
+            coherence.add_grain(erased, task.own, sigma, job.plan.key, task.sighting.frame)
+        else:
+            random = secrets.grain_generator(job.plan.key)
+            blending.add_grain(erased, task.own, hidden, random)
+        return Outcome(job.plan, "generated", drawn.candidate)
+
+    def state(self) -> bytes:
+        """All that is remembered: a renderer that is given it goes on bit by bit like this one."""
+        arrays, entries = {}, {}
+        for number, memory in self._memories.items():
+            entry = {f.name: getattr(memory, f.name) for f in dataclasses.fields(memory)}
+            for name in _ARRAYS:
+                array = entry.pop(name)
+                if array is not None:
+                    arrays[f"{number}/{name}"] = array
+            if memory.motion is not None:
+                entry["motion"] = [
+                    [pose.centre.real, pose.centre.imag, pose.size, pose.angle]
+                    for pose in memory.motion
+                ]
+            entries[str(number)] = entry
+        text = json.dumps({"format": _FORMAT, "tracks": entries}).encode()
+        target = io.BytesIO()
+        np.savez(target, text=np.frombuffer(text, np.uint8), **arrays)
+        return target.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """Takes what `state` gave in place of all that is remembered.
+
+        Raises:
+          ValueError: it is something else.
+        """
+        try:
+            with np.load(io.BytesIO(state), allow_pickle=False) as found:
+                arrays = dict(found)
+            content = json.loads(arrays["text"].tobytes())
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            memories = {}
+            for number, entry in content["tracks"].items():
+                if entry["motion"] is not None:
+                    entry["motion"] = Motion(
+                        *(Pose(complex(x, y), *rest) for x, y, *rest in entry["motion"])
+                    )
+                entry |= {name: arrays.get(f"{number}/{name}") for name in _ARRAYS}
+                memories[int(number)] = Memory(**entry)
+        except Exception as error:
+            raise ValueError(f"this is no state of a renderer: {error}") from error
+        self._memories = memories
+
+
+def _plan(track: Track, sighting: Sighting, key: bytes, memory: Memory | None = None) -> Plan:
+    """What is to be done with a sighting; a track that is surely a face has no unsure sightings."""
+    surely = memory is None or memory.surely
+    face = Face(
+        sighting.box, sighting.points, sighting.confidence, "detected" if surely else "unsure"
+    )
+    candidate = None if memory is None else memory.candidate
+    return Plan(face, key, track.keep, track.method, candidate, track.reason)
+
+
+def _cover(
+    cover: str, place: _Place, box: Sequence[float], shape: Sequence[int]
+) -> geometry.Region:
+    """The pixels that a classic method covers: by the smoothed and by the raw alignment."""
+    smooth = methods.covered(place.smooth, box, cover, shape, place.growth)
+    if place.raw is place.smooth:
+        return smooth
+    return geometry.joined(smooth, methods.covered(place.raw, box, cover, shape, place.wider))
+
+
+def _job(
+    number: int, plan: Plan, place: _Place, shape: Sequence[int]
+) -> tuple[generation.Job, geometry.Region]:
+    """A face to be made, with all that is hidden as its target; and the part that it is put into.
+
+    Hidden is the face by its smoothed and by its raw alignment.
+    """
+    mask, own = _grown(place.smooth, plan.face.box, place.growth, shape)
+    target = own
+    if place.raw is not place.smooth:
+        _, raw = _grown(place.raw, plan.face.box, place.wider, shape)
+        target = geometry.joined(own, raw)
+    return generation.Job(number, plan, place.smooth, mask, target), own
+
+
+def _grown(
+    alignment: geometry.Alignment, box: Sequence[float], by: int, shape: Sequence[int]
+) -> tuple[np.ndarray, geometry.Region]:
+    """A face's mask f32[S, S, 1] grown by canonical px, and its pixels, beyond the canonical view too."""
+    mask = methods.grown(geometry.face_mask(alignment, box)[..., 0], by)
+    own = slice(by, mask.shape[0] - by)
+    return mask[own, own, None], geometry.region(alignment.shifted(by, by), mask, shape)

@@ -1,0 +1,174 @@
+"""The second pass over a video file: every frame rendered and encoded, segment by segment.
+
+A finished segment is written down in a journal with the renderer's state at its end, so that a killed job
+goes on with the next one and gives the same frames as if it had not been killed.
+"""
+
+import dataclasses
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dp3_jax import files
+from dp3_jax.anonymization.plans import Outcome
+from dp3_jax.data.prefetch import Prefetcher
+from dp3_jax.errors import UserError
+from dp3_jax.video import encoding, reading, spans, tracks, writing
+from dp3_jax.video.reading import VideoInfo
+from dp3_jax.video.rendering import Renderer
+from dp3_jax.video.stages import Background
+from dp3_jax.video.tracks import Tracking
+from dp3_jax.video.workfolder import WorkFolder
+
+JOURNAL = "segments.jsonl"
+SEGMENT_SECONDS = 10.0
+_AHEAD = 6  # frames decoded ahead, and frames that wait to be encoded
+
+
+@dataclasses.dataclass
+class Tally:
+    """What was done with each track, in frames: by track number, {"generated": 120, "covered": 2}."""
+
+    done: dict[int, Counter] = dataclasses.field(default_factory=dict)
+    reasons: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, numbers: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        """Counts one frame."""
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            self.done.setdefault(number, Counter())[outcome.done] += 1
+            if outcome.fell_back:
+                self.reasons.setdefault(number, outcome.reason)
+
+    def merge(self, other: "Tally") -> None:
+        """Adds what another one counted."""
+        for number, counts in other.done.items():
+            self.done.setdefault(number, Counter()).update(counts)
+        for number, reason in other.reasons.items():
+            self.reasons.setdefault(number, reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a journal."""
+        return {"done": self.done, "reasons": self.reasons}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "Tally":
+        """What `to_json` gave, after its way through a file."""
+        return cls(
+            {int(number): Counter(counts) for number, counts in entry["done"].items()},
+            {int(number): reason for number, reason in entry["reasons"].items()},
+        )
+
+
+class SecondPass:
+    """Renders a clip into segments in a work folder."""
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        tracking: Tracking,
+        renderer: Renderer,
+        chosen: encoding.Encoding,
+        folder: WorkFolder,
+        *,
+        hidden: tuple[spans.Span, ...] = (),
+    ):
+        """Takes what is needed; starts nothing. `hidden`: when faces are hidden, always if empty."""
+        self._info = info
+        self._tracking = tracking
+        self._renderer = renderer
+        self._encoding = chosen
+        self._folder = folder
+        self._hidden = hidden
+        self._cuts = frozenset(tracking.cuts)
+        self._faces = tracks.by_frame(tracking)
+        self._first_pts: int | None = None
+
+    def run(self, progress: Callable[[int], None]) -> tuple[list[pathlib.Path], Tally]:
+        """Renders what the journal does not have yet.
+
+        Args:
+          progress: called with the number of frames that are done since the last call.
+
+        Returns:
+          All segments in order, and what was done with each track.
+
+        Raises:
+          UserError: the clip has other frames than its tracks were made for.
+        """
+        entries = self._folder.entries(JOURNAL)
+        self._folder.clear_segments(after=len(entries))
+        total, start = Tally(), 0
+        for entry in entries:
+            total.merge(Tally.from_json(entry))
+            start += entry["frames"]
+        if entries:
+            self._first_pts = entries[0]["first_pts"]
+            self._renderer.restore(self._state(len(entries) - 1).read_bytes())
+        progress(start)
+        number = len(entries)
+        length = max(1, round(SEGMENT_SECONDS * float(self._info.rate)))
+        with Prefetcher(reading.read_frames(self._info.path, start), _AHEAD) as frames:
+            waiting = next(frames, None)
+            while waiting is not None:
+                tally, count, waiting = self._segment(number, waiting, frames, length, progress)
+                total.merge(tally)
+                start += count
+                number += 1
+        if start != self._tracking.frames:
+            raise UserError(
+                f"{self._info.path}: {start} frames, but its tracks are of {self._tracking.frames}; "
+                "is it the same file?"
+            )
+        return [self._path(i) for i in range(number)], total
+
+    def _path(self, number: int) -> pathlib.Path:
+        return self._folder.segment(number, writing.SEGMENT_SUFFIX)
+
+    def _state(self, number: int) -> pathlib.Path:
+        return self._folder.segment(number, ".state")
+
+    def _segment(
+        self,
+        number: int,
+        frame: reading.Frame,
+        frames: Prefetcher,
+        length: int,
+        progress: Callable[[int], None],
+    ) -> tuple[Tally, int, reading.Frame | None]:
+        """Writes one segment from `frame` on; (what was done, frames, the frame after it)."""
+        if self._first_pts is None:
+            self._first_pts = frame.pts
+        tally, count = Tally(), 0
+        following: reading.Frame | None = frame
+        with files.atomic_target(self._path(number)) as temporary:
+            with (
+                writing.SegmentWriter(temporary, self._info, self._encoding) as writer,
+                Background(lambda item: writer.write(*item), _AHEAD) as encoder,
+            ):
+                while following is not None and count < length:
+                    image = self._render(following, tally)
+                    encoder.put((image, following.pts, following.duration))
+                    count += 1
+                    progress(1)
+                    following = next(frames, None)
+            files.write_bytes(self._state(number), self._renderer.state())
+        entry = {"frames": count, "first_pts": self._first_pts, **tally.to_json()}
+        self._folder.append(JOURNAL, entry)
+        return tally, count, following
+
+    def _render(self, frame: reading.Frame, tally: Tally):
+        """The frame with its faces hidden, counted in `tally`."""
+        if frame.number >= self._tracking.frames:
+            raise UserError(
+                f"{self._info.path}: it has more frames than its tracks ({self._tracking.frames}); "
+                "is it the same file?"
+            )
+        seconds = float((frame.pts - self._first_pts) * self._info.time_base)
+        if not spans.hidden_at(self._hidden, seconds):
+            return frame.image
+        faces = self._faces(frame.number)
+        cut = frame.number in self._cuts
+        image, outcomes = self._renderer.render(frame.image, faces, cut=cut)
+        tally.add([track.number for track, _ in faces], outcomes)
+        return image

@@ -1,0 +1,139 @@
+"""Small parts of a video job: spans, the work folder, boxes from files, the background thread."""
+
+import json
+import math
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dp3_jax.errors import UserError
+from dp3_jax.video import boxes, spans, stages
+from dp3_jax.video.workfolder import work_folder
+
+times = st.floats(0, 1e5)
+
+
+def test_spans_are_read_in_every_form():
+    read = spans.parse_spans("5-9.5, 0:30-1:02:03.25,7200-")
+    assert read == (
+        spans.Span(5, 9.5),
+        spans.Span(30, 3723.25),
+        spans.Span(7200, math.inf),
+    )
+    assert spans.parse_spans("-4") == (spans.Span(0, 4),)
+
+
+@given(times, times, times)
+def test_a_moment_is_hidden_from_the_start_of_a_span_up_to_its_end(a, b, moment):
+    start, end = min(a, b), max(a, b)
+    if start < end:
+        assert spans.hidden_at((spans.Span(start, end),), moment) == (start <= moment < end)
+
+
+def test_without_spans_faces_are_hidden_always():
+    assert spans.hidden_at((), 0.0) and spans.hidden_at((), 1e9)
+
+
+@pytest.mark.parametrize("text", ["5", "9-5", "a-b", "1:75-", "", "5-5", "1-2,", "1--2"])
+def test_a_text_that_is_no_span_is_answered_in_one_line(text):
+    with pytest.raises(UserError, match=r"^--spans .*(span|ends)"):
+        spans.parse_spans(text)
+
+
+def test_a_job_goes_on_where_it_was_killed_and_leaves_nothing_when_done(tmp_path):
+    target, job = tmp_path / "out.mp4", {"source": "a", "seed": 1}
+    with pytest.raises(KeyboardInterrupt), work_folder(target, job) as folder:
+        assert not folder.resumed
+        secret = folder.secret()
+        folder.append("journal", {"frame": 1})
+        (folder.path / "journal").open("a").write('{"frame": 2, "fa')  # the kill came here
+        raise KeyboardInterrupt
+    assert not target.exists()
+    with work_folder(target, job) as folder:
+        assert folder.resumed and folder.secret() == secret
+        assert folder.entries("journal") == [{"frame": 1}]
+        folder.append("journal", {"frame": 2})
+        assert folder.entries("journal") == [{"frame": 1}, {"frame": 2}]
+        assert stat.S_IMODE(os.stat(folder.path / "secret").st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_job_does_not_go_on_with_what_this_one_left(tmp_path):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(KeyboardInterrupt), work_folder(target, {"method": "blur"}) as folder:
+        folder.append("journal", {"frame": 1})
+        raise KeyboardInterrupt
+    with work_folder(target, {"method": "solid"}) as folder:
+        assert not folder.resumed and folder.entries("journal") == []
+
+
+def test_two_processes_do_not_work_on_one_target(tmp_path):
+    target = tmp_path / "out.mp4"
+    with (
+        work_folder(target, {}),
+        pytest.raises(UserError, match="another process is at work"),
+        work_folder(target, {}),
+    ):
+        pass
+
+
+def test_boxes_of_frames_and_over_spans(tmp_path):
+    by_frame, over, listed = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.json"
+    by_frame.write_text("frame,x,y,w,h\n0,1,2,3,4\n0,9,9,3,4\n2,1,2,3,5\n")
+    over.write_text("first,last,x,y,width,height\n1,3,1,2,3,4\n")
+    listed.write_text(
+        json.dumps([{"frames": [1, 2], "box": [1, 2, 3, 4]}, {"frame": 0, "box": [5, 5, 5, 5]}])
+    )
+    found = boxes.read(by_frame, 3)
+    assert {n: [f.box for f in faces] for n, faces in found.items()} == {
+        0: [(1, 2, 3, 4), (9, 9, 3, 4)],
+        2: [(1, 2, 3, 5)],
+    }
+    assert sorted(boxes.read(over, 4)) == [1, 2, 3]
+    assert {n: f[0].box for n, f in boxes.read(listed, 3).items()}[2] == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "x,y,w,h\n1,2,3,4\n", "line 2: it must name a frame"),
+        ("a.csv", "frame,x,y,w,h\n7,1,2,3,4\n", "names frame 7; the video's last one is 4"),
+        ("a.csv", "first,last,x,y,w,h\n3,2,1,2,3,4\n", "line 2: it must name a frame"),
+        ("a.csv", "frame,x,y,w,h\n1,1,2,0,4\n", "line 2: a box is"),
+        ("a.json", "{}", "expected a list"),
+        ("a.json", '[{"box": [1, 2, 3, 4]}]', "entry 0: it must name a frame"),
+        ("a.json", '[{"frames": 3, "box": [1, 2, 3, 4]}]', r"entry 0: frames is \[first, last\]"),
+    ],
+)
+def test_wrong_boxes_are_named_with_their_place(tmp_path, name, content, says):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=says):
+        boxes.read(tmp_path / name, 5)
+
+
+def test_the_background_keeps_the_order_and_hands_over_everything():
+    seen = []
+    with stages.Background(seen.append, 3) as work:
+        for i in range(100):
+            work.put(i)
+    assert seen == list(range(100))
+
+
+def test_an_exception_in_the_background_reaches_the_caller():
+    def fail(item):
+        if item == 3:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), stages.Background(fail, 1) as work:
+        for i in range(100):
+            work.put(i)
+
+
+def test_after_an_exception_of_the_caller_the_background_is_not_waited_for():
+    seen = []
+    with pytest.raises(KeyError), stages.Background(seen.append, 50) as work:
+        raise KeyError
+    assert not work._thread.is_alive()
