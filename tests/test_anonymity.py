@@ -18,6 +18,7 @@ from dp3_jax.evaluation import (
     forced_judge,
     hiding,
     identification,
+    metrics,
     people,
     verification,
 )
@@ -188,7 +189,10 @@ def test_the_command_on_an_exported_file_where_nobody_is_known(weights, tmp_path
     assert result["outside_mask"]["psnr_db"] is None
     floor, covered = (result["quality"]["rows"][kind]["kid"] for kind in ("original", "solid"))
     assert covered > floor
-    for words in ("bit-identical, PSNR infinite", "does not tell who is who", "grey levels"):
+    assert {row["outside"] for row in result["ssim"].values()} == {1.0}
+    assert "random_conv" in result["perceptual_distance"]["not_measured"]
+    assert "does not tell who is who" in result["attacks"]["not_measured"]
+    for words in ("PSNR infinite, SSIM 1.0000", "does not tell who is who", "grey levels"):
         assert words in done.stdout
     size = Image.open(folder / "anonymity.png").size
     assert size == (5 * (32 + 2) + 2, 16 * (32 + 2) + 2)
@@ -249,10 +253,13 @@ def test_landmarks_of_a_shifted_face_are_off_by_the_shift(photos):
     shifted = np.roll(pictures, 4, axis=2)
     grey = np.full_like(pictures, 128)
     report = composites.landmarks({"original": pictures, "shifted": shifted, "grey": grey}, 4)
-    assert report["original"] == {"pictures": 4, "found": 4, "point_error": 0.0, "turn_error": 0.0}
+    still = {"yaw": 0.0, "pitch": 0.0, "roll": 0.0}
+    assert report["original"] == {
+        "pictures": 4, "found": 4, "point_error": 0.0, "pose_error": still
+    }  # fmt: skip
     assert report["shifted"]["found"] == 4
     assert report["shifted"]["point_error"] == pytest.approx(4 / 27.8, rel=0.3)
-    assert report["shifted"]["turn_error"] < 0.1
+    assert max(report["shifted"]["pose_error"].values()) < 5
     assert report["grey"]["found"] == 0 and report["grey"]["point_error"] is None
 
 
@@ -263,6 +270,24 @@ def test_the_rim_is_a_part_of_the_hole():
     assert composites.rim_psnr(pictures, outside_changed) is None
     inside_changed = np.where(hole[..., None], pictures ^ 1, pictures)
     assert composites.rim_psnr(pictures, inside_changed) == pytest.approx(48.13, abs=0.01)
+
+
+def test_ssim_is_one_where_nothing_changed_and_tells_rim_from_outside():
+    pictures = some_people(size=64).images[:3]
+    hole = masks.inference_mask(64)[..., 0] > 0
+    inside_changed = np.where(hole[..., None], 255 - pictures, pictures)
+    assert composites.ssim(pictures, pictures) == {"outside": 1.0, "rim": 1.0}
+    report = composites.ssim(pictures, inside_changed)
+    assert report["outside"] == 1.0 and report["rim"] < 0.5
+    outside_changed = np.where(hole[..., None], pictures, 255 - pictures)
+    report = composites.ssim(pictures, outside_changed)
+    assert report["outside"] < 0 and report["rim"] > -0.5
+
+
+def test_the_map_of_ssim_has_the_mean_that_ssim_has():
+    a, b = some_people(size=32).images[:2]
+    found = composites._ssim_map(a, b)[5:-5, 5:-5].mean()  # windows inside the picture
+    assert found == pytest.approx(metrics.ssim_pairs(a[None], b[None])[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["dlib", "sface_forced"])

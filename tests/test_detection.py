@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from concurrent import futures
 
 import cv2
 import numpy as np
@@ -144,6 +145,28 @@ def test_a_face_in_its_canonical_view_is_told_from_a_patch():
     view = geometry.extract(astronaut(), geometry.align(BOX, POINTS))
     views = np.stack([view, np.full_like(view, 128), np.roll(view, 64, 1)])
     assert detector_or_skip().are_faces(views).tolist() == [True, False, False]
+
+
+def test_the_number_of_threads_changes_nothing():
+    detector_or_skip()
+    frame = np.asarray(Image.fromarray(astronaut()).resize((1400, 1400), Image.Resampling.LANCZOS))
+    one = Detector(min_confidence=0.2, threads=1).detect(frame)
+    for _ in range(3):
+        several = Detector(min_confidence=0.2, threads=5).detect(frame)
+        assert [(f.box, f.confidence, f.source) for f in several] == [
+            (f.box, f.confidence, f.source) for f in one
+        ]
+        for a, b in zip(one, several, strict=True):
+            np.testing.assert_array_equal(a.points, b.points)
+
+
+def test_one_detector_serves_several_threads_at_once():
+    detector = detector_or_skip()
+    frames = [np.ascontiguousarray(astronaut()[: 300 + 20 * i]) for i in range(6)]
+    expected = [[f.box for f in detector.detect(frame)] for frame in frames]
+    with futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(detector.detect, frames))
+    assert [[f.box for f in faces] for faces in found] == expected
 
 
 def test_things_that_are_taken_for_faces_at_first_are_looked_at_again(shared_data):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin
 
-from dp3_jax.anonymization import photos
+from dp3_jax.anonymization import photos, webp
 from dp3_jax.errors import UserError
 from tests.face_photos import astronaut
 
@@ -307,3 +307,45 @@ def test_replacing_a_file_keeps_its_permissions(tmp_path):
     path.chmod(0o600)
     photos.write_photo(path, photos.read_photo(path))
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("quality", [15, 50, 80, 95])
+@pytest.mark.parametrize("more", [{}, {"method": 6}, {"icc_profile": bytes(9001)}])
+def test_webp_is_compressed_as_its_source(tmp_path, quality, more):
+    picture((300, 200)).save(tmp_path / "a.webp", quality=quality, **more)
+    assert abs(webp.compression(tmp_path / "a.webp") - quality) <= 4
+    photo = photos.read_photo(tmp_path / "a.webp")
+    photos.write_photo(tmp_path / "b.webp", photo)
+    sizes = [
+        (tmp_path / name).stat().st_size - 9001 * ("icc_profile" in more)
+        for name in ("a.webp", "b.webp")
+    ]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.25)
+
+
+def test_lossless_webp_stays_lossless_behind_a_long_profile(tmp_path):
+    picture().save(tmp_path / "a.webp", lossless=True, icc_profile=bytes(9001))
+    assert webp.compression(tmp_path / "a.webp") is None
+    photo = photos.read_photo(tmp_path / "a.webp")
+    photos.write_photo(tmp_path / "b.webp", photo)
+    np.testing.assert_array_equal(
+        photos.read_photo(tmp_path / "b.webp").pixels, np.asarray(picture())
+    )
+
+
+def test_the_compression_of_a_lossy_webp_with_transparency_is_found(tmp_path):
+    shown = picture((300, 200))
+    shown.putalpha(Image.linear_gradient("L").resize(shown.size))
+    shown.save(tmp_path / "a.webp", quality=70)
+    assert abs(webp.compression(tmp_path / "a.webp") - 70) <= 4
+
+
+@given(st.binary(max_size=80))
+def test_damaged_webp_headers_are_refused_and_nothing_else(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "damaged.webp"
+    for start in (b"", b"RIFF0000WEBP", b"RIFF0000WEBPVP8 \xff\0\0\0\0\0\0\x9d\x01\x2a"):
+        path.write_bytes(start + content)
+        try:
+            assert webp.compression(path) is None or 0 <= webp.compression(path) <= 100
+        except ValueError as error:
+            assert "damaged.webp" in str(error)

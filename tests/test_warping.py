@@ -46,7 +46,9 @@ entries = st.floats(-0.5, 0.5, width=32)
 def test_linear_ramps_are_exact_under_any_affine_map(matrix, shift):
     matrix = jnp.eye(2) + jnp.array(matrix, jnp.float32).reshape(1, 2, 2)
     motion = warping.affine_flow(matrix, jnp.array([shift], jnp.float32), SIZE)
-    ramps = jnp.stack([PIXELS[..., 0], PIXELS[..., 1], 2 * PIXELS[..., 0] - 3 * PIXELS[..., 1] + 5], -1)
+    ramps = jnp.stack(
+        [PIXELS[..., 0], PIXELS[..., 1], 2 * PIXELS[..., 0] - 3 * PIXELS[..., 1] + 5], -1
+    )
     x, y = np.moveaxis(np.asarray(PIXELS + motion[0], np.float64), -1, 0)
     expected = np.stack([x, y, 2 * x - 3 * y + 5], -1)
     seen = np.asarray(warping.inside(motion)[0, ..., 0]) > 0
@@ -102,7 +104,9 @@ def test_gradients_are_those_of_finite_differences(seed):
 
     zero = jnp.zeros(())
     scale = float(jnp.abs(weights).sum())
-    assert slope(by_image, zero) == pytest.approx(float((on_image * by_image).sum()), abs=1e-4 * scale)
+    assert slope(by_image, zero) == pytest.approx(
+        float((on_image * by_image).sum()), abs=1e-4 * scale
+    )
     assert slope(zero, by_flow) == pytest.approx(float((on_flow * by_flow).sum()), abs=1e-4 * scale)
 
 

@@ -23,7 +23,7 @@ def straight(frames, start, speed, size=(40.0, 50.0)):
     return np.concatenate([centres - sizes / 2, sizes], 1)
 
 
-def swaying(frames, middle, sway, period, size=(40.0, 50.0), phase=0.0):
+def swaying(frames, middle, sway, period, *, size=(40.0, 50.0), phase=0.0):
     """Boxes f64[frames, 4] of a face that swings about a place by `sway` px, as a sine in time."""
     swing = np.sin(2 * np.pi * np.arange(frames) / period + phase)[:, None]
     centres = np.array(middle) + swing * np.array(sway)

@@ -112,24 +112,26 @@ def _turned(image: np.ndarray, degrees: float) -> tuple[np.ndarray, geometry.Ali
 
 
 class _Pyramid:
-    """A frame in several sizes, each made from the smallest one before it that is at least twice as large."""
+    """A frame in several sizes; small ones are made from a smaller one that is at least twice as large."""
 
     def __init__(self, frame: np.ndarray):
         self.frame = frame
-        self._sizes = {frame.shape[:2]: frame}
+        self._shrunk = [frame]
 
     def resized(self, factor: float) -> np.ndarray:
         """The frame resized by `factor`."""
         import cv2
 
         height, width = self.frame.shape[:2]
-        wanted = max(1, round(height * factor)), max(1, round(width * factor))
-        if wanted not in self._sizes:
-            larger = [s for s in self._sizes if s[0] >= 2 * wanted[0] and s[1] >= 2 * wanted[1]]
-            source = self._sizes[min(larger)] if factor < 1 and larger else self.frame
-            method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-            self._sizes[wanted] = cv2.resize(source, wanted[::-1], interpolation=method)
-        return self._sizes[wanted]
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        if factor == 1:
+            return self.frame
+        if factor > 1:
+            return cv2.resize(self.frame, size, interpolation=cv2.INTER_LINEAR)
+        large = [image for image in self._shrunk if image.shape[1] >= 2 * size[0]]
+        source = min(large, key=len) if large else self.frame
+        self._shrunk.append(cv2.resize(source, size, interpolation=cv2.INTER_AREA))
+        return self._shrunk[-1]
 
     def scale(self, image: np.ndarray) -> np.ndarray:
         """f64[2]: how many px of `image` a px of the frame is, in x and y."""

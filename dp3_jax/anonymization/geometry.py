@@ -224,11 +224,17 @@ def place(frame: np.ndarray, target: Region, shown: np.ndarray) -> None:
         cv2.copyTo(np.ascontiguousarray(shown), target.inside.view(np.uint8), frame[target.slices])
 
 
-def face_mask(alignment: Alignment, box: Sequence[float]) -> np.ndarray:
+def face_mask(
+    alignment: Alignment, box: Sequence[float], enough: float = _COVERED
+) -> np.ndarray:
     """What of the canonical view is to be synthesised for one face, f32[128, 128, 1], 1 inside.
 
     The mask of `dp3_jax.masks`, as long as that covers what the detector took for the face: the ellipse in
     its box. Of heads in profile or bent down, parts lie outside; their mask is the convex hull of both.
+
+    Args:
+      alignment, box: of the face.
+      enough: share of the ellipse that counts as covered. With 1 the mask never jumps when a head turns.
     """
     usual = inference_mask()
     x, y, width, height = box
@@ -237,7 +243,7 @@ def face_mask(alignment: Alignment, box: Sequence[float]) -> np.ndarray:
     outline = alignment.apply(ellipse + np.array([x + width / 2, y + height / 2]))
     outline = np.round(outline).clip(-2 * SIZE, 3 * SIZE).astype(np.int32)
     seen = cv2.fillConvexPoly(np.zeros((SIZE, SIZE), np.uint8), outline, 1)
-    if (usual[..., 0] * seen).sum() >= _COVERED * seen.sum():
+    if (usual[..., 0] * seen).sum() >= enough * seen.sum():
         return usual
     rows, columns = np.nonzero(usual[..., 0])
     hull = cv2.convexHull(np.concatenate([np.stack([columns, rows], 1).astype(np.int32), outline]))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from dp3_jax.anonymization import webp
 from dp3_jax.anonymization.metadata import safe_exif
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
@@ -142,9 +143,11 @@ def _encoding(image: Image.Image, path: pathlib.Path) -> dict[str, Any]:
             return {**options, "qtables": [tables[key] for key in sorted(tables)]}
         return {**options, "quality": _JPEG_QUALITY}
     if image.format == "WEBP":
-        with path.open("rb") as opened:
-            lossless = b"VP8L" in opened.read(4096)
-        return {"lossless": True} if lossless else {"quality": _WEBP_QUALITY}
+        try:
+            quality = webp.compression(path)
+        except ValueError:
+            return {"quality": _WEBP_QUALITY}
+        return {"lossless": True} if quality is None else {"quality": quality}
     if image.format == "TIFF":
         used = image.info.get("compression", "raw")
         return {"compression": used if used in _LOSSLESS_TIFF else "tiff_adobe_deflate"}

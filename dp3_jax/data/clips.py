@@ -18,15 +18,14 @@ import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 
-import av
 import numpy as np
 
 from dp3_jax import files, flow, masks
 from dp3_jax.anonymization import detection, geometry
 from dp3_jax.data import order
 from dp3_jax.errors import UserError, fail
+from dp3_jax.video import reading
 
-SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
 GAPS = (1, 2, 3)  # frames between the two of a pair, in turn
 STRIDE = 10  # frames from one pair to the next
 MOST = 200  # pairs of one clip
@@ -45,12 +44,12 @@ def _frame_pairs(path: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames u8[h, w, 3] of a clip in twos: STRIDE frames from pair to pair, GAPS between the two."""
     gaps = itertools.cycle(GAPS)
     first, start, gap = None, 0, next(gaps)
-    with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if number == start:
-                first = frame.to_ndarray(format="rgb24")
-            elif first is not None and number == start + gap:
-                yield first, frame.to_ndarray(format="rgb24")
+    with reading.read_frames(path) as frames:
+        for frame in frames:
+            if frame.number == start:
+                first = frame.image
+            elif first is not None and frame.number == start + gap:
+                yield first, frame.image
                 first, start, gap = None, start + STRIDE, next(gaps)
 
 
@@ -91,7 +90,7 @@ def _usable(detector: detection.Detector, frame: np.ndarray) -> list[detection.F
 
 
 def clip_pairs(path: pathlib.Path, detector: detection.Detector) -> list[Pair]:
-    """All pairs of one clip, MOST at most; of a damaged one, those before the damage."""
+    """All pairs of one clip, MOST at most; none of a file that is no video."""
     found: list[Pair] = []
     try:
         for frames in _frame_pairs(path):
@@ -102,8 +101,8 @@ def clip_pairs(path: pathlib.Path, detector: detection.Detector) -> list[Pair]:
                 found += [] if pair is None else [pair]
             if len(found) >= MOST:
                 break
-    except (av.FFmpegError, IndexError) as error:  # IndexError: it has no pictures
-        print(f"{path.name}: not read to its end ({error})", file=sys.stderr)
+    except UserError as error:
+        print(f"left out: {error}", file=sys.stderr)
     return found[:MOST]
 
 
@@ -113,9 +112,9 @@ def prepare_clips(folder: str | os.PathLike, output: str | os.PathLike) -> str:
     Raises:
       UserError: no clips there, no face in them, or the file cannot be written.
     """
-    paths = sorted(p for p in pathlib.Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in pathlib.Path(folder).rglob("*") if reading.is_video_name(p))
     if not paths:
-        raise UserError(f"no clips in {folder}; name a folder with {', '.join(SUFFIXES)} files")
+        raise UserError(f"no video files in {folder}; name a folder that holds some")
     detector = detection.Detector(_CONFIDENCE, rotations=False)
     pairs, clips = [], []
     for path in paths:

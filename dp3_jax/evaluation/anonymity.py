@@ -21,6 +21,7 @@ from dp3_jax.data import ImageSet, load_arrays
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation import (
     composites,
+    context_attack,
     dlib_judge,
     forced_judge,
     identification,
@@ -38,6 +39,7 @@ DEFAULTS = {
     "people": 400,  # held-out people, each with one picture in the gallery
     "probes_each": 1,  # probes of each of them
     "slow_people": 120,  # so many of them for SLOW judges, 0.1 s a face
+    "attack_people": 0,  # of the train split, whom an attacker trains on; 0: no attack; 0.3 s each
     "lfw": "",  # folder of Labeled Faces in the Wild, a folder for each person
     "lfw_people": 100,
     "lfw_slow_people": 40,
@@ -48,6 +50,13 @@ DIVERSITY_PICTURES = 64
 LANDMARK_PICTURES = 200
 SHOWN_PEOPLE = 16
 SHOWN_FACES = 4
+ATTACK_PROBES = 4  # pictures of each person that an attacker trains on, besides the original
+ATTACK_SAMPLE = 20  # pictures of the train split that are read for each of these people
+CHANGED = (
+    "generated",
+    "copy_paste",
+    "mean_face",
+)  # kinds that differ from the original in the hole alone
 
 
 def _scores(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -231,14 +240,46 @@ def _folder(workdir: pathlib.Path) -> pathlib.Path:
 def _landmarks(hidden: Hidings, settings: dict[str, Any]) -> dict[str, Any]:
     if not settings["judges"]:
         return {"not_measured": "no judge is asked for"}
-    kinds = ("original", "generated", "copy_paste", "mean_face")
+    kinds = {kind: hidden[kind] for kind in ("original", *CHANGED)}
     try:
-        return composites.landmarks({k: hidden[k] for k in kinds}, LANDMARK_PICTURES)
+        return composites.landmarks(kinds, LANDMARK_PICTURES)
     except UserError as error:
         return {"not_measured": str(error)}
 
 
-def _measure(subject: Subject, heldout: ImageSet, settings: dict[str, Any]) -> dict[str, Any]:
+def _attacks(
+    subject: Subject, config: ConfigDict, held_out: people.People, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What an attacker recognizes who has trained on people of the train split; see context_attack."""
+    if not settings["attack_people"]:
+        return {"not_measured": "config.evaluate.attack_people is 0"}
+    drawn = {"people": settings["attack_people"], "seed": settings["seed"]}
+    sample = ATTACK_SAMPLE * settings["attack_people"]
+    pictures = load_arrays(data_options(config.data), "train", limit=sample)
+    known = people.choose("known", pictures, probes_each=ATTACK_PROBES, **drawn)
+    if known is None:
+        return {"not_measured": f"{settings['source']} does not tell who is who"}
+    try:
+        embed, features, name = context_attack.open_features(
+            settings["kid_features"], settings["batch_size"]
+        )
+    except UserError as error:
+        return {"not_measured": str(error)}
+    grey = np.full((1, *held_out.probes.shape[1:]), 128, np.uint8)
+    hidings = {
+        "original": lambda pictures: pictures,
+        "generated": lambda pictures: fill(subject, pictures, settings["seed"]),
+        "context": lambda pictures: paste_over(pictures, grey),
+    }
+    started = time.monotonic()
+    result = context_attack.attack(hidings, known, held_out, embed, features)
+    logging.info("attacks: %.0f s", time.monotonic() - started)
+    return {"features": name, **result}
+
+
+def _measure(
+    subject: Subject, config: ConfigDict, heldout: ImageSet, settings: dict[str, Any]
+) -> dict[str, Any]:
     """All sections of the result that need pictures; and the picture's rows under "shown"."""
     seed, source = settings["seed"], settings["source"]
     draw = {"people": settings["people"], "seed": seed}
@@ -255,17 +296,21 @@ def _measure(subject: Subject, heldout: ImageSet, settings: dict[str, Any]) -> d
     recognition = _judge_all(groups, judges)
     if not known:
         recognition["heldout"] = {"all": {"not_measured": f"{source} does not tell who is who"}}
-    few, kid_features = own.probes[:DIVERSITY_PICTURES], settings["kid_features"]
+        attacks = {"not_measured": f"{source} does not tell who is who"}
+    else:
+        attacks = _attacks(subject, config, own, settings)
+    few, changed = own.probes[:DIVERSITY_PICTURES], {kind: hidden[kind] for kind in CHANGED}
+    features = settings["kid_features"], settings["batch_size"]
     return {
         "recognition": recognition,
         "lfw": about_lfw,
+        "attacks": attacks,
         "outside_mask": composites.outside(own.probes, hidden["generated"]),
-        "rim_psnr_db": {
-            kind: composites.rim_psnr(own.probes, hidden[kind])
-            for kind in ("generated", "copy_paste", "mean_face")
-        },
+        "rim_psnr_db": {k: composites.rim_psnr(own.probes, v) for k, v in changed.items()},
+        "ssim": {k: composites.ssim(own.probes, v) for k, v in changed.items()},
+        "perceptual_distance": composites.perceptual(own.probes, changed, *features),
         "landmarks": _landmarks(hidden, settings),
-        "quality": composites.quality(hidden, own.gallery, kid_features, settings["batch_size"]),
+        "quality": composites.quality(hidden, own.gallery, *features),
         "diversity": composites.diversity(subject, few, judges.get("sface"), seed),
         "shown": own.probes[np.unique(own.probe_people, return_index=True)[1][:SHOWN_PEOPLE]],
     }
@@ -299,7 +344,7 @@ def evaluate_anonymizer(
             f"the anonymizer takes pictures of {subject.generator.size} px, config.data.image_size is "
             f"{heldout.images.shape[1]}; make them the same"
         )
-    measured = _measure(subject, heldout, settings)
+    measured = _measure(subject, config, heldout, settings)
     shown = measured.pop("shown")
     result = {
         "source": subject.source,

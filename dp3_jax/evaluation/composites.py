@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 
 from dp3_jax import masks
 from dp3_jax.anonymization.detection import Detector
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import kid, verification
+from dp3_jax.evaluation import head_pose, kid, metrics, perceptual_distance, verification
 from dp3_jax.evaluation.hiding import Hidings, Subject, fill
 
 RIM = 4  # px inside the mask
+_STABLE = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants for grey levels up to 255
 
 
 def diversity(subject: Subject, pictures: np.ndarray, verifier: Any, seed: int) -> dict[str, Any]:
@@ -65,10 +67,75 @@ def quality(hidden: Hidings, reference: np.ndarray, features: str, batch: int) -
     return {**result, "rows": rows}
 
 
+def perceptual(
+    pictures: np.ndarray, composites: Hidings, features: str, batch: int
+) -> dict[str, Any]:
+    """Mean perceptual distance of each kind of composite from the picture that it was made of.
+
+    Args:
+      pictures: u8[P, S, S, 3]; composites: the same for each kind.
+      features: those of `quality`; with others than MobileNetV2's it is not measured.
+      batch: pairs in one call.
+    """
+    result: dict[str, Any] = {"features": perceptual_distance.NAME}
+    if features != "mobilenet_v2":
+        return {**result, "not_measured": f"config.evaluate.kid_features is {features}"}
+    try:
+        distance = perceptual_distance.load_distance(batch)
+    except UserError as error:
+        return {**result, "not_measured": str(error)}
+    rows = {}
+    for name, changed in composites.items():
+        values = distance(pictures, changed)
+        rows[name] = {
+            "distance": float(values.mean()),
+            "standard_error": float(values.std() / np.sqrt(len(values))),
+        }
+    return {**result, "rows": rows}
+
+
+def _rim(size: int) -> np.ndarray:
+    """bool[S, S]: the outermost RIM px of the mask, where a new face must continue its surroundings."""
+    mask = jnp.asarray(masks.inference_mask(size))[None]
+    return np.asarray(masks.rim(mask, RIM))[0, ..., 0] > 0
+
+
+def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """f64[S, S]: SSIM of u8[S, S, 3] pictures round each pixel, mean over the colours; as metrics.ssim."""
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        window = (metrics.WINDOW, metrics.WINDOW)
+        return cv2.GaussianBlur(x, window, metrics.WINDOW_SIGMA, borderType=cv2.BORDER_REFLECT_101)
+
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    mean_a, mean_b = blur(a), blur(b)
+    variances = blur(a * a) - mean_a**2 + blur(b * b) - mean_b**2
+    together = blur(a * b) - mean_a * mean_b
+    light = (2 * mean_a * mean_b + _STABLE[0]) / (mean_a**2 + mean_b**2 + _STABLE[0])
+    return (light * (2 * together + _STABLE[1]) / (variances + _STABLE[1])).mean(-1)
+
+
+def ssim(pictures: np.ndarray, composites: np.ndarray) -> dict[str, float]:
+    """Mean SSIM (see metrics.ssim) in two places.
+
+    Returns:
+      outside: of windows that touch no pixel of the mask; 1 where nothing outside changed. rim: of windows
+      round the pixels of the mask's rim, which reach into the face and its surroundings.
+    """
+    size = pictures.shape[1]
+    hole = masks.inference_mask(size)[..., 0]
+    window = np.ones((metrics.WINDOW, metrics.WINDOW), np.uint8)
+    far, rim = cv2.dilate(hole, window) == 0, _rim(size)
+    maps = [_ssim_map(a, b) for a, b in zip(pictures, composites, strict=True)]
+    return {
+        "outside": float(np.mean([m[far].mean() for m in maps])),
+        "rim": float(np.mean([m[rim].mean() for m in maps])),
+    }
+
+
 def rim_psnr(pictures: np.ndarray, composites: np.ndarray) -> float | None:
-    """PSNR in dB over the outermost RIM px of the mask, where a new face must continue its surroundings."""
-    mask = jnp.asarray(masks.inference_mask(pictures.shape[1]))[None]
-    inside = np.asarray(masks.rim(mask, RIM))[0, ..., 0] > 0
+    """PSNR in dB over the outermost RIM px of the mask."""
+    inside = _rim(pictures.shape[1])
     error = ((pictures.astype(np.float64) - composites) ** 2)[:, inside].mean()
     return None if error == 0 else 10 * float(np.log10(255**2 / error))
 
@@ -83,18 +150,12 @@ def _points(detector: Detector, picture: np.ndarray) -> np.ndarray | None:
     return nearest.points.astype(np.float64)
 
 
-def _turn(points: np.ndarray) -> float:
-    """How far the nose lies beside the middle of the eyes, in eye distances: 0 frontal, grows with yaw."""
-    eyes = points[1] - points[0]
-    return float((points[2] - points[:2].mean(0)) @ eyes / (eyes @ eyes))
-
-
 def landmarks(hidden: Hidings, count: int) -> dict[str, Any]:
     """Whether a detector finds a face in the first `count` pictures, and where its points are.
 
     Returns for each kind: pictures; found, how many with a face; point_error, the mean distance of the five
-    points from the original's in eye distances; turn_error, the mean difference of the nose's sideways
-    offset in eye distances, which stands for yaw (None where no face is found).
+    points from the original's in eye distances; pose_error, the mean difference of yaw, pitch and roll from
+    the original's in degrees (None where no face is found).
 
     Raises:
       UserError: the detector cannot be had.
@@ -113,11 +174,13 @@ def landmarks(hidden: Hidings, count: int) -> dict[str, Any]:
         errors = [
             np.linalg.norm(a - b, axis=1).mean() / np.linalg.norm(a[1] - a[0]) for a, b in pairs
         ]
-        turns = [abs(_turn(a) - _turn(b)) for a, b in pairs]
+        poses = [[head_pose.head_pose(x, pictures.shape[1]) for x in pair] for pair in pairs]
+        apart = [head_pose.difference(a, b) for a, b in poses]
+        angles = np.mean(apart, 0).tolist() if pairs else [None] * len(head_pose.ANGLES)
         result[kind] = {
             "pictures": len(points),
             "found": sum(p is not None for p in points),
             "point_error": float(np.mean(errors)) if pairs else None,
-            "turn_error": float(np.mean(turns)) if pairs else None,
+            "pose_error": dict(zip(head_pose.ANGLES, angles, strict=True)),
         }
     return result

@@ -4,32 +4,30 @@ Reads the source clip and all its anonymized variants side by side, once, frame 
 measured inside the faces' areas, and next to the source clip's own value.
 """
 
+import contextlib
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation import video_metrics, video_privacy
-from dp3_jax.evaluation.video_clip import JUDGES, SOURCE, Clip, Faces, Values
+from dp3_jax.evaluation.video_clip import JUDGES, SOURCE, Clip, Faces, Render, Values
 from dp3_jax.video import reading
 from dp3_jax.video.tracks import Tracking, by_frame
 
-# (u8[h, w, 3] source frame, its tracked faces, whether it is the first after a cut) -> anonymized frame;
-# called once for every frame, in order.
-Render = Callable[[np.ndarray, Faces, bool], np.ndarray]
 Variant = str | os.PathLike | Render
 
 
 class _File:
     """An anonymized file as a variant."""
 
-    def __init__(self, path: str | os.PathLike):
-        """Opens it."""
+    def __init__(self, path: str | os.PathLike, frames: Iterator[reading.Frame]):
+        """`frames`: of the file at `path`."""
         self._path = path
-        self._frames = reading.read_frames(path)
+        self._frames = frames
 
     def __call__(self, image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
         """Its next frame, which must have the size of `image`."""
@@ -166,6 +164,33 @@ def _result(
     return {"variants": variants, "linkage": linked}
 
 
+def _measure(
+    clip: Clip,
+    source: reading.Reader,
+    renders: Mapping[str, Render],
+    *,
+    tracking: Tracking,
+    last: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Shows the clip the first `last` frames of the source and of all variants."""
+    original = source.info.path
+    faces_in, cuts, done = by_frame(tracking), frozenset(tracking.cuts), 0
+    for number, frame in enumerate(itertools.islice(source, last)):
+        if frame.image.shape[:2] != (tracking.height, tracking.width):
+            raise UserError(f"{original} has another size than its tracks; track it again")
+        faces, cut = faces_in(number), number in cuts
+        images = {SOURCE: frame.image}
+        for name, render in renders.items():
+            images[name] = render(frame.image, faces, cut)
+        clip.frame(number, images, faces, cut)
+        done = number + 1
+        if progress is not None:
+            progress(done, last)
+    if done != last:
+        raise UserError(f"{original} has {done} frames, its tracks {last}; track it again")
+
+
 def evaluate(
     original: str | os.PathLike,
     variants: Mapping[str, Variant],
@@ -201,33 +226,23 @@ def evaluate(
     if SOURCE in variants:
         raise UserError(f"a variant cannot be called {SOURCE!r}, which is the original; rename it")
     opened, missing = _open_judges(judges)
-    renders = {
-        name: variant if callable(variant) else _File(variant) for name, variant in variants.items()
-    }
     names = [SOURCE, *variants]
-    clip, faces_in, cuts = Clip(tracking, names, opened), by_frame(tracking), set(tracking.cuts)
+    clip = Clip(tracking, names, opened)
     last = min(frames or tracking.frames, tracking.frames)
-    number = -1
-    for number, frame in enumerate(itertools.islice(reading.read_frames(original), last)):
-        if frame.image.shape[:2] != (tracking.height, tracking.width):
-            raise UserError(
-                f"the tracks are of a clip of another size than {original}; track it again"
-            )
-        faces, cut = faces_in(number), number in cuts
-        images = {SOURCE: frame.image}
-        for name, render in renders.items():
-            images[name] = render(frame.image, faces, cut)
-        clip.frame(number, images, faces, cut)
-        if progress is not None:
-            progress(number + 1, last)
-    if number + 1 != last:
-        raise UserError(
-            f"the tracks are of {last} frames, {original} has {number + 1}; track it again"
-        )
-    if last == tracking.frames:
-        for render in renders.values():
-            if isinstance(render, _File):
-                render.finish()
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(reading.read_frames(original))
+        renders: dict[str, Render] = {}
+        for name, variant in variants.items():
+            if callable(variant):
+                renders[name] = variant
+            else:
+                reader = stack.enter_context(reading.read_frames(variant))
+                renders[name] = _File(variant, reader)
+        _measure(clip, source, renders, tracking=tracking, last=last, progress=progress)
+        if last == tracking.frames:
+            for render in renders.values():
+                if isinstance(render, _File):
+                    render.finish()
     return {
         "original": str(original),
         "files": {n: str(v) for n, v in variants.items() if not callable(v)},

@@ -15,6 +15,9 @@ from dp3_jax.evaluation.video_metrics import Mean
 from dp3_jax.video.tracks import Sighting, Track, Tracking
 
 Faces = Sequence[tuple[Track, Sighting]]
+# (u8[h, w, 3] source frame, its tracked faces, whether it is the first after a cut) -> anonymized frame;
+# called once for every frame, in order.
+Render = Callable[[np.ndarray, Faces, bool], np.ndarray]
 
 SOURCE = "source"  # its name among the variants
 # Recognizers, and of how many frames of a track they see: all that are not slow.
@@ -64,7 +67,7 @@ class Values:
             self.shown = [*self.shown, number][:_LISTED]
 
 
-class Face:
+class Watched:
     """One track in one variant while the clip runs."""
 
     def __init__(self, frames: Mapping[str, frozenset[int]]):
@@ -114,12 +117,13 @@ class Face:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Place:
-    """Where a track's face is in a frame."""
+    """Where a track's face is in a frame; `filled` where that is only supposed."""
 
     alignment: geometry.Alignment
     mask: np.ndarray
     region: geometry.Region
     size: float
+    filled: bool
 
 
 def _place(sighting: Sighting, shape: Sequence[int]) -> _Place | None:
@@ -129,7 +133,8 @@ def _place(sighting: Sighting, shape: Sequence[int]) -> _Place | None:
     region = geometry.region(alignment, mask, shape)
     if not region.inside.any():
         return None
-    return _Place(alignment, mask, region, float(np.sqrt(sighting.box[2] * sighting.box[3])))
+    size = float(np.sqrt(sighting.box[2] * sighting.box[3]))
+    return _Place(alignment, mask, region, size, sighting.source == "filled")
 
 
 def _around(a: geometry.Region, b: geometry.Region, shape: Sequence[int]) -> tuple[slice, slice]:
@@ -151,7 +156,7 @@ class Clip:
         self.judges = judges
         self._detector = detection.Detector(rotations=False)
         self.faces = {
-            number: {name: Face(self._seen(track)) for name in names}
+            number: {name: Watched(self._seen(track)) for name in names}
             for number, track in self.tracks.items()
         }
         self._before: dict[str, np.ndarray] = {}
@@ -159,14 +164,17 @@ class Clip:
 
     def _seen(self, track: Track) -> dict[str, frozenset[int]]:
         """The frames that each judge sees of a track."""
-        frames = [sighting.frame for sighting in track.sightings]
+        frames = [sighting.frame for sighting in track.sightings if sighting.source != "filled"]
         return {
             name: frozenset(frames[i] for i in video_privacy.evenly(len(frames), JUDGES[name][1]))
             for name in self.judges
         }
 
     def frame(self, number: int, images: dict[str, np.ndarray], faces: Faces, cut: bool) -> None:
-        """Measures frame `number`; `images` u8[h, w, 3] of the source and each variant, by name."""
+        """Measures frame `number`; `images` u8[h, w, 3] of the source and each variant, by name.
+
+        Filled sightings, where there may be no face at all, are only looked at for what they show.
+        """
         places: dict[int, _Place] = {}
         for track, sighting in faces:
             if track.number not in self.tracks:
@@ -174,14 +182,17 @@ class Clip:
             place = _place(sighting, images[SOURCE].shape)
             if place is not None:
                 places[track.number] = place
-            if place is None or cut or track.number not in self._places:
+            if place is None or place.filled or cut or track.number not in self._places:
                 for face in self.faces[track.number].values():
                     face.part()
         for track_number, place in places.items():
+            views = self._exposures(number, track_number, images, place)
+            if place.filled:
+                continue
             before = None if cut else self._places.get(track_number)
-            if before is not None:
+            if before is not None and not before.filled:
                 self._warping(track_number, images, before, place)
-            self._views(number, track_number, images, place)
+            self._steadiness(number, track_number, views, place)
         self._before, self._places = images, places
 
     def _warping(
@@ -195,22 +206,31 @@ class Clip:
             error = video_metrics.warping_error(self._before[name][part], images[name][part], moved)
             face.values.warping.add(error)
 
-    def _views(self, number: int, track: int, images: dict[str, np.ndarray], place: _Place) -> None:
-        original = geometry.extract(images[SOURCE], place.alignment)
+    def _exposures(
+        self, number: int, track: int, images: dict[str, np.ndarray], place: _Place
+    ) -> dict[str, np.ndarray]:
+        """Notes what shows of a face; gives its view in each variant."""
+        views = {name: geometry.extract(image, place.alignment) for name, image in images.items()}
         for name, face in self.faces[track].items():
-            view = original if name == SOURCE else geometry.extract(images[name], place.alignment)
+            face.values.sightings += 1
+            if name != SOURCE:
+                seen = video_metrics.exposure(views[SOURCE], views[name], place.mask)
+                face.values.add_exposure(number, seen)
+                around = video_metrics.exposure(views[SOURCE], views[name], place.mask == 0)
+                face.values.outside.add(around.share)
+        return views
+
+    def _steadiness(
+        self, number: int, track: int, views: dict[str, np.ndarray], place: _Place
+    ) -> None:
+        for name, face in self.faces[track].items():
+            view = views[name]
             face.embed(number, view, self.judges)
             points = self._landmarks(view)
             face.values.found.add(points is not None)
             in_frame = None if points is None else place.alignment.invert(points)
             face.jitter.add(in_frame, place.size)
             face.flicker.add(video_metrics.coarse_colours(view, place.mask))
-            face.values.sightings += 1
-            if name != SOURCE:
-                seen = video_metrics.exposure(original, view, place.mask)
-                face.values.add_exposure(number, seen)
-                around = video_metrics.exposure(original, view, place.mask == 0)
-                face.values.outside.add(around.share)
 
     def _landmarks(self, view: np.ndarray) -> np.ndarray | None:
         """f32[5, 2] of the face in the middle of a view."""

@@ -1,15 +1,20 @@
 """The console form of a clip's evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _RATIOS = ("warping_error", "identity_adjacent", "identity_all_pairs", "landmark_jitter", "flicker")
+_LABEL = 26  # the width of names
 _SOURCE = "source"  # as in dp3_jax.evaluation.video_clip
+_WIDTHS = (9, 10, 10, 10, 9, 8, 13)
 _HEADS = (
-    f"{'':28}{'warping':>9}{'identity':>10}{'identity':>10}{'landmark':>10}{'':>9}{'face':>8}{'faces':>13}",
-    f"{'':28}{'error':>9}{'adjacent':>10}{'all pairs':>10}{'jitter':>10}{'flicker':>9}{'found':>8}"
-    f"{'shown':>13}",
+    ("warping", "identity", "identity", "landmark", "", "face", "faces"),
+    ("error", "adjacent", "all pairs", "jitter", "flicker", "found", "shown"),
 )
+
+
+def _line(label: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    return f"  {label:{_LABEL}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
 
 
 def _number(value: float | None, form: str) -> str:
@@ -28,10 +33,7 @@ def _steadiness(name: str, row: dict[str, Any]) -> str:
     if "coverage" in row:
         shown = "{shown_faces} of {judged_faces}".format(**row["coverage"])
     label = "source (its own values)" if name == _SOURCE else name
-    return (
-        f"  {label:26}{cells[0]:>9}{cells[1]:>10}{cells[2]:>10}{cells[3]:>10}{cells[4]:>9}"
-        f"{_percent(row['face_found']['value']):>8}{shown:>13}"
-    )
+    return _line(label, [*cells, _percent(row["face_found"]["value"]), shown], _WIDTHS)
 
 
 def _coverage(name: str, row: dict[str, Any]) -> Iterator[str]:
@@ -55,20 +57,23 @@ def _coverage(name: str, row: dict[str, Any]) -> Iterator[str]:
 
 
 def _recognition(rows: dict[str, dict[str, Any]], title: str) -> Iterator[str]:
+    widths = (8, 9, 13, 10, 15, 10, 7)
     yield title
-    yield f"{'':45}{'own pictures':>23}{'others':>25}"
-    yield (
-        f"{'':28}{'frames':>8}{'no face':>9}{'best cosine':>13}{'accepted':>10}"
-        f"{'best cosine':>15}{'accepted':>10}{'AUC':>7}"
-    )
+    yield _line("", ("", "", "own", "", "others", "", ""), widths)
+    heads = ("frames", "no face", "best cosine", "accepted", "best cosine", "accepted", "AUC")
+    yield _line("", heads, widths)
     for name, row in rows.items():
         own, others = row["own"], row["others"]
-        yield (
-            f"  {name:26}{row['frames']:>8}{row['face_not_found']:>9}"
-            f"{_number(own['best_cosine'], '.3f'):>13}{_percent(own['accepted']['value']):>10}"
-            f"{_number(others['best_cosine'], '.3f'):>15}{_percent(others['accepted']['value']):>10}"
-            f"{_number(row['area_under_curve'], '.3f'):>7}"
+        cells = (
+            str(row["frames"]),
+            str(row["face_not_found"]),
+            _number(own["best_cosine"], ".3f"),
+            _percent(own["accepted"]["value"]),
+            _number(others["best_cosine"], ".3f"),
+            _percent(others["accepted"]["value"]),
+            _number(row["area_under_curve"], ".3f"),
         )
+        yield _line(name, cells, widths)
 
 
 def _known_again(result: dict[str, Any]) -> Iterator[str]:
@@ -80,12 +85,11 @@ def _known_again(result: dict[str, Any]) -> Iterator[str]:
             f"Known again by {title}: the best frame of a track against pictures of the person from another "
             f"moment of the source (accepted from {threshold:.3f})",
         )
-        links = {
-            f"{link['first']} / {link['second']}": link["recognition"][judge]
-            for link in result["linkage"]
-        }
-        if links:
-            yield from _recognition(links, f"Linked by {title}: one track, two secrets")
+        for link in result["linkage"]:
+            yield from _recognition(
+                {link["first"]: link["recognition"][judge]},
+                f"Linked by {title} to the same track in: {link['second']}",
+            )
     for judge, reason in result["not_measured"].items():
         yield f"Known again by {judge}: not measured: {reason}"
     if all(
@@ -105,18 +109,22 @@ def _known_again(result: dict[str, Any]) -> Iterator[str]:
 
 
 def format_report(result: dict[str, Any]) -> str:
-    """The table of `evaluate_video.evaluate`'s result."""
+    """The table of `evaluate_video.evaluate`'s result; with "targets" (`video_variants.targets`) if there."""
     variants = result["variants"]
     lines = [
         f"{result['original']}: {result['frames']} frames, {result['tracks']} tracks, "
         f"{variants[_SOURCE]['faces']} faces",
         "Steadiness inside the faces' area, as a ratio to the source's own value",
-        *_HEADS,
+        *(_line("", heads, _WIDTHS) for heads in _HEADS),
         *(_steadiness(name, row) for name, row in variants.items()),
         "  A cover of one colour is the steadiest of all: read this beside the share of faces found again.",
     ]
     for name, row in variants.items():
         if name != _SOURCE:
             lines += _coverage(name, row)
+    for measure, target in result.get("targets", {}).items():
+        verdict = {True: "met", False: "missed", None: "not measured"}[target["met"]]
+        value = _number(target["value"], ".2f")
+        lines.append(f"Target {measure}: {value}, limit {target['limit']}: {verdict}")
     lines += _known_again(result)
     return "\n".join(lines)

@@ -195,7 +195,15 @@ def run(arguments: argparse.Namespace) -> int:
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
     size = source.width, source.height
     with sinks.open_sink(arguments.to, *size, source.rate, encoder) as sink, _ended_by_sigterm():
-        pipeline = Pipeline(source.frames, watch, new_renderer, sink, governor, stopping, drop=drop)
+        pipeline = Pipeline(
+            source.frames,
+            watch,
+            new_renderer,
+            sink,
+            governor=governor,
+            stopping=stopping,
+            drop=drop,
+        )
         status = Status(source, sink, pipeline, watch, governor, quiet=arguments.quiet)
         try:
             pipeline.run(status.tick)

@@ -32,7 +32,6 @@ LEVELS = (
     Level(2, 416, 8),
     Level(3, 320, 12),
 )
-MOST_EVERY = max(level.every for level in LEVELS)
 START = 1  # which level is begun with: the second, as the first needs more than two cores
 
 _CALM_BUSY = 0.6  # the busiest stage works no larger share of the time: there is room for more

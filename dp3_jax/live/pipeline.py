@@ -7,16 +7,18 @@ the sink. A frame is not shown at all when the detector or the renderer fails on
 waits while a newer one comes. A failure of the generator is none of the renderer's: it leaves a cover.
 """
 
+import contextlib
+import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from dp3_jax.anonymization.plans import Outcome
-from dp3_jax.live.governor import MOST_EVERY, Governor, Load
+from dp3_jax.live.governor import Governor, Load
 from dp3_jax.live.measuring import Meter
 from dp3_jax.live.queues import LatestQueue
 from dp3_jax.live.sinks import Sink, SinkClosed
@@ -25,13 +27,24 @@ from dp3_jax.live.watching import Watch, Watched
 from dp3_jax.video.tracks import Sighting, Track
 
 _DEPTH = 2  # frames that wait for a stage
+_OLD = 0.2  # s after which a frame makes way for a newer one
 _INTERVAL = 1.0  # s between two looks at the load
 _ENDING = 5.0  # s that the stages get to finish what they have
+_SOURCE_ENDING = 0.5  # s that the source gets to close; it may wait for input that never comes
 _MOST_TRACKS = (
     100  # after so many people a fresh renderer is taken, as the old one remembers them all
 )
 
 STAGES = ("source", "detect", "render", "sink")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rendered:
+    """An anonymized frame u8[h, w, 3], with `seconds` and `arrived` as of `Frame`."""
+
+    image: np.ndarray
+    seconds: float
+    arrived: float
 
 
 class Renders(Protocol):
@@ -63,7 +76,7 @@ class _Painter:
         if len(self._seen) > _MOST_TRACKS:
             self._renderer, self._seen = self._new_renderer(), set(watched.faces)
         cut, self._scene = watched.scene != self._scene, watched.scene
-        faces = [(Track(n, (sighting,)), sighting) for n, sighting in watched.faces.items()]
+        faces = [(track, track.sightings[0]) for track in watched.faces.values()]
         image = watched.frame.image
         try:
             shown, outcomes = self._renderer.render(image, faces, cut=cut)
@@ -82,13 +95,13 @@ class Pipeline:
 
     def __init__(
         self,
-        frames: Iterator[Frame],
+        frames: Generator[Frame],
         watch: Watch,
         new_renderer: Callable[[], Renders],
         sink: Sink,
+        *,
         governor: Governor,
         stopping: threading.Event,
-        *,
         drop: bool = True,
     ):
         """Takes the parts; starts nothing.
@@ -111,13 +124,22 @@ class Pipeline:
         self._new_renderer = new_renderer
         self._sink = sink
         self._governor = governor
-        self._arrived: LatestQueue[Frame] = LatestQueue(_DEPTH, wait=not drop)
-        # Frames of a group are decided together.
-        self._decided: LatestQueue[Watched] = LatestQueue(_DEPTH + MOST_EVERY, wait=not drop)
-        self._ready: LatestQueue[tuple[Frame, np.ndarray]] = LatestQueue(_DEPTH, wait=not drop)
+        # What has been decided together waits and is dropped together.
+        self._arrived: LatestQueue[list[Frame]] = self._queue(drop)
+        self._decided: LatestQueue[list[Watched]] = self._queue(drop)
+        self._ready: LatestQueue[list[Rendered]] = self._queue(drop)
         self._queues = (self._arrived, self._decided, self._ready)
         self._stopping = stopping
+        self._withheld = 0
         self._error: BaseException | None = None
+
+    def _queue(self, drop: bool) -> LatestQueue:
+        return LatestQueue(
+            _DEPTH,
+            wait=not drop,
+            is_old=lambda item: time.perf_counter() - item[-1].arrived > _OLD,
+            on_drop=lambda item: self.meter.count("dropped", len(item)),
+        )
 
     def run(self, tick: Callable[[dict[str, Any]], None]) -> bool:
         """Runs until the source ends, nobody takes frames any more, or Ctrl-C is pressed.
@@ -154,8 +176,9 @@ class Pipeline:
             self._stopping.set()
             # A source may wait for its next frame for ever; nothing comes of it any more.
             self._queues[0].close()
-            for thread in threads[::-1]:
+            for thread in threads[1:]:
                 thread.join(_ENDING)
+            threads[0].join(_SOURCE_ENDING)
         if self._error is not None:
             raise self._error
         return interrupted
@@ -183,39 +206,31 @@ class Pipeline:
             queue.close()
 
     def _read(self) -> None:
-        frames = iter(self._frames)
-        try:
+        with contextlib.closing(self._frames) as frames:
             while not self._stopping.is_set():
                 with self.meter.stage("source"):
                     frame = next(frames, None)
                 if frame is None or self._stopping.is_set():
                     return
                 self.meter.count("arrived")
-                self.meter.count("dropped", len(self._arrived.put(frame)))
-        finally:
-            close = getattr(frames, "close", None)
-            if close is not None:
-                close()
+                self._arrived.put([frame])
 
     def _look(self) -> None:
-        for frame in self._arrived:
-            withheld = self._watch.withheld
+        for (frame,) in self._arrived:
             with self.meter.stage("detect"):
                 decided = self._watch.take(frame, self._governor.level)
-            self.meter.count("withheld", self._watch.withheld - withheld)
             self._pass_on(decided)
-        withheld = self._watch.withheld
-        decided = self._watch.finish()
-        self.meter.count("withheld", self._watch.withheld - withheld)
-        self._pass_on(decided)
+        self._pass_on(self._watch.finish())
 
-    def _pass_on(self, decided: Sequence[Watched]) -> None:
-        for one in decided:
-            self.meter.count("dropped", len(self._decided.put(one)))
+    def _pass_on(self, decided: list[Watched]) -> None:
+        self.meter.count("withheld", self._watch.withheld - self._withheld)
+        self._withheld = self._watch.withheld
+        if decided:
+            self._decided.put(decided)
 
     def _render(self) -> None:
         painter = _Painter(self._new_renderer)
-        for watched in self._decided:
+        for watched in itertools.chain.from_iterable(self._decided):
             try:
                 with self.meter.stage("render"):
                     shown, outcomes = painter.paint(watched)
@@ -226,10 +241,10 @@ class Pipeline:
                 continue
             self.faces = len(outcomes)
             self.meter.done(outcome.done for outcome in outcomes)
-            self.meter.count("dropped", len(self._ready.put((watched.frame, shown))))
+            self._ready.put([Rendered(shown, watched.frame.seconds, watched.frame.arrived)])
 
     def _show(self) -> None:
-        for frame, shown in self._ready:
+        for (rendered,) in self._ready:
             with self.meter.stage("sink"):
-                self._sink.write(shown, frame.seconds)
-            self.meter.shown(time.perf_counter() - frame.arrived)
+                self._sink.write(rendered.image, rendered.seconds)
+            self.meter.shown(time.perf_counter() - rendered.arrived)

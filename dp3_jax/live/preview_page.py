@@ -18,6 +18,7 @@ PORT = 8765
 
 _QUALITY = 85
 _BOUNDARY = "dp3-frame"
+_POLL = 0.1  # s after which the server notices that it is to end
 _WAIT = 1.0  # s after which a client that gets no new frame is looked after
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>dp3 live</title>
@@ -63,7 +64,7 @@ class PreviewPage:
         self._number = 0
         self._closed = False
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="preview", daemon=True
+            target=self._server.serve_forever, args=(_POLL,), name="preview", daemon=True
         )
         self._thread.start()
 

@@ -2,7 +2,7 @@
 
 import collections
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,17 +15,28 @@ class LatestQueue(Generic[T]):
     is put later is dropped.
     """
 
-    def __init__(self, depth: int, *, wait: bool = False):
+    def __init__(
+        self,
+        depth: int,
+        *,
+        wait: bool = False,
+        is_old: Callable[[T], bool] | None = None,
+        on_drop: Callable[[T], None] | None = None,
+    ):
         """Makes an empty queue.
 
         Args:
           depth: items that it holds at most, from 1.
-          wait: let `put` wait for room instead of dropping.
+          wait: let `put` wait for room and keep every item; `is_old` does not count then.
+          is_old: whether the oldest item is to be dropped when it is its turn and a newer one waits.
+          on_drop: called with every item that does not come out.
         """
         if depth < 1:
             raise ValueError(f"a queue holds at least 1 item, not {depth}")
         self._depth = depth
         self._wait = wait
+        self._is_old = is_old if is_old is not None and not wait else lambda item: False
+        self._on_drop = on_drop or (lambda item: None)
         self._items: collections.deque[T] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -33,17 +44,18 @@ class LatestQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: T) -> list[T]:
-        """Adds an item; returns what was dropped for it: nothing, the oldest item, or after `close` itself."""
+    def put(self, item: T) -> None:
+        """Adds an item."""
         with self._changed:
             while self._wait and len(self._items) >= self._depth and not self._closed:
                 self._changed.wait()
             if self._closed:
-                return [item]
-            dropped = [self._items.popleft()] if len(self._items) >= self._depth else []
+                self._on_drop(item)
+                return
+            if len(self._items) >= self._depth:
+                self._on_drop(self._items.popleft())
             self._items.append(item)
             self._changed.notify_all()
-            return dropped
 
     def close(self) -> None:
         """Lets the reader end once it has taken what is there."""
@@ -59,6 +71,8 @@ class LatestQueue(Generic[T]):
                     self._changed.wait()
                 if not self._items:
                     return
+                while len(self._items) > 1 and self._is_old(self._items[0]):
+                    self._on_drop(self._items.popleft())
                 item = self._items.popleft()
                 self._changed.notify_all()
             yield item

@@ -18,7 +18,8 @@ from dp3_jax.video.encoding import EncoderSettings, Encoding
 from dp3_jax.video.reading import VideoInfo
 
 _TICK = Fraction(1, 1000)  # s: live frames come when they come
-_FORMATS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "rtp": "rtp"}  # "mpegts" elsewhere
+_FORMATS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp"}  # "mpegts" elsewhere
+_CARRIED = ("h264", "hevc")  # what all of these can carry
 _KEY_SECONDS = 2  # between the frames at which who joins a stream may begin
 _TIMEOUT = 10.0  # s in which a stream must open
 
@@ -59,8 +60,10 @@ def _for_streams(chosen: Encoding, scheme: str) -> Encoding:
         options["tune"] = "zerolatency"
         options["g"] = str(max(1, round(_KEY_SECONDS * chosen.rate)))
     container = _FORMATS.get(scheme, "mpegts")
-    if not encoders.holds(container, chosen.codec):
-        raise UserError(f"a {scheme} stream cannot carry {chosen.codec}; choose --codec h264")
+    if chosen.codec not in _CARRIED:
+        raise UserError(
+            f"a {scheme} stream carries {' or '.join(_CARRIED)}, not {chosen.codec}; choose another --codec"
+        )
     return dataclasses.replace(chosen, container=container, options=tuple(sorted(options.items())))
 
 
@@ -86,7 +89,7 @@ class Recording:
         self._last = -1
 
     def write(self, image: np.ndarray, seconds: float) -> None:
-        """Encodes u8[h, w, 3], to be shown at a time; one that is not later than the last comes right after it."""
+        """Encodes u8[h, w, 3], to be shown at a time, or right after the last one if that is later."""
         self._last = max(self._last + 1, round(seconds / _TICK))
         frame = self._convert(image)
         frame.pts, frame.time_base = self._last, _TICK
@@ -97,11 +100,8 @@ class Recording:
         self._mux(None)
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
-        try:
+        with _told(self.name):
             self._container.mux(self._stream.encode(frame))
-        except (av.error.FFmpegError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(f"cannot write to {self.name}: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -115,11 +115,13 @@ def record_file(
     """
     info = _info("live", width, height, rate)
     chosen = encoders.choose(info, pathlib.Path(target).suffix, settings)
-    with atomic_target(target) as temporary:
-        with av.open(f"file:{temporary}", "w", format=chosen.container) as container:
-            recording = Recording(target, container, chosen, info)
-            yield recording
-            recording.finish()
+    with (
+        atomic_target(target) as temporary,
+        av.open(f"file:{temporary}", "w", format=chosen.container) as container,
+    ):
+        recording = Recording(target, container, chosen, info)
+        yield recording
+        recording.finish()
 
 
 @contextlib.contextmanager
@@ -135,12 +137,18 @@ def send_stream(
     info = _info("live", width, height, rate)
     chosen = encoders.choose(info, ".mkv", settings)
     chosen = _for_streams(chosen, address.split(":", 1)[0].lower())
-    try:
-        container = av.open(address, "w", format=chosen.container, timeout=_TIMEOUT)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = without_password(getattr(error, "strerror", None) or str(error))
-        raise UserError(f"cannot open the stream {name}: {reason}") from error
-    with container:
+    with _told(name), av.open(address, "w", format=chosen.container, timeout=_TIMEOUT) as container:
         recording = Recording(name, container, chosen, info)
+        container.start_encoding()  # connects
         yield recording
         recording.finish()
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """FFmpeg's complaints about a target as UserErrors."""
+    try:
+        yield
+    except (av.error.FFmpegError, OSError) as error:
+        reason = without_password(error.strerror or str(error))
+        raise UserError(f"cannot write to {name}: {reason}") from error

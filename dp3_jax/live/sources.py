@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import av
 import cv2
@@ -20,7 +20,8 @@ from dp3_jax.video.colours import Colours, ToRgb
 
 _TIMEOUT = 10.0  # s in which a stream must open, and then give its next packet
 _RATE = 30.0  # frames a second, of cameras that do not say
-_LOW_DELAY = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
+# Not "nobuffer", which throws the frames away that the format is told from, the first key frame among them.
+_LOW_DELAY = {"rtsp_transport": "tcp", "flags": "low_delay", "analyzeduration": "1000000"}
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
@@ -56,7 +57,7 @@ class Source:
     width: int
     height: int
     rate: float
-    frames: Iterator[Frame]
+    frames: Generator[Frame]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def pace(
     frames: Iterable[tuple[float, np.ndarray]],
     wait: Callable[[float], object],
     clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[Frame]:
+) -> Generator[Frame]:
     """Gives (seconds, image) pairs as frames, each not before its time after the first.
 
     One that comes late is given at once, and does not make the later ones late.
@@ -123,7 +124,7 @@ def pace(
         yield Frame(number, seconds, image)
 
 
-def _unpaced(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[Frame]:
+def _unpaced(frames: Iterable[tuple[float, np.ndarray]]) -> Generator[Frame]:
     for number, (seconds, image) in enumerate(frames):
         yield Frame(number, seconds, image)
 
@@ -154,8 +155,10 @@ def _stream(address: str) -> Source:
         # Threads for whole frames would each hold one back.
         stream.thread_type = "SLICE"
         decoded = container.decode(stream)
-        first = next(decoded)
-    except (av.error.FFmpegError, OSError, StopIteration) as error:
+        first = next(decoded, None)
+        if first is None:
+            raise UserError(f"the stream {name} ends before its first picture")
+    except (av.error.FFmpegError, OSError) as error:
         container.close()
         raise UserError(f"the stream {name} gives no picture: {_reason(error)}") from error
     except BaseException:
@@ -169,7 +172,7 @@ def _stream(address: str) -> Source:
     )
     to_rgb = ToRgb(colours, first.width, first.height)
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Generator[Frame]:
         start = time.perf_counter()
         with container:
             yield Frame(0, 0.0, to_rgb(first))
@@ -200,7 +203,7 @@ def _camera(text: str, wanted: Wanted) -> Source:
         raise UserError(f"camera {text} gives no picture; is another program using it?")
     height, width = first.shape[:2]
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Generator[Frame]:
         try:
             start, number, bgr = time.perf_counter(), 0, first
             while bgr is not None:
@@ -225,7 +228,7 @@ def _pipe(wanted: Wanted) -> Source:
     # Not sys.stdin: its lock, held by a thread that waits for input, would keep the program from ending.
     raw = io.FileIO(os.dup(sys.stdin.fileno()))
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Generator[Frame]:
         with raw:
             number = 0
             while (image := _read_raw(raw, height, width)) is not None:

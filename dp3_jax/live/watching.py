@@ -17,7 +17,7 @@ Frames that wait when a scene ends or the detector fails are never shown.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from dp3_jax.live.sources import Frame
 from dp3_jax.video import tracks
 from dp3_jax.video.detecting import Budget
 from dp3_jax.video.tracking import Tracker
-from dp3_jax.video.tracks import Sighting
+from dp3_jax.video.tracks import Sighting, Track
 
 FULL = Budget(side=1280, scan=True)
 
@@ -42,13 +42,19 @@ class Watched:
 
     Attributes:
       frame: as it came.
-      faces: sightings by number of track.
+      faces: tracks by number. Their first sighting is the one in this frame; after it comes the later one
+        that says so, where a face was carried back.
       scene: number of its scene; it changes at every cut.
     """
 
     frame: Frame
-    faces: dict[int, Sighting]
+    faces: dict[int, Track]
     scene: int
+
+    @property
+    def arrived(self) -> float:
+        """As of the frame."""
+        return self.frame.arrived
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,14 +138,10 @@ class Watch:
             scan = passes and self._count % level.scan_every < level.every
             budget = Budget(level.side if passes else None, scan)
         found = self._detect(frame.image, self._expected(frame.number), budget)
-        faces = dict(self._tracker.update(frame.number, found, cut=cut))
-        self._remember(faces)
-        height, width = frame.image.shape[:2]
-        for earlier in self._waiting:
-            for number in faces.keys() - earlier.faces.keys():
-                earlier.faces[number] = tracks.extrapolate(
-                    faces[number], np.zeros(2), earlier.frame.number, width, height
-                )
+        seen = dict(self._tracker.update(frame.number, found, cut=cut))
+        self._remember(seen)
+        None and self._carry_back(seen, frame.image.shape)
+        faces = {number: Track(number, (sighting,)) for number, sighting in seen.items()}
         self._waiting.append(Watched(frame, faces, self._scene))
         self._undecided = 0 if passes else self._undecided + 1
         self._blind = False
@@ -148,6 +150,16 @@ class Watch:
         ready = max(0, len(self._waiting) - self._delay)
         released, self._waiting = self._waiting[:ready], self._waiting[ready:]
         return released
+
+    def _carry_back(self, seen: Mapping[int, Sighting], shape: Sequence[int]) -> None:
+        """Adds faces to the frames that wait and do not have them yet."""
+        height, width = shape[:2]
+        for earlier in self._waiting:
+            for number in seen.keys() - earlier.faces.keys():
+                there = tracks.extrapolate(
+                    seen[number], np.zeros(2), earlier.frame.number, width, height
+                )
+                earlier.faces[number] = Track(number, (there, seen[number]))
 
     def _remember(self, faces: dict[int, Sighting]) -> None:
         known = {}

@@ -156,6 +156,21 @@ def _logits(d_state: TrainState, mask: jax.Array, params: Any, image: jax.Array)
     return d_state.apply_fn({"params": params}, image, mask, train=True)[0]
 
 
+def _backward(
+    g_backward: Callable[[jax.Array], tuple[Any]],
+    cotangent: jax.Array,
+    extra: ExtraLoss | None,
+    params: Any,
+    fake: jax.Array,
+) -> tuple[Any, steps.Metrics]:
+    """The generator's gradients from those at its images, and from an extra loss with its metrics."""
+    if extra is None:
+        return g_backward(cotangent)[0], {}
+    (direct, at_fake), metrics = jax.grad(extra, (0, 1), has_aux=True)(params, fake)
+    (g_grads,) = g_backward(cotangent + at_fake)
+    return jax.tree.map(jnp.add, g_grads, direct), metrics
+
+
 def anonymizer_gradients(
     state: GanState,
     real: jax.Array,
@@ -198,10 +213,8 @@ def anonymizer_gradients(
         return losses.discriminator_bce(judged[0][0], judged[1][0], options.label_smoothing)
 
     def generator_loss(judged: Any, fake: jax.Array) -> tuple[jax.Array, steps.Metrics]:
-        terms = [
-            generator_losses(fake, target, mask, updates, weights),
-            _judgement_losses(judged, updates, weights),
-        ]
+        terms = [generator_losses(fake, target, mask, updates, weights)]
+        terms.append(_judgement_losses(judged, updates, weights))
         if features is not None:
             terms.append(_perceptual(features, fake, target, weights))
         return sum(total for total, _ in terms), dict(collections.ChainMap(*(p for _, p in terms)))
@@ -212,16 +225,8 @@ def anonymizer_gradients(
     d_grads, _ = d_backward(cotangent)
     (on_judged, on_fake), metrics = jax.grad(generator_loss, (0, 1), has_aux=True)(judged, fake)
     _, through_judge = d_backward(on_judged)
-    if extra is None:
-        (g_grads,) = g_backward(on_fake + through_judge)
-    else:
-        (on_params, through_extra), found = jax.grad(extra, (0, 1), has_aux=True)(
-            g_state.params, fake
-        )
-        (g_grads,) = g_backward(on_fake + through_judge + through_extra)
-        g_grads = jax.tree.map(jnp.add, g_grads, on_params)
-        metrics |= found
-    metrics |= {"loss_d": d_loss, **steps.judgement_metrics(judged[0][0], judged[1][0])}
+    g_grads, found = _backward(g_backward, on_fake + through_judge, extra, g_state.params, fake)
+    metrics |= found | {"loss_d": d_loss, **steps.judgement_metrics(judged[0][0], judged[1][0])}
     if options.r1_weight:
         logits = functools.partial(_logits, d_state, hole)
         d_grads, metrics["r1"] = steps.add_r1(d_grads, d_state, logits, real, options)

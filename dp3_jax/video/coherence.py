@@ -26,25 +26,28 @@ _ANCHOR = complex(*masks.CENTRE)  # canonical px; a face turns and grows round i
 _CENTRE_SIGMA = 1.0
 _SHAPE_SIGMA = 3.0
 _REACH = 9  # frames on each side
+# Canonical px by which points are usually wrong: a pose off its neighbours' line by much more counts little.
+_USUAL_ERROR = 1.0
+_ROUNDS = 2  # of finding out which ones those are
+_LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
 
-_MOST_MOVED = 4.0  # canonical px by which smoothing may move any part of the mask
+_MOST_MOVED = 12.0  # canonical px by which smoothing may move any part of the mask
 
 # One-euro filter (Casiez et al., 2012), with frames as the unit of time.
 _CENTRE_CUTOFF, _CENTRE_RISE = (
     0.15,
     0.15,
 )  # cycles per frame, and more for each canonical px per frame
-_SHAPE_CUTOFF, _SHAPE_RISE = 0.04, 4.0  # the same for log size and radians
+_SHAPE_CUTOFF, _SHAPE_RISE = 0.04, 1.5  # the same for log size and radians
 _SPEED_CUTOFF = 0.1
 
-_FRESH = (
-    0.3  # least weight of the new picture in the average: what is wrong fades within a few frames
-)
-_SAME = 5.0  # levels: surroundings that differ by less show the same
-_OTHER = 25.0  # levels: surroundings that differ by more have nothing to do with the ones before
+# Least weight of the new picture in the average: what is wrong fades within a fraction of a second.
+_FRESH = 0.15
+_SAME = 8.0  # levels: surroundings that differ by less show the same
+_OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
 _COARSE = 32  # px, the side at which surroundings are compared
-_STEADY = 5.0  # levels by which the new picture may differ locally and still be averaged fully
-_CHANGED = 25.0  # levels of local difference from which on only the new picture counts
+_STEADY = 20.0  # levels by which the new picture may differ locally and still be averaged fully
+_CHANGED = 100.0  # levels of local difference from which on only the new picture counts
 _LOCAL = 9  # px, what "locally" means
 
 _GRAIN_EVERY = 8  # frames between two looks at the grain
@@ -119,7 +122,7 @@ def moved(smooth: Alignment, raw: Alignment) -> float:
 
 
 def limited(smooth: Pose, raw: Pose) -> Pose:
-    """`smooth`, or a pose on the way to it from `raw` that is not further away than _MOST_MOVED."""
+    """`smooth`, or a pose on the way to it from `raw` that is hardly further away than _MOST_MOVED."""
     distance = moved(to_alignment(smooth), to_alignment(raw))
     if distance <= _MOST_MOVED:
         return smooth
@@ -131,17 +134,17 @@ def limited(smooth: Pose, raw: Pose) -> Pose:
     )
 
 
-def _local(offsets: np.ndarray, values: np.ndarray, sigma: float) -> complex:
-    """The value at offset 0 of the line that fits best under Gaussian weights.
+def _local(offsets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[complex, complex]:
+    """The value at offset 0, and the slope, of the line that fits best under weights.
 
-    Amid the samples that is a Gaussian average; at the ends of a track it does not lag behind its motion.
+    Amid evenly weighted samples the value is their average; at the ends of a track it does not lag behind.
     """
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     s0, s1, s2 = weights.sum(), weights @ offsets, weights @ offsets**2
     spread = s0 * s2 - s1 * s1
     if spread < 1e-9:  # one sample
-        return (weights @ values) / s0
-    return (s2 * (weights @ values) - s1 * (weights @ (offsets * values))) / spread
+        return (weights @ values) / s0, 0.0
+    t0, t1 = weights @ values, weights @ (offsets * values)
+    return (s2 * t0 - s1 * t1) / spread, (s0 * t1 - s1 * t0) / spread
 
 
 def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> Pose:
@@ -163,13 +166,18 @@ def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> Pose:
         if bisect.bisect_right(cuts, one.frame) == shot
     ]
     offsets = np.array([one.frame - sighting.frame for one in near], np.float64)
-    poses = [_pose(one) for one in near]
-    angles = _turned([pose.angle - raw.angle for pose in poses])
-    return Pose(
-        complex(_local(offsets, np.array([pose.centre for pose in poses]), _CENTRE_SIGMA)),
-        float(_local(offsets, np.array([pose.size for pose in poses]), _SHAPE_SIGMA)),
-        raw.angle + float(_local(offsets, angles, _SHAPE_SIGMA)),
-    )
+    centres, sizes, angles = np.array([_pose(one) for one in near]).T
+    # Size and angle as one number, in which a distance is a share of the face.
+    shapes = sizes.real + 1j * _turned(angles.real - raw.angle)
+    weights = np.exp(-0.5 * (offsets / _SHAPE_SIGMA) ** 2)
+    off = np.ones(len(near))
+    for _ in range(_ROUNDS):
+        shape, slope = _local(offsets, shapes, weights * off)
+        wrong = _LEVER * np.abs(shapes - shape - slope * offsets) / _USUAL_ERROR
+        off = 1 / (1 + wrong**4)
+    shape, _ = _local(offsets, shapes, weights * off)
+    centre, _ = _local(offsets, centres, np.exp(-0.5 * (offsets / _CENTRE_SIGMA) ** 2) * off)
+    return Pose(complex(centre), float(shape.real), raw.angle + float(shape.imag))
 
 
 def smooth_alignments(track: Track, cuts: Sequence[int] = ()) -> list[Alignment]:
@@ -259,8 +267,8 @@ def average(before: np.ndarray, new: np.ndarray, fresh: float) -> np.ndarray:
       new: [S, S, 3].
       fresh: as `freshness` gives it.
 
-    Each pixel of the new picture gets a weight of _FRESH at least, and more the more the two differ
-    locally: noise is averaged away, and a mouth that opens leaves no ghost.
+    Each pixel of the new picture gets a weight of _FRESH at least, and more where the two are very
+    different: noise is averaged away, and of what has moved no ghost stays for long.
     """
     difference = np.subtract(new, before, dtype=np.float32)
     red, green, blue = cv2.split(np.abs(cv2.blur(difference, (_LOCAL, _LOCAL))))
@@ -315,7 +323,7 @@ class Memory:
       tries: frames in which no candidate was a face.
       surely: whether it was surely a face in any frame.
       small: whether it was too small for a new face; None in the first frame.
-      growth: canonical px by which its mask was grown.
+      growth: canonical px by which its mask was grown, before rounding up.
       motion: of the causal filter.
       age: frames since the pictures below began.
       grain: standard deviation in levels.
@@ -329,7 +337,7 @@ class Memory:
     tries: int = 0
     surely: bool = False
     small: bool | None = None
-    growth: int = 0
+    growth: float = 0.0
     motion: Motion | None = None
     age: int = 0
     grain: float = 0.0
@@ -344,7 +352,7 @@ class Memory:
 
     def forget_place(self) -> None:
         """After a cut or a gap."""
-        self.motion, self.growth = None, 0
+        self.motion, self.growth = None, 0.0
 
     def compose(self, view: np.ndarray, new: np.ndarray, mask: np.ndarray, use: Coherence):
         """The face to be shown, u8[S, S, 3]: the new one joined with what is remembered.

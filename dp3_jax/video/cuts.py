@@ -9,23 +9,24 @@ from a flash) say nothing, and the next one is compared with the last that did.
 import cv2
 import numpy as np
 
-_WIDTH, _HEIGHT = 48, 32  # px of a thumbnail
+_WIDTH, _HEIGHT = 24, 16  # px of a thumbnail
 _BLOCK = 8  # px, the side of a block
-_SEARCH = (6, 8)  # px up and down, left and right, in which a block is looked for
-_STRIDE = 4  # every fourth pixel of at least _LARGE px is looked at
-_LARGE = 400  # px, the shorter side
+_SEARCH = (3, 4)  # px up and down, left and right, in which a block is looked for
+_LOOKED_AT = (
+    128  # rows or columns of the shorter side that a thumbnail is made of; more is not needed
+)
 _FLAT = 6.0  # levels of standard deviation below which a frame shows nothing
 _STEEPEST = 2.5  # contrast is raised by at most this ratio between two frames
-_COLOUR = 32.0  # levels of colour difference that count like a standard deviation of brightness
-_CHANGED = 0.5  # mean difference from which on another scene is shown
+_COLOUR = 64.0  # levels of colour difference that count like a standard deviation of brightness
+_CHANGED = 0.45  # mean difference from which on another scene is shown
 _RISE = 2.0  # how many times the usual difference of the last frames it must be
 _MEMORY = 0.8  # of the usual difference, from frame to frame
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:
     """f32[_HEIGHT, _WIDTH, 3]: brightness and two colour differences, in levels."""
-    if min(image.shape[:2]) >= _LARGE:
-        image = np.ascontiguousarray(image[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE])
+    stride = max(1, min(image.shape[:2]) // _LOOKED_AT)
+    image = np.ascontiguousarray(image[stride // 2 :: stride, stride // 2 :: stride])
     small = cv2.resize(image, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.float32)
 
@@ -37,21 +38,27 @@ def _blocks(differences: np.ndarray) -> np.ndarray:
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """How different two thumbnails are, motion and brightness taken out; 0 for the same scene, about 1 else."""
+    """How different two thumbnails are besides motion and brightness: 0 for one scene, to about 1.
+
+    Below the least value that matters the search is left out, and the result is a little too high.
+    """
     levels = max(first[..., 0].std(), second[..., 0].std())
     normal = []
     for one in (first, second):
         bright = one[..., 0] - one[..., 0].mean()
-        gain = min(_STEEPEST, levels / max(float(bright.std()), 1e-3)) / levels
-        colour = (one[..., 1:] - one[..., 1:].mean((0, 1))) / _COLOUR
-        normal.append(np.concatenate([bright[..., None] * gain, colour], -1))
+        gain = min(_STEEPEST, levels / max(float(bright.std()), 1e-3))  # less light, less colour
+        colour = (one[..., 1:] - one[..., 1:].mean((0, 1))) * (gain / _COLOUR)
+        normal.append(np.concatenate([bright[..., None] * (gain / levels), colour], -1))
+    # A pixel counts by at most 1, so that a striking thing that moves is no more than its area.
+    unmoved = float(np.minimum(np.abs(normal[0] - normal[1]).sum(-1), 1).mean())
+    if unmoved < _CHANGED / _RISE:
+        return unmoved
     down, right = _SEARCH
     padded = np.pad(normal[0], ((down, down), (right, right), (0, 0)), "edge")
     shifted = np.lib.stride_tricks.sliding_window_view(padded, (_HEIGHT, _WIDTH), (0, 1))
     # [shifts down, shifts right, channel, height, width]
-    apart = np.abs(shifted - normal[1].transpose(2, 0, 1)).sum(2)
-    best = _blocks(apart).min((0, 1))
-    return float(best.mean())
+    apart = np.minimum(np.abs(shifted - normal[1].transpose(2, 0, 1)).sum(2), 1)
+    return float(_blocks(apart).min((0, 1)).mean())
 
 
 class CutDetector:

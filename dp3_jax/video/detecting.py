@@ -17,11 +17,11 @@ from dp3_jax.anonymization import detection
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.video import looking
 
-CHUNK = 24  # frames
+CHUNK = 32  # frames
 MEMORY = 8  # frames whose faces tell all that is known for the next
 
 _CHUNK_BYTES = 200e6  # that the frames of a chunk may have
-_UPRIGHT_EVERY = 12  # frames, between those with all upright passes
+_UPRIGHT_EVERY = 16  # frames, between those with all upright passes
 _SHORT_SCENE = (
     3  # frames since one with all passes, from which on the last one before a cut has them too
 )

@@ -1,8 +1,8 @@
 """Which encoder writes a video, and how: like the source unless told otherwise.
 
-Measured on two shared cores with lp_source_s18 (1280x720), CPU time per frame: x264 5.4 ms, SVT-AV1 7 ms,
-VP9 8 ms, x265 16 ms, MPEG-4 and MJPEG 3 ms. x264's "superfast" does without macroblock-tree rate control,
-which costs nearly nothing and saves more than half of the bits, so it is switched on.
+Measured on two shared cores with lp_source_s18 (1280x720), CPU time per frame: x264 5.4 ms, SVT-AV1 10 ms,
+VP9 10 ms, VP8 7 ms, x265 16 ms, MPEG-4 and MJPEG 3 ms. x264's "superfast" does without macroblock-tree rate
+control, which costs nearly nothing and saves more than half of the bits, so it is switched on.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from fractions import Fraction
 import av
 
 from dp3_jax.errors import UserError
-from dp3_jax.video.colours import FULL, LIMITED, Colours
+from dp3_jax.video.colours import FULL, LIMITED, Colours, is_yuv
 from dp3_jax.video.reading import VideoInfo
 
 # The muxer for each ending that can be written.
@@ -72,13 +72,13 @@ _CODECS = {
         "libx265", _X265, 20, 51, False, "preset", True, _ALL_CHROMA,
         ("hevc_nvenc", "hevc_qsv", "hevc_amf", "hevc_videotoolbox", "hevc_vaapi", "hevc_v4l2m2m"),
     ),
-    "vp8": _Codec("libvpx", {**_VPX, "cpu-used": "12", "b": "20M"}, 10, 63, False, "cpu-used"),
+    "vp8": _Codec("libvpx", {**_VPX, "cpu-used": "-8", "b": "20M"}, 10, 63, False, "cpu-used"),
     "vp9": _Codec(
         "libvpx-vp9", {**_VPX, "cpu-used": "7", "b": "0"}, 24, 63, False, "cpu-used", True,
         _ALL_CHROMA, ("vp9_qsv",),
     ),
     "av1": _Codec(
-        "libsvtav1", {"preset": "10", "svtav1-params": "lp=2"}, 24, 63, False, "preset", True,
+        "libsvtav1", {"preset": "9", "svtav1-params": "lp=2"}, 24, 63, False, "preset", True,
         ("yuv420p",), ("av1_nvenc", "av1_qsv", "av1_amf"),
     ),
     "mpeg4": _Codec("mpeg4", {}, 2, 31, True),
@@ -173,7 +173,7 @@ def configure(context: av.VideoCodecContext, info: VideoInfo, encoding: Encoding
     context.framerate = encoding.rate
     context.time_base = 1 / encoding.rate
     context.thread_type = "AUTO"
-    context.thread_count = 0
+    context.thread_count = 1 if encoding.codec == "vp8" else 0  # its threads wait by spinning
     if info.sample_aspect_ratio:
         context.sample_aspect_ratio = info.sample_aspect_ratio
     colours = encoding.colours
@@ -318,7 +318,7 @@ def _colours(info: VideoInfo, name: str, codec: _Codec) -> Colours:
     colours = info.colours
     if name == "gif":
         return colours
-    if not info.pixel_format.startswith(("yuv", "nv", "p0", "uyvy", "yuyv")):
+    if not is_yuv(info.pixel_format):
         colours = dataclasses.replace(colours, matrix=0, range=0)  # RGB, palette or grey
     colours = colours.for_yuv(info.width, info.height)
     if name == "mjpeg":

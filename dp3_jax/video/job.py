@@ -137,17 +137,17 @@ class _Job:
         """Tracks, the keys of their faces, settings and remarks: from a file, or found."""
         request, settings = self.request, self.anonymizer.settings
         if request.given_tracks is not None:
-            read = track_file.read(request.given_tracks, secret)
+            read = track_file.read(request.given_tracks)
             if (read.tracking.width, read.tracking.height) != (self.info.width, self.info.height):
                 raise UserError(
                     f"{request.given_tracks} is of a video of {read.tracking.width}x{read.tracking.height}, "
                     f"{request.source} has {self.info.width}x{self.info.height}"
                 )
             settings = dataclasses.replace(read.settings, **request.overrides)
-            return read.tracking, dict(read.keys), settings, self._other_weights(read, settings)
+            keys = _keys(read.tracking, secret) | dict(read.keys)
+            return read.tracking, keys, settings, self._other_weights(read, settings)
         found = self._given() if request.given_boxes is not None else self._find(folder)
-        keys = {t.number: secrets.face_key(secret, t.number) for t in found.tracks}
-        return found, keys, settings, ()
+        return found, _keys(found, secret), settings, ()
 
     def _given(self) -> Tracking:
         """Tracks of the boxes in a file."""
@@ -162,19 +162,23 @@ class _Job:
         estimate = self.info.frames_estimate
         found = first_pass.detect(
             self.info,
-            VideoDetector(self.anonymizer.detector),
+            VideoDetector(self.anonymizer.min_confidence),
             self.request.keeper,
             folder,
             lambda count: self.progress("finding faces", count, estimate),
         )
         return first_pass.link(self.info, found)
 
-    def _other_weights(self, read: Any, settings: Settings) -> tuple[str, ...]:
-        if read.fingerprint is None or settings.method != "generate":
+    def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
+        if read.generator is None or settings.method != "generate":
             return ()
-        if read.fingerprint == self.anonymizer.generator.fingerprint:
+        if read.generator == self.anonymizer.generator.fingerprint:
             return ()
         return (f"{self.request.given_tracks} was made with other weights: the faces will differ",)
+
+
+def _keys(tracking_: Tracking, secret: bytes) -> dict[int, bytes]:
+    return {t.number: secrets.face_key(secret, t.number) for t in tracking_.tracks}
 
 
 def process(
@@ -201,7 +205,9 @@ def process(
         middle = time.monotonic()
         makes = any((t.method or settings.method) == "generate" for t in found.tracks if not t.keep)
         generator, is_face = anonymizer.parts() if makes else (None, None)
-        renderer = Renderer(settings, generator, keys, request.video.coherence, is_face)
+        renderer = Renderer(
+            settings, generator, keys, request.video.coherence, is_face, cuts=found.cuts
+        )
         render = second_pass.SecondPass(
             job.info, found, renderer, job.encoding, folder, hidden=request.video.spans
         )

@@ -1,4 +1,4 @@
-"""Looks for faces where they must be: what is known of a face from other frames, and a quick look at its place.
+"""Looks for faces where they must be: what is known of them from other frames, and quick looks at places.
 
 A look at one place costs a tenth of a pass over the frame, shows YuNet the face upright and at the size it
 likes, and may ask less confidence, as that there is a face is known.
@@ -30,9 +30,8 @@ _SURE = 0.85
 _CONFIRM_WIDTH = 24  # px
 _CONFIRM_REACH = 0.4
 _UNCONFIRMED = 0.1
-_CLEARLY = (
-    0.25  # more confidence than the coarse pass has: then the other's box and points are taken
-)
+_CLEARLY = 0.25  # more confidence than the coarse pass has: then the other face is taken
+_TURNED = np.pi / 3  # radians between two opinions on which way is up
 
 _COARSE_LARGEST = 2.0  # at most this much is a frame made larger for the coarse pass
 _STRIDE = 32  # px; YuNet pads a picture to a multiple
@@ -114,17 +113,30 @@ def _same(one: Face, other: Face) -> bool:
     return len(detection.merge([one, other])) == 1
 
 
+def _is_turned(one: Face, other: Face) -> bool:
+    """Whether two views of a face disagree on which way is up: YuNet takes some chins for foreheads."""
+    if one.points is None or other.points is None:
+        return False
+    turns = [geometry.align(face.box, face.points).a for face in (one, other)]
+    return abs(np.angle(turns[0] * np.conj(turns[1]))) > _TURNED
+
+
 def joined(steady: Sequence[Face], others: Iterable[Face]) -> list[Face]:
-    """All faces; of those in both, the one in `steady`, unless the other is clearly the better one."""
+    """All faces; of those in both, the one in `steady`, unless the other is clearly the better one.
+
+    Where the two disagree on which way is up, the more confident one is taken.
+    """
     result = list(steady)
     for other in others:
         place = next((i for i, face in enumerate(result) if _same(face, other)), None)
         if place is None:
             result.append(other)
-        elif other.confidence > result[place].confidence + _CLEARLY:
+            continue
+        mine = result[place]
+        if other.confidence > mine.confidence + (0 if _is_turned(mine, other) else _CLEARLY):
             result[place] = other
-        elif other.confidence > result[place].confidence:
-            result[place] = dataclasses.replace(result[place], confidence=other.confidence)
+        elif other.confidence > mine.confidence:
+            result[place] = dataclasses.replace(mine, confidence=other.confidence)
     return detection.merge(result)
 
 
@@ -132,6 +144,8 @@ def coarse_factor(shape: Sequence[int], area: int) -> float:
     """The factor by which a frame of (height, width, ...) has about `area` px, for the coarse pass."""
     shorter = min(shape[:2])
     factor = min(_COARSE_LARGEST, (area / (shape[0] * shape[1])) ** 0.5)
+    if factor < 1 and 1 / round(1 / factor) < 1.06 * factor:
+        return 1 / round(1 / factor)  # quick to resize by
     whole = shorter * factor // _STRIDE * _STRIDE  # no time is spent on padding
     return whole / shorter if whole else factor
 
@@ -207,8 +221,11 @@ class Looker:
     ) -> list[Face]:
         """`found`, and those expected ones that are not among them but are seen in a look."""
         pairs = _pairs(expected, found)
-        missing = [face for i, face in enumerate(expected) if i not in pairs]
+        missing = [
+            face
+            for i, face in enumerate(expected)
+            if i not in pairs or _is_turned(face, found[pairs[i]])
+        ]
         look = functools.partial(self._look, picture, least=_FOLLOWED, reach=_REACH)
         seen = [face for face in self.pool.map(look, missing) if face is not None]
-        fresh = [face for face in seen if not any(_same(face, other) for other in found)]
-        return detection.merge([*found, *detection.merge(fresh)]) if fresh else list(found)
+        return joined(found, detection.merge(seen)) if seen else list(found)

@@ -27,6 +27,11 @@ _ARRAYS = ("view", "around", "correct")
 
 _LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
 _WIDER = 5  # canonical px by which the mask of a filled sighting is wider: where exactly it is, is a guess
+# Canonical px by which the raw place of a face may reach over the mask before that grows; what reaches over
+# it is hidden all the same, but shows the continuation of the surroundings.
+_TOLERATED = 2.0
+_MOST_GROWN = 4.0  # canonical px; what is further off is rather a wrong measurement
+_SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, for a new mask shows
 _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 
@@ -176,7 +181,7 @@ class Renderer:
         return classic(plan, self.settings, smallest)
 
     def _place(self, track: Track, sighting: Sighting, memory: Memory) -> _Place:
-        """The place in this frame, smoothed; its mask grows until it covers the raw one."""
+        """The place in this frame, smoothed; its mask grows to cover most of the raw one."""
         raw = geometry.align(sighting.box, sighting.points)
         smooth = raw
         if self.coherence.smooth_alignment:
@@ -189,13 +194,13 @@ class Renderer:
                 smoothed = coherence.centred(track, sighting, self._cuts)
             smooth = coherence.to_alignment(coherence.limited(smoothed, pose))
         wider = _WIDER if sighting.source == "filled" else 0
-        # A thousandth of a pixel is rounding.
-        growth = wider + math.ceil(coherence.moved(smooth, raw) - 1e-3)
+        over = coherence.moved(smooth, raw) - _TOLERATED
+        growth = wider + min(max(over, 0.0), _MOST_GROWN)
         if self.coherence.steady_method:
-            growth = max(growth, memory.growth - 1)
+            growth = max(growth, memory.growth - _SHRINKING)
         memory.growth = growth
         memory.frame = sighting.frame
-        return _Place(smooth, raw, growth, wider)
+        return _Place(smooth, raw, math.ceil(growth), wider)
 
     def _fill(self, erased: np.ndarray, hidden: np.ndarray, wave: Sequence[_Task]) -> list[Outcome]:
         """Puts new faces into the erased frame, changed in place; what cannot be made stays erased."""

@@ -46,6 +46,11 @@ class Segment:
     extradata: bytes
     packets: tuple[tuple[int, int, int, bool], ...]
 
+    @property
+    def first(self) -> int:
+        """When the first frame is shown, in ticks."""
+        return min(pts for _, pts, _, _ in self.packets)
+
     def payloads(self) -> Iterator[bytes]:
         """The packets, in decoding order."""
         with open(self.path, "rb") as file:
@@ -179,13 +184,13 @@ class SegmentWriter:
 
 
 def _palette_graph(width: int, height: int) -> Graph:
-    """Gives each RGB frame a palette of its own, and a dither that does not crawl between frames."""
+    """Gives each RGB frame a palette of its own, with error diffusion."""
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format="rgb24", time_base="1/25")
     nodes = {
         "split": graph.add("split"),
         "generate": graph.add("palettegen", stats_mode="single"),
-        "use": graph.add("paletteuse", new="1", dither="bayer"),
+        "use": graph.add("paletteuse", new="1", dither="sierra2_4a"),
         "sink": graph.add("buffersink"),
     }
     source.link_to(nodes["split"])

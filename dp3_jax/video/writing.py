@@ -1,6 +1,7 @@
 """From encoded segments and the source's sound to the final file, without encoding anything again."""
 
 import contextlib
+import dataclasses
 import heapq
 import os
 import pathlib
@@ -31,6 +32,8 @@ _FONTS = (
     "application/x-font",
 )
 _GIF_HEADER = 13  # bytes: signature and screen descriptor; there is no palette for all frames
+# Their streams, copied from a header that an AVI file had, would get the wrong times in another.
+_WRONG_IN_AVI = ("mp3", "ac3")
 _START_ANYWHERE = ("mpegts", "mpeg")  # containers whose times are of a broadcast, not of the file
 
 
@@ -68,8 +71,7 @@ def assemble(
     """
     if audio == "copy" and source is not None:
         encoders.check_audio(info, encoding)
-    read = [read_segment(path) for path in segments]
-    _check(read)
+    plan = _plan(segments)
     target = pathlib.Path(target)
     with atomic_target(target) as temporary, contextlib.ExitStack() as stack:
         original = stack.enter_context(reading.opened(source)) if source is not None else None
@@ -78,7 +80,7 @@ def assemble(
                 temporary,
                 info,
                 encoding,
-                read,
+                plan,
                 source=original,
                 with_audio=audio == "copy",
                 keep_metadata=keep_metadata,
@@ -89,32 +91,68 @@ def assemble(
             raise UserError(f"cannot write {target}: {' '.join(str(error).split())}") from error
 
 
-def _check(segments: Sequence[Segment]) -> None:
-    if not segments:
-        raise ValueError("no segments")
-    last = None
-    for segment in segments:
-        times = sorted(pts for _, pts, _, _ in segment.packets)
-        if last is not None and times[0] <= last:
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What must be known of all segments before the first packet is written; times in ticks.
+
+    Attributes:
+      paths: the segment files.
+      start: when the first frame is shown.
+      delay: by how much decoding must begin before it.
+      last: how long the last frame is shown.
+    """
+
+    paths: tuple[pathlib.Path, ...]
+    start: int
+    delay: int
+    last: int
+
+
+def _plan(paths: Sequence[str | os.PathLike]) -> _Plan:
+    """Reads the ends of all segments once, one at a time.
+
+    Raises:
+      UserError: one is damaged, out of order, or was encoded with other settings.
+    """
+    start, end, extradata, delay, last = None, None, b"", 0, 0
+    for segment, following in _in_order(paths):
+        if start is None:
+            start, extradata = segment.first, segment.extradata
+        elif segment.first <= end:
             raise UserError(f"{segment.path} overlaps the segment before it; render both again")
-        last = times[-1]
-        if segment.extradata != segments[0].extradata:
-            raise UserError(
-                f"{segment.path} was encoded with other settings; render the video again"
-            )
+        if segment.extradata != extradata:
+            raise UserError(f"{segment.path} was encoded with other settings; render all again")
+        durations = _durations(segment, following)
+        delay = max(delay, _lead(segment, durations))
+        end, last = max((p[1], d) for p, d in zip(segment.packets, durations, strict=True))
+    if start is None:
+        raise ValueError("no segments")
+    return _Plan(tuple(map(pathlib.Path, paths)), start, delay, last)
+
+
+def _in_order(paths: Sequence[str | os.PathLike]) -> Iterator[tuple[Segment, int | None]]:
+    """Each segment, and when the first frame of the one after it is shown."""
+    segment = None
+    for path in paths:
+        following = read_segment(path)
+        if segment is not None:
+            yield segment, following.first
+        segment = following
+    if segment is not None:
+        yield segment, None
 
 
 def _write(
     path: pathlib.Path,
     info: VideoInfo,
     encoding: Encoding,
-    segments: Sequence[Segment],
+    plan: _Plan,
     *,
     source: av.container.InputContainer | None,
     with_audio: bool,
     keep_metadata: bool,
 ) -> tuple[str, ...]:
-    options = _container_options(info, encoding, segments)
+    options = _container_options(info, encoding, plan)
     with av.open(
         f"file:{path}", "w", format=encoding.container, container_options=options
     ) as output:
@@ -131,7 +169,8 @@ def _write(
             _set_chapters(output, source, shift)
             if keep_metadata:
                 output.metadata.update(_safe_metadata(source.metadata))
-        pictures = _pictures(segments, info.time_base, shift, encoding.container == "gif")
+        lead = _avi_lead(info) if encoding.container == "avi" else round(shift / info.time_base)
+        pictures = _pictures(plan, info.time_base, lead, encoding.container == "gif")
         copied = _copied(source, copies, shift) if copies else iter(())
         for packet, stream in heapq.merge(pictures, copied, key=lambda item: _time(item[0])):
             packet.stream = stream or video
@@ -139,14 +178,14 @@ def _write(
     return tuple(left_out)
 
 
-def _container_options(
-    info: VideoInfo, encoding: Encoding, segments: Sequence[Segment]
-) -> dict[str, str]:
+def _container_options(info: VideoInfo, encoding: Encoding, plan: _Plan) -> dict[str, str]:
     if encoding.container in ("mp4", "mov"):
-        return {"movflags": "+faststart"}
+        ticks = (
+            info.time_base.denominator
+        )  # of edit lists too, else they are rounded to milliseconds
+        return {"movflags": "+faststart", "movie_timescale": str(ticks * max(1, 1000 // ticks))}
     if encoding.container == "gif":
-        duration = max(segments[-1].packets, key=lambda packet: packet[1])[2]
-        delay = round(duration * info.time_base * 100)
+        delay = round(plan.last * info.time_base * 100)  # in the muxer's hundredths of a second
         return {"loop": str(_loops(info.path)), "final_delay": str(delay)}
     return {}
 
@@ -189,7 +228,17 @@ def _add_copies(
 
 
 def _copy_of(output: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
-    copy = output.add_stream_from_template(stream, opaque=True)
+    codec = reading.codec_name(stream)
+    if output.format.name == "avi" and codec in _WRONG_IN_AVI:
+        sound = stream.codec_context
+        copy = output.add_stream(
+            codec,
+            rate=sound.sample_rate,
+            layout=sound.layout.name,
+            bit_rate=sound.bit_rate or 0,
+        )
+    else:
+        copy = output.add_stream_from_template(stream, opaque=True)
     copy.disposition = stream.disposition
     if stream.language:
         copy.metadata["language"] = stream.language
@@ -201,6 +250,17 @@ def _shift(source: av.container.InputContainer) -> Fraction:
     if source.format.name.split(",")[0] in _START_ANYWHERE and source.start_time:
         return Fraction(source.start_time, av.time_base)
     return Fraction(0)
+
+
+def _avi_lead(info: VideoInfo) -> int:
+    """Ticks by which FFmpeg shows the frames of an AVI file late.
+
+    AVI holds no times of showing, and FFmpeg guesses a delay for codecs that may have B-frames. It will
+    guess the same of the copy.
+    """
+    with reading.opened(info.path) as source:
+        packet = next(source.demux(source.streams[info.stream]))
+        return (packet.pts or 0) - (packet.dts or 0)
 
 
 def _set_chapters(
@@ -232,40 +292,47 @@ def _safe_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _pictures(
-    segments: Sequence[Segment], time_base: Fraction, shift: Fraction, is_gif: bool
+    plan: _Plan, time_base: Fraction, offset: int, is_gif: bool
 ) -> Iterator[tuple[av.Packet, None]]:
     """The packets of all segments with their times of decoding and showing.
 
-    The time of decoding is the time of showing of the frame that is `delay` earlier in the order of
-    showing, where `delay` is the most that a frame is moved forward in any segment. So both rise strictly,
-    and no frame is decoded after it is shown.
+    A frame lasts until the next one is shown. The time of decoding is the sum of the durations of all
+    frames decoded before, less the delay that keeps it from coming after the time of showing. So it rises
+    strictly, also from segment to segment and where B-frames change the order, and the differences, which
+    are what MP4 stores, are the frames' own durations. `offset` ticks are taken from all times.
     """
-    offset = round(shift / time_base)
-    delay = max(_delay(segment) for segment in segments)
-    first = min(packet[1] for packet in segments[0].packets)
-    step = max(1, segments[0].packets[0][2])
-    queue = [first - step * (delay - i) for i in range(delay)]
-    for number, segment in enumerate(segments):
-        queue += sorted(packet[1] for packet in segment.packets)
-        for i, (payload, (_, pts, duration, key)) in enumerate(
-            zip(segment.payloads(), segment.packets, strict=True)
-        ):
-            if is_gif and number and i == 0:
-                payload = payload[_GIF_HEADER:]  # noqa: PLW2901
-            packet = av.Packet(payload)
+    clock = plan.start - plan.delay - offset
+    for number, (segment, following) in enumerate(_in_order(plan.paths)):
+        durations = _durations(segment, following)
+        for i, payload in enumerate(segment.payloads()):
+            whole = not (is_gif and number and i == 0)
+            packet = av.Packet(payload if whole else payload[_GIF_HEADER:])
             packet.time_base = time_base
-            packet.pts, packet.dts = pts - offset, queue[i] - offset
-            packet.duration = duration
-            packet.is_keyframe = bool(key)
+            packet.pts, packet.dts = segment.packets[i][1] - offset, clock
+            packet.duration = durations[i]
+            packet.is_keyframe = segment.packets[i][3]
+            clock += durations[i]
             yield packet, None
-        del queue[: len(segment.packets)]
 
 
-def _delay(segment: Segment) -> int:
-    """By how many frames a segment's order of decoding runs ahead of its order of showing, at most."""
-    times = [packet[1] for packet in segment.packets]
-    rank = {pts: i for i, pts in enumerate(sorted(times))}
-    return max(i - rank[pts] for i, pts in enumerate(times))
+def _durations(segment: Segment, end: int | None) -> list[int]:
+    """Ticks from each frame to the next, in decoding order; `end`: where the next segment begins."""
+    times = sorted(pts for _, pts, _, _ in segment.packets)
+    following = dict(zip(times, [*times[1:], end], strict=True))
+    return [
+        given if following[pts] is None else following[pts] - pts
+        for _, pts, given, _ in segment.packets
+    ]
+
+
+def _lead(segment: Segment, durations: Sequence[int]) -> int:
+    """By how many ticks decoding in a steady flow would come after showing, at most."""
+    clock = segment.first
+    lead = 0
+    for (_, pts, _, _), duration in zip(segment.packets, durations, strict=True):
+        lead = max(lead, clock - pts)
+        clock += duration
+    return lead
 
 
 def _copied(
@@ -281,6 +348,8 @@ def _copied(
         for packet in source.demux(streams):
             if packet.size == 0 and packet.pts is None and packet.dts is None:
                 continue  # marks the end
+            if reading.codec_name(packet.stream) == "mov_text" and bytes(packet) == b"\0\0":
+                continue  # a pause between subtitles, which the muxer writes itself
             offset = round(shift / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - offset
             packet.dts = None if packet.dts is None else packet.dts - offset

@@ -1,0 +1,248 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dp3_jax.anonymization import plans
+from dp3_jax.anonymization.anonymize import anonymize_frame
+from dp3_jax.errors import UserError
+from dp3_jax.evaluation import evaluate_video, forced_judge, video_report, video_variants
+from dp3_jax.video.tracks import Sighting, Track, Tracking, to_face
+from tests.face_photos import BOX, POINTS, Painter, astronaut, detector_or_skip
+
+FRAMES = 10
+SIDE = 256
+STEP = 2  # px per frame to the left
+
+
+def frame(number):
+    """The portrait seen through a window that moves: the face moves evenly to the left."""
+    left = 90 + STEP * number
+    return astronaut()[20 : 20 + SIDE, left : left + SIDE]
+
+
+def sighting(number):
+    shift = np.array([90 + STEP * number, 20])
+    box = (BOX[0] - shift[0], BOX[1] - shift[1], *BOX[2:])
+    return Sighting(number, box, (POINTS - shift).astype(np.float32), 1.0)
+
+
+def tracking(keep=False, frames=FRAMES):
+    track = Track(1, tuple(sighting(n) for n in range(frames)), keep=keep)
+    return Tracking(frames, SIDE, SIDE, (), (track,))
+
+
+def write(path, frames, crf=18):
+    """The frames as an H.264 file."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf)})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for image in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    detector_or_skip()
+    try:
+        forced_judge.ForcedSFace()
+    except UserError as error:
+        pytest.skip(f"no face verifier: {error}")
+    return write(tmp_path_factory.mktemp("clip") / "clip.mp4", [frame(n) for n in range(FRAMES)])
+
+
+def covered(method, leak=()):
+    """A variant: the face covered in all frames but those in `leak`."""
+    number = iter(range(FRAMES))
+
+    def render(image, faces, cut):
+        if next(number) in leak:
+            return image
+        tasks = [plans.Plan(to_face(seen), bytes(32)) for _, seen in faces]
+        return anonymize_frame(image, tasks, plans.Settings(method=method))[0]
+
+    return render
+
+
+@pytest.fixture(scope="module")
+def result(clip):
+    variants = {
+        "copy": lambda image, faces, cut: image,
+        "solid": covered("solid"),
+        "leak": covered("solid", leak=(6,)),
+        "blur": covered("blur"),
+    }
+    links = [("solid", "blur")]
+    return evaluate_video.evaluate(clip, variants, tracking(), judges=("sface",), links=links)
+
+
+def test_the_source_itself_has_ratio_one_and_is_shown_in_every_frame(result):
+    row = result["variants"]["copy"]
+    for key in ("warping_error", "identity_adjacent", "identity_all_pairs", "flicker"):
+        assert row[key]["ratio"] == pytest.approx(1), key
+    assert row["coverage"]["shown_faces"] == FRAMES
+    assert row["coverage"]["shown_pixels"] == row["coverage"]["judged_pixels"] > 0
+    assert row["face_found"]["value"] == 1
+
+
+def test_one_leaking_frame_of_ten_is_counted_as_one(result):
+    coverage = result["variants"]["leak"]["coverage"]
+    assert coverage["shown_faces"] == 1
+    assert coverage["shown_in_frames"] == [6]
+    assert coverage["faces"] == coverage["judged_faces"] == FRAMES
+    assert 0.08 < coverage["shown_pixels"] / coverage["judged_pixels"] < 0.12
+    for hidden in ("solid", "blur"):
+        row = result["variants"][hidden]["coverage"]
+        assert row["shown_faces"] == row["shown_pixels"] == 0
+        assert row["unchanged_around"] > 0.7
+
+
+def test_a_leak_makes_a_steady_cover_unsteady_and_the_person_known(result):
+    solid, leak = result["variants"]["solid"], result["variants"]["leak"]
+    assert solid["warping_error"]["ratio"] < 0.1
+    assert solid["flicker"]["value"] == pytest.approx(0, abs=1e-6)
+    assert leak["warping_error"]["ratio"] > 10
+    assert solid["face_found"]["value"] == 0
+    best = [r["recognition"]["sface"]["own"]["best_cosine"] for r in (solid, leak)]
+    assert best[1] > 0.3 + best[0]
+
+
+def test_the_result_is_json_and_its_table_names_the_leak(result):
+    report = video_report.format_report(json.loads(json.dumps(result)))
+    assert "leak: the face of track 1 shows in frame 6\n" in report
+    assert "solid: the face" not in report
+    assert "1 of 10" in report
+    assert "steadiest of all" in report
+    assert "Nobody to compare with" in report
+    assert max(len(line) for line in report.splitlines()) < 170
+
+
+def test_people_who_are_not_in_the_clip_show_what_chance_gives(clip):
+    strangers = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    found = evaluate_video.evaluate(
+        clip, {}, tracking(), judges=("sface",), strangers=strangers, frames=4
+    )
+    row = found["variants"]["source"]["recognition"]["sface"]
+    assert row["others"]["accepted"] == {**row["others"]["accepted"], "n": 3, "value": 0}
+    assert row["own"]["accepted"]["value"] == 1
+    assert row["area_under_curve"] == 1
+    assert found["frames"] == 4
+
+
+def test_people_on_screen_together_serve_as_each_others_strangers(clip, tmp_path):
+    del clip  # skips where the networks are missing
+    count = 6
+    pair = write(tmp_path / "pair.mp4", [np.hstack([frame(n), frame(n)]) for n in range(count)])
+
+    def beside(number):
+        seen = sighting(number)
+        box = (seen.box[0] + SIDE, *seen.box[1:])
+        return Sighting(number, box, seen.points + np.float32([SIDE, 0]), 1.0)
+
+    first = Track(1, tuple(sighting(n) for n in range(count)))
+    together = Track(2, tuple(beside(n) for n in range(count)))
+    tracks = Tracking(count, 2 * SIDE, SIDE, (), (first, together))
+    found = evaluate_video.evaluate(pair, {}, tracks, judges=("sface",))
+    row = found["variants"]["source"]
+    assert row["faces"] == 2 * count
+    assert row["recognition"]["sface"]["tracks"] == 2
+    # Each is the other's twin here, so that the "stranger" is taken for the person.
+    assert row["recognition"]["sface"]["others"]["accepted"]["n"] == 2 * count
+    assert row["recognition"]["sface"]["others"]["accepted"]["value"] == 1
+
+
+def test_an_encoded_file_is_compared_with_its_original(clip, tmp_path):
+    render = covered("solid", leak=(3,))
+    images = [render(frame(n), [(None, sighting(n))], False) for n in range(FRAMES)]
+    anonymized = write(tmp_path / "anonymized.mp4", images, crf=30)
+    seen = []
+    found = evaluate_video.compare(
+        clip, anonymized, tracking(), judges=(), progress=lambda *counts: seen.append(counts)
+    )
+    assert found["variants"]["anonymized"]["coverage"]["shown_in_frames"] == [3]
+    assert found["files"] == {"anonymized": str(anonymized)}
+    assert seen[-1] == (FRAMES, FRAMES)
+    assert "shows in frame 3" in video_report.format_report(found)
+
+
+def test_a_kept_face_is_not_looked_at(clip):
+    found = evaluate_video.evaluate(
+        clip, {"copy": lambda image, faces, cut: image}, tracking(keep=True), judges=()
+    )
+    assert found["tracks"] == 0
+    assert found["variants"]["copy"]["coverage"]["shown_faces"] == 0
+    assert found["variants"]["copy"]["warping_error"]["value"] is None
+    video_report.format_report(found)
+
+
+def test_supposed_faces_must_be_hidden_but_are_not_judged_for_steadiness(clip):
+    known = tracking().tracks[0].sightings
+    filled = [dataclasses.replace(s, source="filled", confidence=0.0) for s in known[6:]]
+    tracks = Tracking(FRAMES, SIDE, SIDE, (), (Track(1, (*known[:6], *filled)),))
+    variants = {"leak": covered("solid", leak=(2, 8))}
+    found = evaluate_video.evaluate(clip, variants, tracks, judges=("sface",))
+    row = found["variants"]["leak"]
+    assert row["coverage"]["shown_in_frames"] == [2, 8]
+    assert row["coverage"]["faces"] == FRAMES
+    assert row["recognition"]["sface"]["frames"] == 6
+    assert row["face_found"]["value"] == pytest.approx(1 / 6)
+
+
+def test_no_measure_reaches_over_a_cut(clip):
+    def brighter(image, faces, cut):
+        """Other light from frame 5 on."""
+        brighter.frame += 1
+        return np.minimum(image, 200) + np.uint8(50 * (brighter.frame > 5))
+
+    flicker = []
+    for cuts in ((), (5,)):
+        brighter.frame = 0
+        full = tracking()
+        parted = Tracking(full.frames, SIDE, SIDE, cuts, full.tracks)
+        found = evaluate_video.evaluate(clip, {"brighter": brighter}, parted, judges=(), frames=7)
+        flicker.append(found["variants"]["brighter"]["flicker"]["value"])
+    assert flicker[0] > 2 * flicker[1]
+
+
+def test_what_does_not_belong_together_is_refused_in_one_line(clip, tmp_path):
+    def refused(match, variants, tracks=None, **options):
+        with pytest.raises(UserError, match=match):
+            evaluate_video.evaluate(
+                clip, variants, tracks or tracking(), **{"judges": (), **options}
+            )
+
+    short = write(tmp_path / "short.mp4", [frame(n) for n in range(FRAMES - 1)])
+    long = write(tmp_path / "long.mp4", [frame(0)] * (FRAMES + 1))
+    small = write(tmp_path / "small.mp4", [frame(n)[:128] for n in range(FRAMES)])
+    refused("fewer frames", {"a": short})
+    refused("more frames", {"a": long})
+    refused("256x128", {"a": small})
+    refused("cannot be called 'source'", {"source": short})
+    refused("no judge 'nobody'", {}, judges=("nobody",))
+    refused("track it again", {}, Tracking(FRAMES, 128, 128, (), ()))
+    refused("has 10 frames, its tracks 12", {}, tracking(frames=12))
+
+
+def test_the_standard_variants_run_and_hide_the_face(clip):
+    variants = video_variants.standard(tracking(), Painter())
+    assert {"generate", "per frame", "blur", "pixelate", "solid", "one latent only"} <= set(
+        variants
+    )
+    assert "no smooth alignment" in variants
+    found = evaluate_video.evaluate(
+        clip, variants, tracking(), judges=(), links=video_variants.LINKS, frames=4
+    )
+    rows = found["variants"]
+    assert all(rows[name]["coverage"]["shown_faces"] == 0 for name in variants)
+    assert rows["generate"]["warping_error"]["value"] < rows["per frame"]["warping_error"]["value"]
+    found["targets"] = video_variants.targets(found)
+    assert found["targets"]["faces shown"] == {"value": 0, "limit": 0, "met": True}
+    assert found["targets"]["identity adjacent / source's"]["met"] is None  # without a judge
+    assert "Target faces shown: 0.00, limit 0: met" in video_report.format_report(found)
+    assert rows["one latent only"]["flicker"]["value"] < rows["per frame"]["flicker"]["value"]

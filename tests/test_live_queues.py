@@ -1,0 +1,76 @@
+"""Queues between the stages of live video: bounded, in order, and what is dropped is the oldest."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dp3_jax.live.queues import LatestQueue
+
+steps = st.lists(st.sampled_from(["put", "put", "get"]), max_size=60)
+
+
+@given(st.integers(1, 5), steps)
+def test_a_new_item_pushes_the_oldest_one_out(depth, steps):
+    dropped, taken, expected = [], [], []
+    queue = LatestQueue(depth, on_drop=dropped.append)
+    reader = iter(queue)
+    for number, step in enumerate(steps):
+        if step == "put":
+            queue.put(number)
+            expected = [*expected, number][-depth:]
+        elif expected:
+            taken.append(next(reader))
+            assert taken[-1] == expected.pop(0)
+        assert len(queue) == len(expected) <= depth
+    queue.close()
+    taken += reader
+    assert taken == sorted(taken)
+    assert dropped == sorted(dropped)
+    assert sorted(taken + dropped) == [n for n, step in enumerate(steps) if step == "put"]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=5))
+def test_old_items_make_way_for_newer_ones_but_the_newest_always_comes_out(old):
+    dropped = []
+    queue = LatestQueue(5, is_old=lambda item: item[1], on_drop=dropped.append)
+    items = list(enumerate(old))
+    for item in items:
+        queue.put(item)
+    queue.close()
+    taken = list(queue)
+    assert taken == [item for item in items if not item[1] or item == items[-1]]
+    assert sorted(taken + dropped) == items
+
+
+@given(st.integers(1, 4), st.integers(0, 40))
+def test_a_queue_that_waits_keeps_everything(depth, count):
+    queue = LatestQueue(depth, wait=True, is_old=lambda item: True)
+
+    def write():
+        for number in range(count):
+            queue.put(number)
+        queue.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert list(queue) == list(range(count))
+    writer.join()
+
+
+def test_closing_frees_a_writer_that_waits_and_drops_its_item():
+    dropped = []
+    queue = LatestQueue(1, wait=True, on_drop=dropped.append)
+    queue.put("first")
+    writer = threading.Thread(target=queue.put, args=("second",))
+    writer.start()
+    queue.close()
+    writer.join()
+    assert list(queue) == ["first"]
+    assert dropped == ["second"]
+
+
+def test_an_empty_queue_is_no_queue():
+    with pytest.raises(ValueError, match="at least 1"):
+        LatestQueue(0)

@@ -1,0 +1,241 @@
+import math
+
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dp3_jax.anonymization import geometry, methods
+from dp3_jax.evaluation import video_metrics, video_privacy
+from dp3_jax.evaluation.video_privacy import Embedded
+from tests.face_photos import BOX, POINTS, astronaut
+
+
+def texture(shift=0):
+    """u8[96, 96, 3] of a picture with detail everywhere, moved left by `shift` px."""
+    grey = skimage.data.brick()[100:196, 100 + shift : 196 + shift]
+    return np.repeat(grey[..., None], 3, 2)
+
+
+MIDDLE = np.zeros((96, 96), bool)
+MIDDLE[24:72, 24:72] = True
+
+
+def test_a_picture_that_stands_still_has_no_warping_error():
+    picture = texture()
+    moved = video_metrics.motion(picture, picture, MIDDLE)
+    assert moved.used.sum() == MIDDLE.sum()
+    assert video_metrics.warping_error(picture, picture, moved) == 0
+
+
+def test_what_moves_with_the_source_has_next_to_no_warping_error():
+    first, second = texture(), texture(3)
+    moved = video_metrics.motion(first, second, MIDDLE)
+    assert moved.used.mean() > 0.8 * MIDDLE.mean()
+    still = np.square((second.astype(float) - first) / 255)[MIDDLE].mean()
+    assert video_metrics.warping_error(first, second, moved) < 0.02 * still
+    # Standing still while the source moves is an error as large as the texture's own difference.
+    assert video_metrics.warping_error(first, first, moved) > 0.5 * still
+
+
+def test_exact_flow_leaves_no_error():
+    flow = np.zeros((96, 96, 2), np.float32)
+    flow[..., 0] = -3
+    moved = video_metrics.Motion(flow, MIDDLE)
+    assert video_metrics.warping_error(texture(), texture(3), moved) < 1e-9
+
+
+@pytest.mark.parametrize("deviation", [2.0, 8.0])
+def test_noise_gives_twice_its_variance(deviation):
+    rng = np.random.default_rng(0)
+    source = texture()
+    moved = video_metrics.motion(source, source, MIDDLE)
+    first, second = (
+        np.clip(128 + rng.normal(0, deviation, source.shape), 0, 255).round().astype(np.uint8)
+        for _ in range(2)
+    )
+    expected = 2 * (deviation**2 + 1 / 12) / 255**2  # rounding adds 1/12
+    error = video_metrics.warping_error(first, second, moved)
+    assert error == pytest.approx(expected, rel=0.05)
+
+
+def test_nothing_visible_is_no_error_but_unknown():
+    moved = video_metrics.motion(texture(), texture(), np.zeros((96, 96), bool))
+    assert video_metrics.warping_error(texture(), texture(), moved) is None
+
+
+def units(rng, count, size=16):
+    rows = rng.normal(size=(count, size))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@given(st.integers(0, 12), st.integers(0, 9))
+def test_identity_stability_is_the_mean_cosine(count, seed):
+    rows = units(np.random.default_rng(seed), count)
+    stability = video_metrics.IdentityStability()
+    for row in rows:
+        stability.add(row)
+    if count < 2:
+        assert stability.all_pairs is None and stability.adjacent.value is None
+        return
+    cosines = rows @ rows.T
+    upper = cosines[np.triu_indices(count, 1)]
+    assert stability.pairs == len(upper)
+    assert stability.all_pairs == pytest.approx(upper.mean(), abs=1e-5)
+    assert stability.adjacent.value == pytest.approx(np.diag(cosines, 1).mean(), abs=1e-5)
+
+
+def test_equal_faces_are_perfectly_stable_and_gaps_part_neighbours():
+    row = units(np.random.default_rng(0), 1)[0]
+    stability = video_metrics.IdentityStability()
+    for embedding in (row, row, None, row):
+        stability.add(embedding)
+    assert stability.all_pairs == pytest.approx(1)
+    assert stability.adjacent.value == pytest.approx(1)
+    assert stability.adjacent.weight == 1
+
+
+def test_even_motion_has_no_jitter_and_independent_errors_have_a_known_one():
+    even, trembling = video_metrics.Jitter(), video_metrics.Jitter()
+    rng = np.random.default_rng(0)
+    for t in range(2000):
+        points = POINTS + t * np.array([2.0, -1.0])
+        even.add(points, 100)
+        trembling.add(points + rng.normal(0, 0.5, points.shape), 100)
+    assert even.mean.value == pytest.approx(0, abs=1e-9)
+    expected = 0.5 * math.sqrt(3 * math.pi) / 100
+    assert trembling.mean.value == pytest.approx(expected, rel=0.03)
+
+
+def test_a_frame_without_landmarks_starts_jitter_anew():
+    jitter = video_metrics.Jitter()
+    for points in (POINTS, POINTS, None, POINTS + 50, POINTS + 50):
+        jitter.add(points)
+    assert jitter.mean.value is None
+    jitter.add(POINTS + 50)
+    assert jitter.mean.value == 0
+
+
+def canonical():
+    """The astronaut's canonical view and its mask."""
+    alignment = geometry.align(BOX, POINTS)
+    mask = geometry.face_mask(alignment, BOX)
+    return geometry.extract(astronaut(), alignment), mask
+
+
+def test_flicker_is_the_amplitude_inside_the_mask():
+    view, mask = canonical()
+    view = np.clip(view, 20, 235)
+    flicker = video_metrics.Flicker()
+    for t in range(6):
+        shown = view.astype(int) + (5 if t % 2 else -5)
+        shown = np.where(mask > 0, shown, 40 * t)  # what is outside must not matter
+        flicker.add(video_metrics.coarse_colours(shown.astype(np.uint8), mask))
+    assert flicker.mean.weight == 5
+    assert flicker.mean.value == pytest.approx(10 / 255, abs=1e-6)
+
+
+def test_the_original_itself_is_shown_and_covers_are_not():
+    view, mask = canonical()
+    own = video_metrics.exposure(view, view, mask)
+    assert own.share == 1 and own.shown
+    for method in methods.CLASSIC:
+        target = geometry.Region(0, 0, mask[..., 0] > 0)
+        covered = np.where(mask > 0, methods.apply(method, view, target, 1.0), view)
+        seen = video_metrics.exposure(view, covered, mask)
+        assert not seen.shown, method
+        assert seen.share < 0.03
+
+
+def test_noise_and_brightness_do_not_hide_a_face_and_half_of_it_is_seen():
+    view, mask = canonical()
+    noise = np.random.default_rng(0).normal(0, 6, view.shape)
+    noisy = np.clip(0.9 * view + 20 + noise, 0, 255).astype(np.uint8)
+    assert video_metrics.exposure(view, noisy, mask).share > 0.9
+    half = view.copy()
+    half[:74] = 128
+    seen = video_metrics.exposure(view, half, mask)
+    assert seen.shown
+    assert 0.2 < seen.share < 0.6
+
+
+def test_a_face_without_detail_cannot_be_judged():
+    flat = np.full((128, 128, 3), 120, np.uint8)
+    seen = video_metrics.exposure(flat, flat, canonical()[1])
+    assert seen.judged == 0 and seen.share is None and not seen.shown
+
+
+def embedded(rows):
+    return Embedded(np.asarray(rows, np.float32), np.arange(len(rows)))
+
+
+def test_the_best_frame_counts_against_others_with_as_many_frames():
+    """Frames of noise: own pictures score no higher than other people's, though both far above 0."""
+    rng = np.random.default_rng(0)
+    found = [
+        video_privacy.recognize(embedded(units(rng, 40)), embedded(units(rng, 40)), units(rng, 50))
+        for _ in range(40)
+    ]
+    result = video_privacy.summary(found, threshold=0.5)
+    assert result["tracks"] == 40
+    assert result["own"]["accepted"]["n"] == 40 * video_privacy.PICTURES
+    assert result["own"]["best_cosine"] > 0.4
+    assert result["own"]["best_cosine"] == pytest.approx(result["others"]["best_cosine"], abs=0.02)
+    assert result["area_under_curve"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_one_leaking_frame_is_found():
+    rng = np.random.default_rng(1)
+    person = units(rng, 1, 64)
+    own = person + 0.02 * units(rng, 40, 64)
+    hidden = units(rng, 40, 64)
+    safe = video_privacy.recognize(embedded(hidden), embedded(own), units(rng, 60, 64))
+    hidden[20] = own[20]
+    leaking = video_privacy.recognize(embedded(hidden), embedded(own), units(rng, 60, 64))
+    rows = [video_privacy.summary([r], threshold=0.8) for r in (safe, leaking)]
+    assert [row["own"]["accepted"]["value"] for row in rows] == [0, pytest.approx(0.75, abs=0.25)]
+    assert rows[1]["others"]["accepted"]["value"] == 0
+
+
+def test_tracks_without_faces_or_too_short_say_nothing():
+    nothing = Embedded(np.zeros((0, 1), np.float32), np.zeros(0, int), missed=7)
+    rows = units(np.random.default_rng(0), 1)
+    found = [
+        video_privacy.recognize(nothing, embedded(rows), rows),
+        video_privacy.recognize(embedded(rows), nothing, rows),
+        video_privacy.recognize(embedded(rows), embedded(rows), rows),
+    ]
+    result = video_privacy.summary(found, 0.5)
+    assert result["tracks"] == 0 and result["face_not_found"] == 7
+    assert result["own"]["accepted"]["value"] is None and result["area_under_curve"] is None
+
+
+def test_linkage_tells_people_who_stay_alike_from_those_who_do_not():
+    rng = np.random.default_rng(0)
+    people = units(rng, 12, 64)
+
+    def clip(strength):
+        return [
+            units(rng, 9, 64) * (1 - strength) + strength * person for person in people
+        ]  # one track each
+
+    linked = video_privacy.linkage(clip(0.9), clip(0.9), 0.5)
+    assert linked["mean"]["rank_1"]["value"] == 1
+    assert linked["mean"]["one_person"]["linked"]["value"] == 1
+    assert linked["mean"]["different_people"]["pairs"] == 12 * 11
+    apart = video_privacy.linkage(clip(0.0), clip(0.0), 0.5)
+    for kind in ("best_pair", "mean"):
+        assert 0.3 < apart[kind]["area_under_curve"] < 0.7
+    same = np.roll(np.eye(12, dtype=bool), 1, axis=1)
+    wrong = video_privacy.linkage(clip(0.9), clip(0.9), 0.5, same)
+    assert wrong["mean"]["rank_1"]["value"] == 0
+
+
+@given(st.integers(0, 500), st.integers(2, 50))
+def test_evenly_spaced_frames_reach_from_the_first_to_the_last(count, most):
+    chosen = video_privacy.evenly(count, most)
+    assert len(chosen) == min(count, most)
+    if count:
+        assert chosen[0] == 0 and chosen[-1] == count - 1
+        assert np.ptp(np.diff(chosen)) <= 1 if len(chosen) > 1 else True
