@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 import dp3_jax
 from dp3_jax.errors import UserError, fail
+from dp3_jax.evaluation import video_command
+from dp3_jax.live import command as live_command
 
 # Repeated from dp3_jax.anonymization, which takes a second to import; a test compares them.
 METHODS = ("generate", "blur", "pixelate", "solid")
@@ -167,6 +169,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _add_anonymize(commands)
+    live_command.add_parser(commands)
+    video_command.add_parser(commands)
     _add_demo(commands)
     _add_assets(commands)
     return parser

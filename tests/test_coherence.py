@@ -98,7 +98,7 @@ def test_smoothing_never_moves_a_face_far(seed, noise, count):
     assert len(found) == count
     for alignment, one in zip(found, wild.sightings, strict=True):
         raw = geometry.align(one.box, one.points)
-        assert coherence.moved(alignment, raw) < 14
+        assert coherence.moved(alignment, raw) <= 12
 
 
 def follow(poses):

@@ -70,7 +70,7 @@ def test_training_finds_what_the_untrained_recognizer_cannot_read():
     rows = context_attack.attack(
         {"original": HIDINGS["original"]}, known, held_out, embed, lambda p: embed(p) @ mixed
     )["rows"]["original"]
-    assert abs(rows["untrained"]["area_under_curve"] - 0.5) < 0.25
+    assert rows["untrained"]["area_under_curve"] < 0.6
     assert rows["trained"]["area_under_curve"] > 0.95
 
 

@@ -149,9 +149,9 @@ def test_a_face_in_its_canonical_view_is_told_from_a_patch():
 
 def test_the_number_of_threads_changes_nothing():
     detector_or_skip()
-    frame = np.asarray(Image.fromarray(astronaut()).resize((1400, 1400), Image.Resampling.LANCZOS))
+    frame = np.asarray(Image.fromarray(astronaut()).resize((1150, 1150), Image.Resampling.LANCZOS))
     one = Detector(min_confidence=0.2, threads=1).detect(frame)
-    for _ in range(3):
+    for _ in range(2):
         several = Detector(min_confidence=0.2, threads=5).detect(frame)
         assert [(f.box, f.confidence, f.source) for f in several] == [
             (f.box, f.confidence, f.source) for f in one

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp3_jax.anonymization.plans import Settings
+from dp3_jax.errors import UserError
 from dp3_jax.live.governor import LEVELS, START, Governor, Level, Load
 from dp3_jax.live.pipeline import Pipeline
 from dp3_jax.live.sources import Frame, pace
@@ -179,6 +180,21 @@ def test_a_target_that_fails_ends_everything():
 
     with pytest.raises(OSError, match="disk full"):
         run_pipeline(WALKING, make_watch(Finder()), renderers(), Full(), drop=False)
+
+
+def test_a_source_that_breaks_off_ends_the_run_and_what_came_before_is_shown():
+    def breaking():
+        yield from live_scenes.frames([([], 3)])
+        raise UserError("the stream broke off")
+
+    sink = Collector()
+    pipeline = Pipeline(
+        breaking(), make_watch(Finder()), renderers(), sink,
+        governor=Governor(fixed=True), stopping=threading.Event(), drop=False,
+    )  # fmt: skip
+    pipeline.run(lambda recent: None)
+    assert len(sink.images) == 3
+    assert str(pipeline.source_error) == "the stream broke off"
 
 
 # --- what may be shown ------------------------------------------------------------------------------

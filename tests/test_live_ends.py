@@ -5,9 +5,11 @@ import http.client
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import av
 import numpy as np
@@ -210,13 +212,29 @@ def test_a_recording_that_fails_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stream_is_received_elsewhere(tmp_path):
-    """MPEG-TS into a pipe of FFmpeg stands for a network."""
-    target = tmp_path / "x.ts"
-    with opened(f"file://{target}") as sink:
-        for number in range(10):
-            sink.write(grey(20 * number), number / 25)
-    assert len(frames_of(target)) == 10
+def test_a_stream_goes_over_the_network_from_a_sink_to_a_source():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    received = []
+
+    def receive():
+        source = open_source(f"tcp://127.0.0.1:{port}?listen=1", Wanted())
+        received.extend(source.frames)
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    for _ in range(200):  # until the receiver listens
+        try:
+            with opened(f"tcp://127.0.0.1:{port}") as sink:
+                for number in range(30):
+                    sink.write(grey(8 * number), number / 25)
+            break
+        except UserError:
+            time.sleep(0.05)
+    receiver.join(30)
+    assert [frame.number for frame in received] == list(range(30))
+    assert received[20].image.mean() == pytest.approx(160, abs=6)
 
 
 def test_sinks_that_cannot_be_had_are_told_in_one_line(tmp_path, monkeypatch):

@@ -134,7 +134,7 @@ def test_filled_boxes_grow_with_the_distance_from_a_detection():
     (track,) = linked(seen([straight(50, (300, 150), (0, 0))], lambda p, f: 20 <= f < 35))
     widths = [s.box[2] for s in track.sightings]
     assert widths[19] == 40 and all(np.diff(widths[19:28]) > 0) and all(np.diff(widths[27:36]) < 0)
-    assert all(np.diff(widths[49:]) > 0) and widths[-1] <= 80
+    assert all(np.diff(widths[49:]) > 0) and widths[-1] <= 2 * 40 + tracks.LEAST_PIXELS
 
 
 def test_points_are_filled_with_the_boxes():

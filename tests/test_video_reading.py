@@ -88,10 +88,12 @@ def flat(colour):
 
 @pytest.mark.parametrize("matrix", [1, 6, 9])
 @pytest.mark.parametrize("value_range", [1, 2])
-def test_matrix_and_range_of_the_source_are_honoured(tmp_path, matrix, value_range):
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le"])
+def test_matrix_and_range_of_the_source_are_honoured(tmp_path, matrix, value_range, pixel_format):
     tags = {**makers.LIMITED_709, "colorspace": matrix, "color_range": value_range}
     for i, colour in enumerate([(200, 30, 60), (20, 180, 90), (255, 255, 255), (40, 40, 200)]):
         clip = Clip(tmp_path / f"{i}.mp4", frames=1, tags=tags, image=flat(colour))
+        clip.pixel_format = pixel_format
         image = frames_of(clip.write())[0].image
         assert np.abs(image[20, 30].astype(int) - colour).max() <= 3
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.face_photos import Painter, everyone
 
 SHAPE = (200, 260, 3)
 SIGNAL = (255, 0, 255)
+SETTINGS = plans.Settings()
 FACE = np.array([[18, 26], [38, 26], [28, 37], [20, 46], [37, 46]], np.float32)  # in a box of 46x60
 KEYS = {n: secrets.face_key(b"s" * 32, n) for n in range(1, 9)}
 
@@ -63,7 +65,7 @@ def scene(seed=0, shape=SHAPE):
     )
 
 
-def walk(number, count, start, step, source=lambda i: "detected", size=1.0, **options):
+def walk(number, count, start, step, *, source=lambda i: "detected", size=1.0, **options):
     """A track from `start` by `step` px a frame, with boxes and points that shake."""
     random = np.random.default_rng(number)
     sightings = []
@@ -105,13 +107,13 @@ def crowd(count=8):
     return [
         walk(1, count, (40, 60), (6, 0)),
         walk(2, count, (120, 70), (-6, 1)),
-        walk(3, count, (200, 120), (9, 3), lambda i: "filled" if i % 3 else "detected"),
-        walk(4, count, (20, 130), (0, 0), lambda i: "unsure"),
+        walk(3, count, (200, 120), (9, 3), source=lambda i: "filled" if i % 3 else "detected"),
+        walk(4, count, (20, 130), (0, 0), source=lambda i: "unsure"),
         walk(5, count, (140, 10), (2, 0), size=0.4),
     ]
 
 
-def renderer(generator=None, use=coherence.ALL, own=plans.Settings(), is_face=everyone, **options):
+def renderer(generator=None, use=coherence.ALL, *, own=SETTINGS, is_face=everyone, **options):
     return Renderer(own, generator or Painter(), KEYS, use, is_face, **options)
 
 
@@ -124,12 +126,6 @@ def play(one, frames, tracks, cuts=()):
 def exposed(frame, original):
     """Pixels that are still of the signal's colour where the original has it."""
     return int(((frame == SIGNAL).all(-1) & (original == SIGNAL).all(-1)).sum())
-
-
-def hidden_of(one, frame, faces):
-    """bool[h, w]: the pixels that a renderer of the method "solid" changes; what "generate" hides lies in it."""
-    shown, _ = one.render(frame, faces)
-    return (shown != frame).any(-1)
 
 
 @functools.cache
@@ -150,7 +146,7 @@ def test_each_face_is_treated_as_its_track_says(causal):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_past_and_present_of_hidden_pixels_leave_no_trace(causal):
-    tracks = [t for t in crowd() if t.number <= 3]
+    tracks = crowd()[:3]
     random = np.random.default_rng(0)
     first = play(renderer(causal=causal), film(tracks, 8), tracks)[0]
     frames = film(tracks, 8)
@@ -174,18 +170,21 @@ def test_pixels_outside_of_all_faces_stay_as_they_were(use):
             far[max(y - h // 2, 0) : y + 3 * h // 2, max(x - w // 2, 0) : x + 3 * w // 2] = False
         assert far.any()
         np.testing.assert_array_equal(result[far], frame[far])
-        assert not exposed(result, frame)
+        for _, one in faces_in(tracks[:3], i):  # of the others, pixelated, the colour is left
+            x, y, w, h = (max(round(v), 0) for v in one.box)
+            part = slice(y, y + h), slice(x, x + w)
+            assert not exposed(result[part], frame[part])
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     st.lists(st.sampled_from(["", "", "raises", "flat", "nan", "shape", "fewer"]), max_size=14),
     st.booleans(),
     st.sampled_from([coherence.ALL, coherence.NONE]),
 )
 def test_whatever_the_generator_does_no_known_face_is_shown(ways, causal, use):
-    tracks = [t for t in crowd(6) if t.number in (1, 2, 3)]
-    frames = film(tracks, 6)
+    tracks = crowd(5)[:3]
+    frames = film(tracks, 5)
     shown, outcomes = play(renderer(Failing(ways), use, causal=causal), frames, tracks)
     for frame, result, done in zip(frames, shown, outcomes, strict=True):
         assert not exposed(result, frame)
@@ -211,14 +210,16 @@ def test_classic_methods_cover_and_kept_people_stay(method):
         walk(1, 3, (30, 60), (3, 0), method=method),
         walk(2, 3, (150, 60), (0, 0), keep=True, reason="asked for"),
     ]
-    frames = film(tracks, 3)
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, SHAPE, np.uint8) for _ in range(3)]
     shown, outcomes = play(renderer(), frames, tracks)
-    assert [o.done for o in outcomes[1]] == [{"blur": "blurred"}.get(method, f"{method}d" if method[-1] == "e" else method), "kept"]  # fmt: skip
+    done = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}[method]
+    assert [o.done for o in outcomes[1]] == [done, "kept"]
     assert outcomes[1][1].reason == "asked for"
     np.testing.assert_array_equal(shown[1][:, 140:], frames[1][:, 140:])
     inside = known(tracks, 1)
     changed = (shown[1] != frames[1]).any(-1)
-    assert changed[inside].mean() > (0.2 if method != "solid" else 0.99)
+    assert changed[inside].mean() > 0.95
 
 
 def test_a_frame_with_nothing_to_do_is_given_back():
@@ -263,6 +264,16 @@ def test_a_damaged_state_is_refused_and_changes_nothing(state):
     assert one.state() == before
 
 
+def test_of_people_who_have_left_next_to_nothing_is_kept():
+    one, sizes = renderer(), []
+    for number in range(1, 9):
+        for i in range(5):
+            sighting = dataclasses.replace(still().sightings[0], frame=9 * number + i)
+            one.render(scene(), [(Track(number, (sighting,)), sighting)])
+        sizes.append(len(one.state()))
+    assert sizes[-1] < 1.02 * sizes[0]
+
+
 def still(count=10):
     one = Sighting(0, (100.0, 60.0, 46.0, 60.0), FACE + np.float32([100, 60]), 1.0, "detected")
     return Track(1, tuple(dataclasses.replace(one, frame=i) for i in range(count)))
@@ -274,7 +285,7 @@ def flicker(use, cuts=(), frames=None):
     shown, _ = play(renderer(Noisy(), use), frames or [scene()] * 10, tracks, cuts)
     inside = known(tracks, 0)
     return np.array([np.abs(np.diff(np.stack([a, b])[:, inside].astype(int), axis=0)).mean()
-                     for a, b in zip(shown, shown[1:], strict=False)])  # fmt: skip
+                     for a, b in itertools.pairwise(shown)])  # fmt: skip
 
 
 def test_a_face_at_rest_flickers_less_with_coherence():
@@ -307,30 +318,32 @@ def test_without_coherence_a_frame_is_treated_as_a_photo():
 
 
 def test_a_latent_is_settled_once_and_by_a_face():
-    verdicts = iter([False] * 8 + [False, True, False, False])
+    verdicts = iter([False] * 7 + [False, True, False, False])
 
     def is_face(views):
         return np.array([next(verdicts) for _ in views])
 
     own = plans.Settings(candidates=4)
     one = renderer(own=own, is_face=is_face)
-    # Four candidates and three further ones fail in the first frame, and five of the next.
+    # Four candidates and three more are no faces in the first frame; of the next one's, the second is.
     _, outcomes = play(one, [scene()] * 6, [still()])
-    assert outcomes[0][0].fell_back
-    settled = {o.candidate for (o,) in outcomes if o.done == "generated"}
-    assert len(settled) == 1 and next(verdicts, None) is not None or settled
+    assert [o.done for (o,) in outcomes] == ["covered"] + ["generated"] * 5
+    assert {o.candidate for (o,) in outcomes[1:]} == {1}
+    assert next(verdicts, None) is None
 
 
 def test_a_face_near_the_smallest_size_keeps_its_method():
     sizes = [26, 23, 25, 22, 24, 23, 26, 22]
-    track = Track(1, tuple(Sighting(i, (100.0, 60.0, float(s), 32.0), None, 1.0, "detected") for i, s in enumerate(sizes)))  # fmt: skip
+    boxes = [(100.0, 60.0, float(size), 32.0) for size in sizes]
+    sightings = [Sighting(i, box, None, 1.0, "detected") for i, box in enumerate(boxes)]
+    track = Track(1, tuple(sightings))
     for use, methods_used in ((coherence.ALL, 1), (coherence.NONE, 2)):
         _, outcomes = play(renderer(use=use), [scene()] * 8, [track])
         assert len({o.done for (o,) in outcomes}) == methods_used
 
 
 def test_one_sure_sighting_decides_for_the_doubtful_ones():
-    track = walk(1, 4, (100, 60), (1, 0), lambda i: "detected" if i == 2 else "unsure")
+    track = walk(1, 4, (100, 60), (1, 0), source=lambda i: "detected" if i == 2 else "unsure")
     _, outcomes = play(renderer(), [scene()] * 4, [track])
     assert {o.done for (o,) in outcomes} == {"generated"}
 

@@ -51,7 +51,8 @@ def visible(box):
 
 def uncovered(tracking, frame, box):
     """Number of px of a true face's ellipse, in the frame, that no sighting's ellipse covers."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    left, top, right, bottom = (round(v) for v in (*box[:2], box[0] + box[2], box[1] + box[3]))
+    y, x = np.mgrid[max(top, 0) : min(bottom + 1, HEIGHT), max(left, 0) : min(right + 1, WIDTH)]
 
     def ellipse(one):
         middle = tracks.centre(one)

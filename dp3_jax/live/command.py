@@ -209,6 +209,8 @@ def run(arguments: argparse.Namespace) -> int:
             pipeline.run(status.tick)
         finally:
             status.end()
+    if pipeline.source_error is not None:  # only now: a recording is finished first
+        raise pipeline.source_error
     summary = status.summary()
     if arguments.json:
         print(json.dumps(summary, indent=2), file=sys.stderr if arguments.to == "-" else sys.stdout)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dp3_jax.anonymization.plans import Outcome
+from dp3_jax.errors import UserError
 from dp3_jax.live.governor import Governor, Load
 from dp3_jax.live.measuring import Meter
 from dp3_jax.live.queues import LatestQueue
@@ -119,6 +120,7 @@ class Pipeline:
         self.failure = ""  # of the renderer, the last one in one line
         self.failures = 0  # frames in which it failed
         self.faces = 0  # in the last frame
+        self.source_error: UserError | None = None  # why the source ended too early
         self._frames = frames
         self._watch = watch
         self._new_renderer = new_renderer
@@ -151,7 +153,8 @@ class Pipeline:
           Whether it was interrupted by Ctrl-C.
 
         Raises:
-          UserError: the source or the sink fails; other exceptions are bugs in them.
+          UserError: the sink fails; other exceptions are bugs. A source that breaks off only ends the run
+            (see `source_error`): what came before it is still worth something.
         """
         work = (self._read, self._look, self._render, self._show)
         threads = [
@@ -208,8 +211,12 @@ class Pipeline:
     def _read(self) -> None:
         with contextlib.closing(self._frames) as frames:
             while not self._stopping.is_set():
-                with self.meter.stage("source"):
-                    frame = next(frames, None)
+                try:
+                    with self.meter.stage("source"):
+                        frame = next(frames, None)
+                except UserError as error:
+                    self.source_error = error
+                    return
                 if frame is None or self._stopping.is_set():
                     return
                 self.meter.count("arrived")

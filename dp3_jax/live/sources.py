@@ -251,5 +251,7 @@ def _read_raw(raw: io.RawIOBase, height: int, width: int) -> np.ndarray | None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ExitError):  # what FFmpeg says when it has waited too long
+        return f"no answer for {_TIMEOUT:.0f} s"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return without_password(" ".join(str(text).split()))

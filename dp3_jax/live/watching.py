@@ -140,7 +140,7 @@ class Watch:
         found = self._detect(frame.image, self._expected(frame.number), budget)
         seen = dict(self._tracker.update(frame.number, found, cut=cut))
         self._remember(seen)
-        None and self._carry_back(seen, frame.image.shape)
+        self._carry_back(seen, frame.image.shape)
         faces = {number: Track(number, (sighting,)) for number, sighting in seen.items()}
         self._waiting.append(Watched(frame, faces, self._scene))
         self._undecided = 0 if passes else self._undecided + 1

@@ -122,16 +122,16 @@ def moved(smooth: Alignment, raw: Alignment) -> float:
 
 
 def limited(smooth: Pose, raw: Pose) -> Pose:
-    """`smooth`, or a pose on the way to it from `raw` that is hardly further away than _MOST_MOVED."""
-    distance = moved(to_alignment(smooth), to_alignment(raw))
-    if distance <= _MOST_MOVED:
-        return smooth
-    share = _MOST_MOVED / distance
-    return Pose(
-        raw.centre + share * (smooth.centre - raw.centre),
-        raw.size + share * (smooth.size - raw.size),
-        raw.angle + share * float(_turned(smooth.angle - raw.angle)),
-    )
+    """`smooth`, or a pose on the way to it from `raw` that is no further away than _MOST_MOVED."""
+    share, pose, origin = 1.0, smooth, to_alignment(raw)
+    while (distance := moved(to_alignment(pose), origin)) > _MOST_MOVED:
+        share *= 0.99 * _MOST_MOVED / distance
+        pose = Pose(
+            raw.centre + share * (smooth.centre - raw.centre),
+            raw.size + share * (smooth.size - raw.size),
+            raw.angle + share * float(_turned(smooth.angle - raw.angle)),
+        )
+    return pose
 
 
 def _local(offsets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[complex, complex]:

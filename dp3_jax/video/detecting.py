@@ -28,8 +28,8 @@ _SHORT_SCENE = (
 _COARSE_AREA = 640 * 360  # px of the frame made small for the coarse pass
 _TURNED = 512  # px, the longer side in the passes with rotation
 
-_LIVE_TILE = 448  # px, the side of the pieces in which a whole frame is searched
-_LIVE_TURNED = 400  # px, the longer side of a frame turned
+_LIVE_TILE = 384  # px, the side of the pieces in which a whole frame is searched
+_LIVE_TURNED = 352  # px, the longer side of a frame turned
 
 Found = tuple[int, list[Face], bool]
 
@@ -221,19 +221,21 @@ class LiveDetector(looking.Looker):
           budget: of this frame; the default one if None.
         """
         budget = budget or Budget()
-        picture, found = looking.Picture(image), []
-        scan = self.pool.submit(self._scan, image) if budget.scan else None
+        picture, found, factor = looking.Picture(image), [], 0.0
         if budget.side is not None:
             height, width = image.shape[:2]
             area = round(budget.side**2 * min(height, width) / max(height, width))
-            picture, found = self.glance(image, looking.coarse_factor(image.shape, area))
+            factor = looking.coarse_factor(image.shape, area)
+        scan = self.pool.submit(self._scan, image, factor) if budget.scan else None
+        if budget.side is not None:
+            picture, found = self.glance(image, factor)
         if scan is not None:
             found = self.with_passes(image, found, scan.result())
         return self.followed(picture, found, predicted)
 
-    def _scan(self, image: np.ndarray) -> list[Face]:
-        """What the next piece shows."""
-        pieces = list(self.detector.passes(image, _LIVE_TILE, _LIVE_TURNED))
+    def _scan(self, image: np.ndarray, glanced: float) -> list[Face]:
+        """What the next piece shows of what a glance does not."""
+        pieces = list(self.detector.passes(image, _LIVE_TILE, _LIVE_TURNED, glanced))
         if not pieces:
             return []
         self._turn = (self._turn + 1) % len(pieces)

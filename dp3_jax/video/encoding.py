@@ -323,6 +323,8 @@ def _colours(info: VideoInfo, name: str, codec: _Codec) -> Colours:
     colours = colours.for_yuv(info.width, info.height)
     if name == "mjpeg":
         return dataclasses.replace(colours, matrix=5, range=FULL)  # what JPEG means
+    if name == "vp8":
+        return dataclasses.replace(colours, matrix=6, range=LIMITED)  # all that VP8 knows
     if colours.range == FULL and not codec.full_range:
         return dataclasses.replace(colours, range=LIMITED)
     return colours

@@ -7,7 +7,7 @@ folder beside the target, with which the same command goes on.
 import dataclasses
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dp3_jax.anonymization import secrets
@@ -160,14 +160,13 @@ class _Job:
 
     def _find(self, folder: workfolder.WorkFolder) -> Tracking:
         estimate = self.info.frames_estimate
-        found = first_pass.detect(
+        return find_tracks(
             self.info,
-            VideoDetector(self.anonymizer.min_confidence),
+            self.anonymizer.min_confidence,
             self.request.keeper,
             folder,
             lambda count: self.progress("finding faces", count, estimate),
         )
-        return first_pass.link(self.info, found)
 
     def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
         if read.generator is None or settings.method != "generate":
@@ -175,6 +174,18 @@ class _Job:
         if read.generator == self.anonymizer.generator.fingerprint:
             return ()
         return (f"{self.request.given_tracks} was made with other weights: the faces will differ",)
+
+
+def find_tracks(
+    info: reading.VideoInfo,
+    min_confidence: float,
+    keeper: Keeper | None,
+    folder: workfolder.WorkFolder,
+    progress: Callable[[int], None],
+) -> Tracking:
+    """The first pass: arguments as of `first_pass.detect`, and the least confidence of a detection."""
+    detector = VideoDetector(min_confidence)
+    return first_pass.link(info, first_pass.detect(info, detector, keeper, folder, progress))
 
 
 def _keys(tracking_: Tracking, secret: bytes) -> dict[int, bytes]:

@@ -22,6 +22,8 @@ _SIDE = 128
 _REACH = 0.8  # of the face's width: how far from its place it may be found
 _AT_ONCE = 1.7  # a face does not grow or shrink by more from frame to frame
 _FOLLOWED = 0.35  # confidence asked of a face that was known before
+_DOUBTFUL = 0.6  # below, it may be the wrong way up
+_TURNED_OVER = 0.8  # what is asked of it then
 _PATIENCE = 4  # frames in which a known face is looked for after it was seen last
 _SLOWING = 0.7  # of its motion a face keeps from one frame to the next in which it is not seen
 
@@ -191,6 +193,17 @@ class Looker:
             source="unsure" if face.source == "unsure" else "detected",
         )
 
+    def _look_for_known(self, picture: Picture, face: Face) -> Face | None:
+        """The face as it is now; turned over, where that shows a better one."""
+        seen = self._look(picture, face, _FOLLOWED, _REACH)
+        if seen is not None and seen.confidence >= _DOUBTFUL:
+            return seen
+        if face.points is None or min(face.box[2:]) < _CONFIRM_WIDTH:
+            return seen
+        points = (2 * _centre(face) - face.points).astype(np.float32)
+        over = dataclasses.replace(face, points=points)
+        return self._look(picture, over, _TURNED_OVER, _CONFIRM_REACH) or seen
+
     def glance(self, frame: np.ndarray, factor: float) -> tuple[Picture, list[Face]]:
         """A coarse pass over u8[h, w, 3] resized by `factor`: what it is sure of or a look confirms."""
         if min(frame.shape[:2]) < detection.SMALLEST:
@@ -226,6 +239,6 @@ class Looker:
             for i, face in enumerate(expected)
             if i not in pairs or _is_turned(face, found[pairs[i]])
         ]
-        look = functools.partial(self._look, picture, least=_FOLLOWED, reach=_REACH)
+        look = functools.partial(self._look_for_known, picture)
         seen = [face for face in self.pool.map(look, missing) if face is not None]
         return joined(found, detection.merge(seen)) if seen else list(found)

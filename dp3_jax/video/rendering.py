@@ -102,6 +102,7 @@ class Renderer:
         self._cuts = tuple(cuts)
         self._causal = causal
         self._memories: dict[int, Memory] = {}
+        self._pictured: set[int] = set()  # numbers of tracks with pictures in their memories
 
     def render(
         self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
@@ -121,10 +122,7 @@ class Renderer:
           ValueError: a box that is none.
           KeyError: a track without a key.
         """
-        if cut:
-            for memory in self._memories.values():
-                memory.forget_pictures()
-                memory.forget_place()
+        self._forget(faces, cut)
         outcomes: list[Outcome | None] = [None] * len(faces)
         covers: list[methods.Cover] = []
         tasks: list[_Task] = []
@@ -158,6 +156,18 @@ class Renderer:
                     task.memory.forget_pictures()
         return result, [o for o in outcomes if o is not None]
 
+    def _forget(self, faces: Sequence[tuple[Track, Sighting]], cut: bool) -> None:
+        """Lets go of what is of no use any more; of tracks that have ended nothing large is left."""
+        if cut:
+            for memory in self._memories.values():
+                memory.forget_place()
+        now = max((one.frame for _, one in faces), default=0)
+        for number in list(self._pictured):
+            memory = self._memories[number]
+            if cut or now - memory.frame > _LONGEST_GAP:
+                memory.forget_pictures()
+                self._pictured.remove(number)
+
     def _remembered(self, track: Track, sighting: Sighting) -> Memory:
         """The memory of a track, brought to this frame; a new one for a new track."""
         memory = self._memories.get(track.number)
@@ -169,6 +179,7 @@ class Renderer:
         elif not 0 <= sighting.frame - memory.frame <= _LONGEST_GAP:
             memory.forget_pictures()
             memory.forget_place()
+        self._pictured.add(track.number)
         memory.surely |= sighting.source not in ("unsure", "filled")
         return memory
 
@@ -324,6 +335,7 @@ class Renderer:
         except Exception as error:
             raise ValueError(f"this is no state of a renderer: {error}") from error
         self._memories = memories
+        self._pictured = set(memories)
 
 
 def _plan(track: Track, sighting: Sighting, key: bytes, memory: Memory | None = None) -> Plan:
@@ -365,6 +377,6 @@ def _grown(
     alignment: geometry.Alignment, box: Sequence[float], by: int, shape: Sequence[int]
 ) -> tuple[np.ndarray, geometry.Region]:
     """A face's mask f32[S, S, 1] grown by canonical px, and its pixels, beyond the canonical view too."""
-    mask = methods.grown(geometry.face_mask(alignment, box)[..., 0], by)
+    mask = methods.grown(geometry.face_mask(alignment, box, enough=1.0)[..., 0], by)
     own = slice(by, mask.shape[0] - by)
     return mask[own, own, None], geometry.region(alignment.shifted(by, by), mask, shape)

@@ -22,6 +22,7 @@ SOURCES = ("detected", "unsure", "filled", "user")
 
 LEAST_GROWTH = 0.08  # by which a filled box is larger in any case: neighbours are seen inexactly
 GROWTH = 0.03  # for each frame to the nearest detection
+LEAST_PIXELS = 2.0  # by which it is wider and higher at least: small faces are found inexactly
 MOST_GROWTH = 1.0  # a filled box is at most twice as wide and high
 CALM = 12.0  # frames in which a face that is lost comes to rest
 _WINDOW = 8  # frames at one end of a gap that tell how the face moves there
@@ -153,7 +154,7 @@ def _filled(
     points = None
     if relative is not None:
         points = np.round(middle - size / 2 + relative * size, _DECIMALS).astype(np.float32)
-    size = size * (1 + min(LEAST_GROWTH + growth, MOST_GROWTH))
+    size = size * (1 + min(LEAST_GROWTH + growth, MOST_GROWTH)) + LEAST_PIXELS
     box = np.round(np.concatenate([middle - size / 2, size]), _DECIMALS)
     return Sighting(frame, tuple(box.tolist()), points, 0.0, "filled")
 
