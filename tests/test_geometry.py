@@ -186,11 +186,11 @@ def test_the_mask_of_a_profile_grows_until_it_covers_the_box():
     box = geometry.CANONICAL_BOX
     usual = Alignment(1 + 0j, 0j)
     np.testing.assert_array_equal(geometry.face_mask(usual, box), inference_mask())
-    bent = Alignment(1 + 0j, 0 - 15j)  # the points lie 15 px lower in the box than usual
+    bent = Alignment(1 + 0j, 0 - 25j)  # the points lie 25 px lower in the box than usual
     mask = geometry.face_mask(bent, box)
     x, y, width, height = box
     down, across = np.mgrid[0:128, 0:128]
-    ellipse = ((across - x - width / 2) / width) ** 2 + ((down + 15 - y - height / 2) / height) ** 2
+    ellipse = ((across - x - width / 2) / width) ** 2 + ((down + 25 - y - height / 2) / height) ** 2
     assert mask[ellipse < 0.24].all()
     assert mask[np.asarray(inference_mask()) > 0].all()
     assert mask.sum() < 1.5 * np.sum(inference_mask())

@@ -132,25 +132,40 @@ def clip_file(path, count=5, size=16, seed=0):
     return str(path)
 
 
-def test_training_lowers_the_temporal_loss_of_stills_and_clips_and_resumes_exactly(tmp_path):
-    clips = clip_file(tmp_path / "clips.npz")
-    config = tiny_config(data__clips=clips, losses__temporal=30.0, log__metrics_steps=1,
-                         train__epochs=10.0, log__checkpoint_steps=20)  # fmt: skip
-    loop.train(config, tmp_path / "whole")
-    lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+def temporal_losses(workdir):
+    """The metrics temporal and temporal_clips of a run, f64[records, 2]."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
     records = [r for r in map(json.loads, lines) if "temporal" in r]
-    for name in ("temporal", "temporal_clips"):
-        values = [record[name] for record in records]
-        assert len(values) == 40 and np.mean(values[-8:]) < 0.7 * np.mean(values[:4])
-    parts = config.copy_and_resolve_references()
-    parts.train.epochs = 5.0
-    loop.train(parts, tmp_path / "parts")
-    loop.train(config, tmp_path / "parts")
-    runs.assert_same_bits(
-        runs.final_state(tmp_path / "whole", config), runs.final_state(tmp_path / "parts", config)
-    )
-    begins_with_a_run(tmp_path / "whole", config)
-    begins_with_an_exported_file(tmp_path / "whole", tmp_path / "weights.safetensors")
+    return np.array([[r["temporal"], r["temporal_clips"]] for r in records])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(folder of a run of 40 updates on stills and clips, its config)."""
+    folder = tmp_path_factory.mktemp("temporal")
+    config = tiny_config(data__clips=clip_file(folder / "clips.npz"), losses__temporal=30.0,
+                         log__metrics_steps=1, train__epochs=10.0, log__checkpoint_steps=20)  # fmt: skip
+    loop.train(config, folder / "whole")
+    return folder / "whole", config
+
+
+def test_training_lowers_the_temporal_loss_of_stills_and_clips(trained, tmp_path):
+    workdir, config = trained
+    loose = config.copy_and_resolve_references()
+    loose.losses.temporal = 0.01
+    loop.train(loose, tmp_path)
+    held, free = temporal_losses(workdir), temporal_losses(tmp_path)
+    assert len(held) == len(free) == 40
+    assert (held[-10:].mean(0) < 0.6 * free[-10:].mean(0)).all()
+
+
+def test_a_run_with_clips_goes_on_exactly_where_it_was_cut(trained, tmp_path):
+    workdir, config = trained
+    half = config.copy_and_resolve_references()
+    half.train.epochs = 5.0
+    loop.train(half, tmp_path)
+    loop.train(config, tmp_path)
+    runs.assert_same_bits(runs.final_state(workdir, config), runs.final_state(tmp_path, config))
 
 
 def begun(name, **changes):
@@ -166,7 +181,8 @@ def same(a, b):
     )
 
 
-def begins_with_a_run(workdir, config):
+def test_a_run_can_begin_with_both_networks_of_another(trained):
+    workdir, config = trained
     saved = runs.final_state(workdir, config)
     average = checkpoint.restore_generator(workdir).variables["params"]
     fresh, state = begun(workdir)
@@ -177,8 +193,9 @@ def begins_with_a_run(workdir, config):
     assert int(state.step) == 0 and same(state.generator.opt_state, fresh.generator.opt_state)
 
 
-def begins_with_an_exported_file(workdir, path):
-    export.export(workdir, path, half=True)
+def test_a_run_can_begin_with_an_exported_generator(trained, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    export.export(trained[0], path, half=True)
     fresh, state = begun(path)
     assert same(state.generator.params, export.read_generator(path)[1]["params"])
     assert same(state.discriminator.params, fresh.discriminator.params)

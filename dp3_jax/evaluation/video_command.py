@@ -49,7 +49,7 @@ def _tracking(arguments: argparse.Namespace):
     info = reading.open_video(source)
     with tempfile.TemporaryDirectory() as scratch:
         folder = workfolder.WorkFolder(pathlib.Path(scratch), resumed=False)
-        return job.find_tracks(info, Anonymizer().min_confidence, None, folder, lambda _: None)
+        return job.find_tracks(info, Anonymizer().min_confidence, None, folder, lambda _: None)[0]
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -30,7 +30,6 @@ from dp3_jax.video.tracks import Sighting, Track
 _DEPTH = 2  # frames that wait for a stage
 _OLD = 0.2  # s after which a frame makes way for a newer one
 _INTERVAL = 1.0  # s between two looks at the load
-_ENDING = 5.0  # s that the stages get to finish what they have
 _SOURCE_ENDING = 0.5  # s that the source gets to close; it may wait for input that never comes
 _MOST_TRACKS = (
     100  # after so many people a fresh renderer is taken, as the old one remembers them all
@@ -179,8 +178,9 @@ class Pipeline:
             self._stopping.set()
             # A source may wait for its next frame for ever; nothing comes of it any more.
             self._queues[0].close()
+            # The others have a few frames to finish, and the sink is not to be closed under their feet.
             for thread in threads[1:]:
-                thread.join(_ENDING)
+                thread.join()
             threads[0].join(_SOURCE_ENDING)
         if self._error is not None:
             raise self._error

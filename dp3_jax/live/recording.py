@@ -88,6 +88,11 @@ class Recording:
         self._convert = FromRgb(chosen.colours, info.width, info.height, chosen.pixel_format)
         self._last = -1
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is any frame in it."""
+        return self._last >= 0
+
     def write(self, image: np.ndarray, seconds: float) -> None:
         """Encodes u8[h, w, 3], to be shown at a time, or right after the last one if that is later."""
         self._last = max(self._last + 1, round(seconds / _TICK))
@@ -111,7 +116,7 @@ def record_file(
     """A file, which gets its name when the block ends well.
 
     Raises:
-      UserError: its ending, the codec or the place is impossible.
+      UserError: its ending, the codec or the place is impossible, or there was no frame.
     """
     info = _info("live", width, height, rate)
     chosen = encoders.choose(info, pathlib.Path(target).suffix, settings)
@@ -121,6 +126,8 @@ def record_file(
     ):
         recording = Recording(target, container, chosen, info)
         yield recording
+        if not recording.begun:
+            raise UserError(f"no frame was shown, so {target} is not written")
         recording.finish()
 
 

@@ -1,6 +1,7 @@
 """The first pass over a video file: every face of every frame, as tracks without gaps."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,11 +10,11 @@ import numpy as np
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.keeping import Keeper
 from dp3_jax.data.prefetch import Prefetcher
-from dp3_jax.video import reading, tracking
+from dp3_jax.video import detecting, reading, tracking
 from dp3_jax.video.cuts import CutDetector
 from dp3_jax.video.detecting import VideoDetector
 from dp3_jax.video.reading import VideoInfo
-from dp3_jax.video.tracks import Track, Tracking
+from dp3_jax.video.tracks import CLEAR, Track, Tracking, from_face
 from dp3_jax.video.workfolder import WorkFolder
 
 JOURNAL = "detections.jsonl"
@@ -87,7 +88,7 @@ def detect(
     """
     found = [_from_json(entry) for entry in folder.entries(JOURNAL)]
     progress(len(found))
-    for one in _look(info, detector, keeper, len(found)):
+    for one in _look(info, detector, keeper, found[-detecting.MEMORY :]):
         folder.append(JOURNAL, _to_json(one))
         found.append(one)
         progress(1)
@@ -95,8 +96,12 @@ def detect(
 
 
 def _look(
-    info: VideoInfo, detector: VideoDetector, keeper: Keeper | None, start: int
+    info: VideoInfo, detector: VideoDetector, keeper: Keeper | None, before: Sequence[Found]
 ) -> Iterator[Found]:
+    """What is in the frames after those of `before`."""
+    start = before[-1].number + 1 if before else 0
+    since_cut = itertools.takewhile(lambda one: not one.cut, reversed(before))
+    known = [one.faces for one in since_cut][::-1]
     times: dict[int, int] = {}
     compared: dict[int, np.ndarray] = {}  # images that wait for their faces
 
@@ -108,7 +113,7 @@ def _look(
             yield frame
 
     with Prefetcher(reading.read_frames(info.path, start), 4) as frames:
-        for number, faces, cut in detector.find(noted(frames), CutDetector().update):
+        for number, faces, cut in detector.find(noted(frames), CutDetector().update, known):
             image = compared.pop(number, None)
             kept = None if keeper is None or image is None else tuple(keeper.decide(image, faces))
             yield Found(number, times.pop(number), cut, tuple(faces), kept)
@@ -136,15 +141,21 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
         len(found), detections, cuts, info.width, info.height, options=linking(info)
     )
     compared = {
-        (one.number, face.box): reason
+        (one.number, from_face(one.number, face).box): reason
         for one in found
         if one.kept is not None
         for face, reason in zip(one.faces, one.kept, strict=True)
     }
-    if compared:
-        reasons = [_keep_reason(track, compared) for track in tracks]
-        tracks = tuple(
-            dataclasses.replace(track, keep=bool(reason), reason=reason)
-            for track, reason in zip(tracks, reasons, strict=True)
-        )
-    return Tracking(len(found), info.width, info.height, cuts, tuple(tracks))
+    decided = tuple(_decided(track, compared) for track in tracks)
+    return Tracking(len(found), info.width, info.height, cuts, decided)
+
+
+def _decided(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> Track:
+    """The track with what is to be done with it, where that is not the usual."""
+    if reason := _keep_reason(track, compared):
+        return dataclasses.replace(track, keep=True, reason=reason)
+    if (
+        max(sighting.confidence for sighting in track.sightings) < CLEAR
+    ):  # a new face on a plant would be worse than a blur
+        return dataclasses.replace(track, method="blur", reason="not surely a face")
+    return track

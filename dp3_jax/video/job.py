@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from dp3_jax.anonymization import secrets
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.keeping import Keeper
@@ -113,6 +115,9 @@ class _Job:
         self.progress = progress
         self.info = reading.open_video(request.source)
         self.encoding = encoding.choose(self.info, request.target.suffix, request.video.encoder)
+        if request.video.audio == "copy":
+            encoding.check_audio(self.info, self.encoding)
+        self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
 
     def identity(self) -> dict[str, Any]:
         """What a work folder must agree with to be gone on with."""
@@ -160,13 +165,14 @@ class _Job:
 
     def _find(self, folder: workfolder.WorkFolder) -> Tracking:
         estimate = self.info.frames_estimate
-        return find_tracks(
+        found, self.times = find_tracks(
             self.info,
             self.anonymizer.min_confidence,
             self.request.keeper,
             folder,
             lambda count: self.progress("finding faces", count, estimate),
         )
+        return found
 
     def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
         if read.generator is None or settings.method != "generate":
@@ -182,10 +188,15 @@ def find_tracks(
     keeper: Keeper | None,
     folder: workfolder.WorkFolder,
     progress: Callable[[int], None],
-) -> Tracking:
-    """The first pass: arguments as of `first_pass.detect`, and the least confidence of a detection."""
+) -> tuple[Tracking, np.ndarray]:
+    """The first pass: arguments as of `first_pass.detect`, and the least confidence of a detection.
+
+    Returns:
+      The tracks, and i64[frames] the frames' times in ticks.
+    """
     detector = VideoDetector(min_confidence)
-    return first_pass.link(info, first_pass.detect(info, detector, keeper, folder, progress))
+    found = first_pass.detect(info, detector, keeper, folder, progress)
+    return first_pass.link(info, found), np.array([one.pts for one in found], np.int64)
 
 
 def _keys(tracking_: Tracking, secret: bytes) -> dict[int, bytes]:
@@ -220,7 +231,13 @@ def process(
             settings, generator, keys, request.video.coherence, is_face, cuts=found.cuts
         )
         render = second_pass.SecondPass(
-            job.info, found, renderer, job.encoding, folder, hidden=request.video.spans
+            job.info,
+            found,
+            renderer,
+            job.encoding,
+            folder,
+            times=job.times,
+            hidden=request.video.spans,
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
         left_out = writing.assemble(

@@ -22,7 +22,10 @@ _SIDE = 128
 _REACH = 0.8  # of the face's width: how far from its place it may be found
 _AT_ONCE = 1.7  # a face does not grow or shrink by more from frame to frame
 _FOLLOWED = 0.35  # confidence asked of a face that was known before
-_DOUBTFUL = 0.6  # below, it may be the wrong way up
+_DOUBTFUL = 0.6  # below, it may be the wrong way up, or no face
+_STEADY = (
+    1.2  # a doubtful one must keep its size to this factor, or a plant grows to fill the frame
+)
 _TURNED_OVER = 0.8  # what is asked of it then
 _PATIENCE = 4  # frames in which a known face is looked for after it was seen last
 _SLOWING = 0.7  # of its motion a face keeps from one frame to the next in which it is not seen
@@ -109,6 +112,12 @@ def advanced(known: Sequence[Known], faces: Sequence[Face]) -> list[Known]:
             after.append(Known(expected[i], before.motion * _SLOWING, before.missed + 1))
     seen = set(pairs.values())
     return after + [Known(f, np.zeros(2)) for j, f in enumerate(faces) if j not in seen]
+
+
+def _covers(face: Face, others: Sequence[Face]) -> bool:
+    """Whether the middle of any other face lies in this one's box: then this one is not beside it."""
+    x, y, w, h = face.box
+    return any(x < cx < x + w and y < cy < y + h for cx, cy in map(_centre, others))
 
 
 def _same(one: Face, other: Face) -> bool:
@@ -198,6 +207,8 @@ class Looker:
         seen = self._look(picture, face, _FOLLOWED, _REACH)
         if seen is not None and seen.confidence >= _DOUBTFUL:
             return seen
+        if seen is not None and not 1 / _STEADY < seen.box[2] / face.box[2] < _STEADY:
+            seen = None
         if face.points is None or min(face.box[2:]) < _CONFIRM_WIDTH:
             return seen
         points = (2 * _centre(face) - face.points).astype(np.float32)
@@ -240,5 +251,10 @@ class Looker:
             if i not in pairs or _is_turned(face, found[pairs[i]])
         ]
         look = functools.partial(self._look_for_known, picture)
-        seen = [face for face in self.pool.map(look, missing) if face is not None]
+        sure = [face for face in found if face.confidence >= _SURE]
+        seen = [
+            face
+            for face in self.pool.map(look, missing)
+            if face is not None and not (face.confidence < _DOUBTFUL and _covers(face, sure))
+        ]
         return joined(found, detection.merge(seen)) if seen else list(found)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterator
 
 import av
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from dp3_jax.video.colours import ToRgb
+from dp3_jax.video.names import is_video_name
 from dp3_jax.video.probing import (
     StreamSummary,
     VideoInfo,
@@ -32,11 +32,6 @@ __all__ = [
     "read_frames",
     "video_stream",
 ]
-
-SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".gif", ".wmv", ".flv", ".ogv"),
-    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-)
 
 # Seconds, and share of the duration, by which sound may go on after the pictures of an undamaged file.
 _SLACK = (0.5, 0.1)
@@ -62,11 +57,6 @@ class Frame:
     pts: int
     duration: int | None
     image: np.ndarray
-
-
-def is_video_name(path: str | os.PathLike) -> bool:
-    """Whether the name ends like a video's."""
-    return pathlib.Path(path).suffix.lower() in SUFFIXES
 
 
 def upright(image: np.ndarray, rotation: int, mirrored: bool) -> np.ndarray:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from dp3_jax import files
 from dp3_jax.anonymization.plans import Outcome
 from dp3_jax.data.prefetch import Prefetcher
@@ -71,14 +73,27 @@ class SecondPass:
         chosen: encoding.Encoding,
         folder: WorkFolder,
         *,
+        times: np.ndarray | None = None,
         hidden: tuple[spans.Span, ...] = (),
     ):
-        """Takes what is needed; starts nothing. `hidden`: when faces are hidden, always if empty."""
+        """Takes what is needed; starts nothing.
+
+        Args:
+          info: of the clip.
+          tracking: its tracks.
+          renderer: of its frames.
+          chosen: how they are encoded.
+          folder: where segments go.
+          times: i64[frames], ticks; where a damaged file is decoded to frames of other times, their
+            numbers would be others too and the tracks be in the wrong places. None: not compared.
+          hidden: when faces are hidden; always if empty.
+        """
         self._info = info
         self._tracking = tracking
         self._renderer = renderer
         self._encoding = chosen
         self._folder = folder
+        self._times = times
         self._hidden = hidden
         self._cuts = frozenset(tracking.cuts)
         self._faces = tracks.by_frame(tracking)
@@ -159,10 +174,12 @@ class SecondPass:
 
     def _render(self, frame: reading.Frame, tally: Tally):
         """The frame with its faces hidden, counted in `tally`."""
-        if frame.number >= self._tracking.frames:
+        if frame.number >= self._tracking.frames or (
+            self._times is not None and self._times[frame.number] != frame.pts
+        ):
             raise UserError(
-                f"{self._info.path}: it has more frames than its tracks ({self._tracking.frames}); "
-                "is it the same file?"
+                f"{self._info.path}: frame {frame.number} is not the one that was looked at; is it another "
+                "file, or a damaged one?"
             )
         seconds = float((frame.pts - self._first_pts) * self._info.time_base)
         if not spans.hidden_at(self._hidden, seconds):

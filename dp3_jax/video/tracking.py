@@ -39,13 +39,18 @@ _JOIN_REACH_MOST = 2.5
 _JOIN_SIZE_RATIO = 1.8
 
 
+# Of the margin: what is never clearly a face is often none, and where it lies is hardly known.
+_MARGIN_OF_DOUBTFUL = 1 / 3
+
+
 @dataclasses.dataclass(frozen=True)
 class Linking:
     """How long faces are followed that are not seen, in frames.
 
     Attributes:
       max_gap: pieces further apart are different tracks.
-      margin: a track begins so much before the first and ends so much after the last detection.
+      margin: a track begins so much before the first and ends so much after the last detection; a third of
+        it for one that is never clear.
       grace: a face that was lost in live video stays covered so long.
 
     Raises:
@@ -324,8 +329,11 @@ def link(
     found = []
     for start, stop in tracks.shots(frames, cuts):
         for piece in _pieces((start, stop), detections, options):
-            first = max(start, piece[0].frame - options.margin)
-            last = min(stop - 1, piece[-1].frame + options.margin)
+            margin = options.margin
+            if max(seen.confidence for seen in piece) < tracks.CLEAR:
+                margin = round(_MARGIN_OF_DOUBTFUL * margin)
+            first = max(start, piece[0].frame - margin)
+            last = min(stop - 1, piece[-1].frame + margin)
             sightings = tracks.extend(piece, first, last, width, height)
             found.append(Track(len(found) + 1, sightings))
     return tuple(found)

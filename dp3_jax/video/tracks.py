@@ -20,6 +20,9 @@ Box = tuple[float, float, float, float]
 
 SOURCES = ("detected", "unsure", "filled", "user")
 
+# A face that is clear in any frame reaches more confidence; a plant or a lamp that passes for one does not.
+CLEAR = 0.7
+
 LEAST_GROWTH = 0.08  # by which a filled box is larger in any case: neighbours are seen inexactly
 GROWTH = 0.03  # for each frame to the nearest detection
 LEAST_PIXELS = 2.0  # by which it is wider and higher at least: small faces are found inexactly
