@@ -111,6 +111,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.evaluate.judges = ("sface", "dlib", "sface_forced")  # verifiers; sface_forced needs no detector
     config.evaluate.people = 400  # held-out identities in the gallery
     config.evaluate.probes_each = 1  # anonymized pictures of each
+    config.evaluate.attack_people = 400  # an attacker learns from so many more; 0: no attack
     config.evaluate.slow_people = 120  # the same for the slow judges (dlib, sface_forced)
     config.evaluate.lfw = ""  # folder of LFW, one folder for each person; "" leaves it out
     config.evaluate.lfw_people = 100  # of LFW

@@ -84,20 +84,25 @@ def _add_anonymize(commands) -> None:
         metavar="X,Y,W,H|PHOTO",
         help="leave faces in this region, or of the person in this photo, as they are; repeatable",
     )
-    out = parser.add_argument_group("what is written and printed")
-    out.add_argument("--keep-metadata", action="store_true", help="keep camera, exposure and time")
-    out.add_argument(
+    _add_output_options(parser.add_argument_group("what is written and printed"))
+    _add_video_options(parser.add_argument_group("videos"))
+    parser.set_defaults(run=_anonymize)
+
+
+def _add_output_options(group) -> None:
+    group.add_argument(
+        "--keep-metadata", action="store_true", help="keep camera, exposure and time"
+    )
+    group.add_argument(
         "--sidecar",
         action="store_true",
         help="write NAME.EXT.faces.json, of a video NAME.EXT.tracks.json, beside each result",
     )
-    out.add_argument(
+    group.add_argument(
         "--preview", action="store_true", help="write before | boxes | after; not for release"
     )
-    out.add_argument("--json", action="store_true", help="print the report as JSON")
-    out.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
-    _add_video_options(parser.add_argument_group("videos"))
-    parser.set_defaults(run=_anonymize)
+    group.add_argument("--json", action="store_true", help="print the report as JSON")
+    group.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 
 
 def _add_video_options(group) -> None:

@@ -226,18 +226,16 @@ def evaluate(
     if SOURCE in variants:
         raise UserError(f"a variant cannot be called {SOURCE!r}, which is the original; rename it")
     opened, missing = _open_judges(judges)
-    names = [SOURCE, *variants]
-    clip = Clip(tracking, names, opened)
+    clip = Clip(tracking, names := [SOURCE, *variants], opened)
     last = min(frames or tracking.frames, tracking.frames)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(reading.read_frames(original))
-        renders: dict[str, Render] = {}
-        for name, variant in variants.items():
-            if callable(variant):
-                renders[name] = variant
-            else:
-                reader = stack.enter_context(reading.read_frames(variant))
-                renders[name] = _File(variant, reader)
+        renders: dict[str, Render] = {
+            name: one
+            if callable(one)
+            else _File(one, stack.enter_context(reading.read_frames(one)))
+            for name, one in variants.items()
+        }
         _measure(clip, source, renders, tracking=tracking, last=last, progress=progress)
         if last == tracking.frames:
             for render in renders.values():
