@@ -14,8 +14,7 @@ import subprocess
 import sys
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from configs import anonymize128
 from dp3_jax import files
 from dp3_jax.evaluation import anonymity, composites, hiding, people, verification
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 LOSSES = (
     "adversarial", "hole", "feature_matching", "rim", "total_variation", "content", "style", "diversity",
 )  # fmt: skip
@@ -82,7 +82,7 @@ def measure(
     distance = composites.perceptual(probes, {"generated": made}, "mobilenet_v2", 64)
     return {
         "kid": quality["rows"]["generated"]["kid"],
-        "perceptual": distance["rows"]["generated"],
+        "perceptual": distance["rows"]["generated"]["distance"],
         "rim_psnr": composites.rim_psnr(probes, made),
         "rim_ssim": composites.ssim(probes, made)["rim"],
         "found": known["found"]["value"],
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=100)
     parser.add_argument("--images", type=int, default=32000, help="in the packed train split")
     arguments = parser.parse_args()
-    config = anonymize128.get_config().unlock()
+    config = anonymize128.get_config()
     config.data.path = arguments.data
     held = people.choose("heldout", anonymity.heldout(config), people=400, probes_each=1, seed=1)
     judge = verification.SFace()

@@ -71,7 +71,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.initial_generator = ""  # begin with the networks of an exported file or a run; "" afresh
-    config.train.epochs = 4.0  # passes over the training images
+    config.train.epochs = 1.5  # passes over the training images
     config.train.batch_size = 16  # images per update; half as many contexts, two latents each
     config.train.accumulation = 1  # micro-batches per update; each holds batch_size / accumulation images
     config.train.generator_learning_rate = 6e-4  # Adam

@@ -1,10 +1,11 @@
-"""The anonymizer for video: goes on from anonymize128.py's weights and learns to keep a face still over time.
+"""The anonymizer for video: goes on from a run of anonymize128.py and learns to keep a face still over time.
 
+    python launch.py --config=configs/anonymize128.py --workdir=runs/anonymize128   (first)
     python launch.py --config=configs/video128.py --workdir=runs/video128
 
-It begins with the weights in the package; to begin with a run of anonymize128.py, whose discriminator is then
-used too, give --config.train.initial_generator=runs/anonymize128. The pairs of views come from the still
-images, moved at random with a known flow. To add pairs from clips of your own, write them once:
+To begin with exported weights instead, such as those in the package, with a new discriminator:
+--config.train.initial_generator=FILE.safetensors --config.losses.adversarial_rampup=300. The pairs of views come
+from the still images, moved at random with a known flow. To add pairs from clips of your own, write them once:
 
     python -m dp3_jax.data.clips CLIPS_FOLDER runs/clips.npz   (then --config.data.clips=runs/clips.npz)
 
@@ -23,12 +24,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.losses.temporal = 10.0  # L1 of |G(second view) - warp(G(first view))|, see temporal_steps.py
         if variant:
             return config
-        config.train.initial_generator = "dp3_jax/weights/anonymizer128.safetensors"
-        config.train.epochs = 0.5  # passes over the training images
-        config.train.generator_learning_rate = 2e-4  # a third of where those weights come from
+        config.train.initial_generator = "runs/anonymize128"
+        config.train.epochs = 0.75  # passes over the training images
+        config.train.generator_learning_rate = 4e-4  # less than where those weights come from
         config.train.ema_halflife = 300.0
-        # A new discriminator has to learn first; until then the other losses hold the generator.
-        config.losses.adversarial_rampup = 300.0
+        config.losses.adversarial_rampup = 50.0  # until Adam knows the gradients' sizes
+        config.losses.diversity_target = 0.1  # two secrets must not give one face
         config.losses.hole = 3.0  # what anonymize128.py ends with, and from here on constant
         config.losses.feature_matching = 0.6
         config.losses.fade_floor = 1.0

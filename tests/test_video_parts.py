@@ -54,9 +54,9 @@ def test_a_job_goes_on_where_it_was_killed_and_leaves_nothing_when_done(tmp_path
     assert not target.exists()
     with work_folder(target, job) as folder:
         assert folder.resumed and folder.secret() == secret
-        assert folder.entries("journal") == [{"frame": 1}]
+        assert list(folder.entries("journal")) == [{"frame": 1}]
         folder.append("journal", {"frame": 2})
-        assert folder.entries("journal") == [{"frame": 1}, {"frame": 2}]
+        assert list(folder.entries("journal")) == [{"frame": 1}, {"frame": 2}]
         assert stat.S_IMODE(os.stat(folder.path / "secret").st_mode) == 0o600
     assert list(tmp_path.iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_another_job_does_not_go_on_with_what_this_one_left(tmp_path):
         folder.append("journal", {"frame": 1})
         raise KeyboardInterrupt
     with work_folder(target, {"method": "solid"}) as folder:
-        assert not folder.resumed and folder.entries("journal") == []
+        assert not folder.resumed and list(folder.entries("journal")) == []
 
 
 def test_two_processes_do_not_work_on_one_target(tmp_path):

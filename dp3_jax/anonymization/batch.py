@@ -54,7 +54,8 @@ class Options:
 class Report:
     """What became of one photo or video, without its pixels; `error` is empty when it was written.
 
-    The outcomes are of its faces, in a video of its tracks; `frames` is 0 for a photo.
+    The outcomes are of its faces, in a video of its tracks; `frames` is 0 for a photo. `damage` says what of
+    the file could not be read.
     """
 
     task: outputs.Task
@@ -63,6 +64,7 @@ class Report:
     error: str = ""
     notes: tuple[str, ...] = ()
     frames: int = 0
+    damage: str = ""
 
 
 class Batch:
@@ -148,7 +150,12 @@ class Batch:
                 outcomes, summary = self._video(task, progress or (lambda *_: None))
                 spent = time.monotonic() - start
                 return Report(
-                    task, spent, tuple(outcomes), notes=summary.notes, frames=summary.frames
+                    task,
+                    spent,
+                    tuple(outcomes),
+                    notes=summary.notes,
+                    frames=summary.frames,
+                    damage=summary.damage,
                 )
             photo = read_photo(task.source)
             plans, settings, notes = self._plans(task, photo.pixels)
@@ -268,6 +275,8 @@ def _remarks(report: Report) -> list[str]:
     if report.error:
         return [f"skipped: {report.error}"]
     lines = [f"note: {report.task.source}: {note}" for note in report.notes]
+    if report.damage:
+        lines.append(f"damaged: {report.damage}")
     for outcome in report.outcomes:
         if outcome.fell_back:
             x, y = (round(v) for v in outcome.plan.face.box[:2])
@@ -276,8 +285,8 @@ def _remarks(report: Report) -> list[str]:
 
 
 def exit_status(reports: Sequence[Report]) -> int:
-    """DONE, or INCOMPLETE when a photo was skipped or a face had to be covered instead of replaced."""
-    bad = any(r.error or any(o.fell_back for o in r.outcomes) for r in reports)
+    """DONE, or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
+    bad = any(r.error or r.damage or any(o.fell_back for o in r.outcomes) for r in reports)
     return INCOMPLETE if bad else DONE
 
 
@@ -335,6 +344,7 @@ def as_json(report: Report, options: Options) -> dict[str, Any]:
         return {**entry, "error": report.error}
     if report.task.is_video:
         entry["frames"] = report.frames
+        entry["damage"] = report.damage
     if options.sidecar:
         entry["sidecar"] = str(sidecar_path(report.task))
     if options.preview and not report.task.is_video:

@@ -1,9 +1,10 @@
-"""`dp3 demo`: a new face for the public-domain astronaut photo, and how well it hides the old one."""
+"""`dp3 demo`: a new face for the public-domain astronaut photo, and for a clip made from it, measured."""
 
 import pathlib
 from typing import Any
 
 import numpy as np
+import tqdm
 from PIL import Image
 
 from dp3_jax import images
@@ -12,6 +13,7 @@ from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.verification import Verifier
+from dp3_jax.video import demo_clip
 
 
 def demo_photo() -> np.ndarray:
@@ -35,13 +37,20 @@ def similarity(verifier: Verifier, left: np.ndarray, right: np.ndarray, face: Fa
     return float(embeddings[0] @ embeddings[1]) if found.all() else None
 
 
-def run(folder: pathlib.Path, verifier: Verifier, seed: int | None = None) -> dict[str, Any]:
-    """Anonymizes the photo by every method into `folder`; returns the similarities to the original.
+def run(
+    folder: pathlib.Path,
+    verifier: Verifier,
+    seed: int | None = None,
+    frames: int = demo_clip.FRAMES,
+) -> dict[str, Any]:
+    """Anonymizes the photo by every method, and a clip of it, into `folder`; returns what was measured.
 
     Args:
-      folder: gets astronaut.png, astronaut_METHOD.png and preview.png (before | boxes | after).
-      verifier: judges.
-      seed: of the new face; None for a fresh secret.
+      folder: gets astronaut.png, astronaut_METHOD.png, preview.png (before | boxes | after), and the clip's
+        files (see `demo_clip.make`).
+      verifier: judges the photos.
+      seed: of the new faces; None for a fresh secret.
+      frames: of the clip.
 
     Raises:
       UserError: a model or the photo cannot be had, or a file cannot be written.
@@ -64,12 +73,18 @@ def run(folder: pathlib.Path, verifier: Verifier, seed: int | None = None) -> di
         },
     }
     for method in ("generate", "blur", "pixelate", "solid"):
-        result = Anonymizer(method=method)(photo, faces, secret)
+        one = anonymizer if method == "generate" else Anonymizer(method=method)
+        result = one(photo, faces, secret)
         images.write_png(folder / f"astronaut_{method}.png", result.frame)
         name = f"{method} ({result.outcomes[0].done})"
         report["cosine_to_original"][name] = similarity(verifier, photo, result.frame, faces[0])
         if method == "generate":
             preview.write_preview(folder / "preview.png", photo, result)
+    # Each frame is looked at, drawn and measured; disable=None: no bar where nobody sees it.
+    with tqdm.tqdm(total=3 * frames, desc="video", leave=False, disable=None) as bar:
+        report["video"] = demo_clip.run(
+            folder, photo, anonymizer, secret, lambda _, count, __: bar.update(count), frames=frames
+        )
     return report
 
 
@@ -84,5 +99,9 @@ def format_report(report: dict[str, Any], folder: pathlib.Path) -> str:
             same = value >= report["same_person_from"]
             verdict += "  the same person" if same else "  not the same person"
         lines.append(f"  {name:<28} {verdict}")
-    lines.append(f"before | boxes | after: {folder / 'preview.png'}")
+    lines += [
+        f"before | boxes | after: {folder / 'preview.png'}",
+        "",
+        demo_clip.format_report(report["video"], folder),
+    ]
     return "\n".join(lines)

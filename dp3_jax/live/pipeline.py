@@ -131,6 +131,7 @@ class Pipeline:
         self._ready: LatestQueue[list[Rendered]] = self._queue(drop)
         self._queues = (self._arrived, self._decided, self._ready)
         self._stopping = stopping
+        self._ended = threading.Event()  # the sink gets no more frames
         self._withheld = 0
         self._error: BaseException | None = None
 
@@ -167,8 +168,8 @@ class Pipeline:
         interrupted = False
         try:
             due = time.perf_counter() + _INTERVAL
-            while threads[-1].is_alive():
-                threads[-1].join(max(0.0, min(0.1, due - time.perf_counter())))
+            # Not `join`: one that Ctrl-C interrupts takes the thread for ended ever after (Python 3.11).
+            while not self._ended.wait(max(0.0, min(0.1, due - time.perf_counter()))):
                 if time.perf_counter() >= due:
                     due += _INTERVAL
                     tick(self._observe())
@@ -179,6 +180,7 @@ class Pipeline:
             # A source may wait for its next frame for ever; nothing comes of it any more.
             self._queues[0].close()
             # The others have a few frames to finish, and the sink is not to be closed under their feet.
+            self._ended.wait()
             for thread in threads[1:]:
                 thread.join()
             threads[0].join(_SOURCE_ENDING)
@@ -195,18 +197,20 @@ class Pipeline:
 
     def _guarded(self, work: Callable[[], None], output: LatestQueue | None) -> None:
         """A stage, which ends what comes after it when it ends, and everything when it fails."""
+        failed = True
         try:
             work()
-            if output is not None:
-                output.close()
-                return
+            failed = output is None
         except SinkClosed:
             pass
         except BaseException as error:  # it belongs to the caller of `run`
             self._error = self._error or error
-        self._stopping.set()
-        for queue in self._queues:
+        if failed:
+            self._stopping.set()
+        for queue in self._queues if failed else (output,):
             queue.close()
+        if output is None:
+            self._ended.set()
 
     def _read(self) -> None:
         with contextlib.closing(self._frames) as frames:

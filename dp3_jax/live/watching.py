@@ -42,8 +42,8 @@ class Watched:
 
     Attributes:
       frame: as it came.
-      faces: tracks by number. Their first sighting is the one in this frame; after it comes the later one
-        that says so, where a face was carried back.
+      faces: tracks by number. Their first sighting is the one in this frame, the second one the detection
+        that it comes from: this one, an earlier one, or a later one if the face was carried back.
       scene: number of its scene; it changes at every cut.
     """
 
@@ -141,7 +141,8 @@ class Watch:
         seen = dict(self._tracker.update(frame.number, found, cut=cut))
         self._remember(seen)
         self._carry_back(seen, frame.image.shape)
-        faces = {number: Track(number, (sighting,)) for number, sighting in seen.items()}
+        # What it was when it was seen says what it is in the frames where it is not.
+        faces = {n: Track(n, (sighting, self._known[n].seen)) for n, sighting in seen.items()}
         self._waiting.append(Watched(frame, faces, self._scene))
         self._undecided = 0 if passes else self._undecided + 1
         self._blind = False

@@ -6,6 +6,9 @@ are taken out first, so that a flash or a fade is no cut; frames without any pic
 from a flash) say nothing, and the next one is compared with the last that did.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -67,6 +70,17 @@ class CutDetector:
     def __init__(self):
         self._last: np.ndarray | None = None  # the thumbnail of the last frame that shows anything
         self._usual = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered, as JSON values."""
+        last = None if self._last is None else self._last.astype(int).tolist()
+        return {"last": last, "usual": self._usual}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state` gave in place of all that is remembered."""
+        last = state["last"]
+        self._last = None if last is None else np.array(last, np.float32)
+        self._usual = state["usual"]
 
     def update(self, image: np.ndarray) -> bool:
         """Takes the next frame, u8[h, w, 3] RGB; whether there is a cut right before it."""

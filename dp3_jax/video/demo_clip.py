@@ -1,7 +1,7 @@
 """The video part of `dp3 demo`: a clip made from the public-domain photo, anonymized and measured."""
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import av
@@ -10,23 +10,21 @@ import numpy as np
 
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import evaluate_video, video_variants
-from dp3_jax.evaluation.video_clip import SOURCE
+from dp3_jax.evaluation import evaluate_video, video_metrics, video_variants
 from dp3_jax.files import atomic_target
-from dp3_jax.video import job, reading, track_file
+from dp3_jax.video import job, track_file
 from dp3_jax.video.stages import Progress
 from dp3_jax.video.tracks import Tracking
 
 FRAMES, RATE = 75, 25
 WIDTH, HEIGHT = 640, 480  # px
 ORIGINAL, ANONYMIZED = "clip.mp4", "clip_anonymized.mp4"
-MEASURING = "measuring"  # what `Progress` is told while frames are measured
 
 _NOISE = 2.0  # levels, standard deviation of a camera's; without it nothing changes but by motion
 # The camera's path over the photo, from the first frame to the last: where it looks in shares of the photo's
 # size, px of the clip for each px of the photo, and degrees of roll.
-_LOOKS_AT = ((0.36, 0.46), (0.54, 0.36))
-_ZOOM = (1.45, 2.0)
+_LOOKS_AT = ((0.45, 0.42), (0.54, 0.31))
+_ZOOM = (1.5, 2.0)
 _ROLL = (-3.0, 5.0)
 
 
@@ -34,8 +32,8 @@ def pan(photo: np.ndarray, frames: int = FRAMES) -> Iterator[np.ndarray]:
     """A camera that goes over a square photo u8[s, s, 3]: u8[480, 640, 3], one after the other."""
     random = np.random.default_rng(0)
     side = photo.shape[0]
-    for when in np.linspace(0.0, 1.0, frames):
-        when = when * when * (3 - 2 * when)  # starts and ends gently
+    steps = np.linspace(0.0, 1.0, frames)
+    for when in steps * steps * (3 - 2 * steps):  # starts and ends gently
         x, y = ((1 - when) * a + when * b for a, b in zip(*_LOOKS_AT, strict=True))
         zoom, roll = ((1 - when) * a + when * b for a, b in (_ZOOM, _ROLL))
         motion = cv2.getRotationMatrix2D((x * side, y * side), roll, zoom * 512 / side)
@@ -102,63 +100,75 @@ def run(
     """`make`, and measures the result beside frame-by-frame generation; arguments and errors as there.
 
     Returns:
-      For JSON and `format_report`.
+      For `format_report`: frames, tracks, seconds_finding, seconds_drawing, faces_judged, faces_shown;
+      warping_to_original, warping_to_per_frame: warping error as ratios; identity_to_original: the same of
+      the likeness of all pairs of frames; best_cosine of any frame to the original, same_person_from.
     """
     tracking, summary = make(folder, photo, anonymizer, secret, progress, frames=frames)
-    generator, is_face = anonymizer.parts()
-    per_frame = video_variants.PER_FRAME
-    standard = video_variants.standard(tracking, generator, is_face, ablations=False)
-    variants = {
-        video_variants.GENERATE: folder / ANONYMIZED,
-        per_frame: standard[per_frame],
-    }
+    ours, per_frame = video_variants.GENERATE, video_variants.PER_FRAME
+    rendered = video_variants.standard(tracking, *anonymizer.parts(), ablations=False)
     result = evaluate_video.evaluate(
         folder / ORIGINAL,
-        variants,
+        {ours: folder / ANONYMIZED, per_frame: rendered[per_frame]},
         tracking,
         judges=("sface",),
-        progress=_counted(progress),
+        progress=lambda _, total: progress("measuring", 1, total),
     )
     if missing := result["not_measured"]:
         raise UserError(missing["sface"])
+    row = result["variants"][ours]
+    warping, own = row["warping_error"], row["recognition"]["sface"]
+    alone = result["variants"][per_frame]["warping_error"]["value"]
+    finding, drawing = summary.seconds_of_passes
     return {
         "frames": summary.frames,
         "tracks": len(tracking.tracks),
-        "seconds_finding_faces": summary.seconds_of_passes[0],
-        "seconds_drawing": summary.seconds_of_passes[1],
-        "targets": video_variants.targets(result),
-        "result": result,
+        "seconds_finding": finding,
+        "seconds_drawing": drawing,
+        "faces_judged": row["coverage"]["judged_faces"],
+        "faces_shown": row["coverage"]["shown_faces"],
+        "warping_to_original": warping["ratio"],
+        "warping_to_per_frame": video_metrics.ratio(warping["value"], alone),
+        "identity_to_original": row["identity_all_pairs"]["ratio"],
+        "best_cosine": own["own"]["best_cosine"],
+        "same_person_from": own["threshold"],
     }
 
 
-def _counted(progress: Progress) -> Callable[[int, int], None]:
-    """Tells `progress` of one frame for each call with (frames done, frames in all)."""
-    return lambda done, total: progress(MEASURING, 1, total)
+def _ratio(value: float | None, of_what: str) -> str:
+    return f"unknown, {of_what}" if value is None else f"{value:.2f} x {of_what}"
 
 
 def format_report(report: dict[str, Any], folder: pathlib.Path) -> str:
-    """What the command prints."""
-    variants = report["result"]["variants"]
-    ours, per_frame = variants[video_variants.GENERATE], variants[video_variants.PER_FRAME]
-    warping = ours["warping_error"]
-    coverage = ours["coverage"]
-    frames = report["frames"]
+    """What the command prints; `report` of `run`."""
 
-    def number(value: float | None) -> str:
-        return "not measurable" if value is None else f"{value:.2f}"
+    def pace(seconds: float) -> str:
+        return f"{seconds:.1f} s, {report['frames'] / seconds:.0f} frames/s"
 
-    def pace(what: str) -> str:
-        seconds = report[f"seconds_{what}"]
-        return f"{seconds:.1f} s ({frames / seconds:.0f} frames/s)"
-
-    def best(name: str) -> float | None:
-        return variants[name]["recognition"]["sface"]["own"]["best_cosine"]
-
-    faster = None if not warping["value"] else per_frame["warping_error"]["value"] / warping["value"]
-    threshold = ours["recognition"]["sface"]["threshold"]
-    lines = [
-        f"The photo as a clip: {frames} frames of {WIDTH}x{HEIGHT}, {report['tracks']} person; finding faces "
-        f"{pace('finding_faces')}, drawing {pace('drawing')}",
-        f"  faces that show               {coverage['shown_faces']} of {coverage['judged_faces']}",
-    ]
-    return "\n".join(lines)
+    best = report["best_cosine"]
+    known = "no face found any more"
+    if best is not None:
+        same = best >= report["same_person_from"]
+        known = f"{best:.3f}  {'the same person' if same else 'not the same person'}"
+    warping = (
+        _ratio(report["warping_to_original"], "the original's"),
+        _ratio(report["warping_to_per_frame"], "that of drawing each frame alone"),
+    )
+    people = "person" if report["tracks"] == 1 else "people"
+    rows = {
+        "finding faces": f"{pace(report['seconds_finding'])}; {report['tracks']} {people}",
+        "drawing new ones": pace(report["seconds_drawing"]),
+        "original face shows": f"in {report['faces_shown']} of {report['faces_judged']} frames",
+        "flicker (warping error)": ", ".join(warping),
+        "likeness between frames": _ratio(report["identity_to_original"], "the original's"),
+        "cosine of the best frame": known,
+    }
+    return "\n".join(
+        [
+            f"The photo as a video, {report['frames']} frames of {WIDTH}x{HEIGHT}:",
+            *(f"  {name:<28} {value}" for name, value in rows.items()),
+            "  (A photo that is only moved hardly flickers, so the first ratio is high here.)",
+            f"before: {folder / ORIGINAL}",
+            f"after:  {folder / ANONYMIZED}",
+        ]
+    )

@@ -104,7 +104,7 @@ class VideoDetector(looking.Looker):
         """
         recent = [list(faces) for faces in before]
         views: list[_View] = []
-        since = CHUNK  # frames since one with all passes
+        since = 0 if recent else CHUNK  # frames since one with all passes
         begins = not recent
         for frame in frames:
             cut = bool(is_cut(frame.image))

@@ -1,14 +1,14 @@
 """The first pass over a video file: every face of every frame, as tracks without gaps."""
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.keeping import Keeper
+from dp3_jax.anonymization.plans import Settings
 from dp3_jax.data.prefetch import Prefetcher
 from dp3_jax.video import detecting, reading, tracking
 from dp3_jax.video.cuts import CutDetector
@@ -18,6 +18,7 @@ from dp3_jax.video.tracks import CLEAR, Track, Tracking, from_face
 from dp3_jax.video.workfolder import WorkFolder
 
 JOURNAL = "detections.jsonl"
+DOUBTFUL = "not surely a face"  # why a track is blurred
 COMPARED_EVERY = 5  # frames between two comparisons with the persons to be kept
 _LEAST_AGREEING = 0.9  # share of a track's compared sightings that must show the person to be kept
 _LEAST_COMPARED = 3  # sightings; a track with fewer is not kept
@@ -76,6 +77,9 @@ def detect(
 ) -> list[Found]:
     """Looks at every frame of a clip that the folder's journal does not have yet.
 
+    The journal has a line for each chunk of frames, as the detector takes them, with what its parts remember
+    at the end of it; so a killed job that goes on finds what it would have found.
+
     Args:
       info: of the clip.
       detector: of faces.
@@ -86,22 +90,40 @@ def detect(
     Returns:
       What is in each frame, in order.
     """
-    found = [_from_json(entry) for entry in folder.entries(JOURNAL)]
+    found: list[Found] = []
+    cuts = CutDetector()
+    for entry in folder.entries(JOURNAL):
+        found += map(_from_json, entry["found"])
+        if entry["cuts"] is None:  # the last chunk
+            progress(len(found))
+            return found
+        cuts.restore(entry["cuts"])
     progress(len(found))
-    for one in _look(info, detector, keeper, found[-detecting.MEMORY :]):
-        folder.append(JOURNAL, _to_json(one))
-        found.append(one)
+    size = detector.chunk_of(np.broadcast_to(np.uint8(0), (info.height, info.width, 3)))
+    chunk: list[Found] = []
+    for one in _look(info, detector, cuts, keeper, found[-detecting.MEMORY :]):
+        chunk.append(one)
         progress(1)
-    return found
+        if len(chunk) == size:
+            folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": cuts.state()})
+            found += chunk
+            chunk = []
+    folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": None})
+    return found + chunk
 
 
 def _look(
-    info: VideoInfo, detector: VideoDetector, keeper: Keeper | None, before: Sequence[Found]
+    info: VideoInfo,
+    detector: VideoDetector,
+    cuts: CutDetector,
+    keeper: Keeper | None,
+    before: Sequence[Found],
 ) -> Iterator[Found]:
-    """What is in the frames after those of `before`."""
+    """What is in the frames after those of `before`, which end with a chunk."""
     start = before[-1].number + 1 if before else 0
-    since_cut = itertools.takewhile(lambda one: not one.cut, reversed(before))
-    known = [one.faces for one in since_cut][::-1]
+    known: list[tuple[Face, ...]] = []
+    for one in before:
+        known = [*([] if one.cut else known), one.faces]
     times: dict[int, int] = {}
     compared: dict[int, np.ndarray] = {}  # images that wait for their faces
 
@@ -113,10 +135,33 @@ def _look(
             yield frame
 
     with Prefetcher(reading.read_frames(info.path, start), 4) as frames:
-        for number, faces, cut in detector.find(noted(frames), CutDetector().update, known):
+        for number, faces, cut in detector.find(noted(frames), cuts.update, known):
             image = compared.pop(number, None)
             kept = None if keeper is None or image is None else tuple(keeper.decide(image, faces))
             yield Found(number, times.pop(number), cut, tuple(faces), kept)
+
+
+def given(
+    info: VideoInfo, frames: int, faces: Mapping[int, Sequence[Face]], keeper: Keeper | None
+) -> list[Found]:
+    """The same of faces that someone else has found, where there are any; times are not known (0).
+
+    Args:
+      info: of the clip.
+      frames: number of frames in it.
+      faces: by frame.
+      keeper: as of `detect`.
+    """
+    compared = {}
+    if keeper is not None:
+        with reading.read_frames(info.path) as decoded:
+            for frame in decoded:
+                if frame.number % COMPARED_EVERY == 0 and frame.number in faces:
+                    compared[frame.number] = tuple(keeper.decide(frame.image, faces[frame.number]))
+    return [
+        Found(number, 0, False, tuple(faces.get(number, ())), compared.get(number))
+        for number in range(frames)
+    ]
 
 
 def _keep_reason(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> str:
@@ -154,8 +199,18 @@ def _decided(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -
     """The track with what is to be done with it, where that is not the usual."""
     if reason := _keep_reason(track, compared):
         return dataclasses.replace(track, keep=True, reason=reason)
-    if (
-        max(sighting.confidence for sighting in track.sightings) < CLEAR
-    ):  # a new face on a plant would be worse than a blur
-        return dataclasses.replace(track, method="blur", reason="not surely a face")
+    if max(sighting.confidence for sighting in track.sightings) < CLEAR:
+        # A new face on a plant would be worse than a blur.
+        return dataclasses.replace(track, method="blur", reason=DOUBTFUL)
     return track
+
+
+def treated(tracking_: Tracking, settings: Settings) -> Tracking:
+    """The tracking as it is rendered: only where new faces are made are doubtful ones blurred instead."""
+    if settings.method == "generate":
+        return tracking_
+    tracks = tuple(
+        dataclasses.replace(t, method=None) if t.method and t.reason == DOUBTFUL else t
+        for t in tracking_.tracks
+    )
+    return dataclasses.replace(tracking_, tracks=tracks)

@@ -5,13 +5,15 @@ folder beside the target, with which the same command goes on.
 """
 
 import dataclasses
+import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+import dp3_jax
 from dp3_jax.anonymization import secrets
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.keeping import Keeper
@@ -24,7 +26,6 @@ from dp3_jax.video import (
     reading,
     second_pass,
     track_file,
-    tracking,
     tracks,
     workfolder,
     writing,
@@ -93,12 +94,14 @@ class Summary:
       seconds_of_passes: s that the first and the second pass took in this run.
       resumed: whether an earlier run had begun.
       notes: remarks for the user.
+      damage: what of the source could not be read, in words; empty if all could.
     """
 
     frames: int
     seconds_of_passes: tuple[float, float]
     resumed: bool
     notes: tuple[str, ...]
+    damage: str = ""
 
 
 def sidecar_path(target: pathlib.Path) -> pathlib.Path:
@@ -127,10 +130,11 @@ class _Job:
         return {
             "source": workfolder.source_identity(request.source),
             "given": [workfolder.source_identity(pathlib.Path(file)) for file in given],
+            "version": dp3_jax.__version__,
             "settings": dataclasses.asdict(self.anonymizer.settings),
             "least": self.anonymizer.min_confidence,
             "overrides": dict(request.overrides),
-            "keep": list(request.keep_rules),
+            "keep": [_rule_identity(rule) for rule in request.keep_rules],
             "video": repr(request.video),
             "encoding": repr(self.encoding),
             "secret": secret,
@@ -158,10 +162,9 @@ class _Job:
         """Tracks of the boxes in a file."""
         with reading.read_frames(self.request.source) as decoded:
             frames = sum(1 for _ in decoded)  # headers only estimate it
-        found = boxes.read(self.request.given_boxes, frames)
-        size = self.info.width, self.info.height
-        linked = tracking.link(frames, found, (), *size, options=first_pass.linking(self.info))
-        return Tracking(frames, *size, (), linked)
+        faces = boxes.read(self.request.given_boxes, frames)
+        found = first_pass.given(self.info, frames, faces, self.request.keeper)
+        return first_pass.link(self.info, found)
 
     def _find(self, folder: workfolder.WorkFolder) -> Tracking:
         estimate = self.info.frames_estimate
@@ -174,12 +177,30 @@ class _Job:
         )
         return found
 
+    def assemble(self, target: pathlib.Path, segments: Sequence[pathlib.Path]) -> tuple[str, ...]:
+        """Writes the whole video; returns what was left out."""
+        return writing.assemble(
+            target,
+            self.info,
+            self.encoding,
+            segments,
+            source=self.request.source,
+            audio=self.request.video.audio,
+            keep_metadata=self.request.keep_metadata,
+        )
+
     def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
         if read.generator is None or settings.method != "generate":
             return ()
         if read.generator == self.anonymizer.generator.fingerprint:
             return ()
         return (f"{self.request.given_tracks} was made with other weights: the faces will differ",)
+
+
+def _rule_identity(rule: str) -> Any:
+    """Tells a rule of --keep from others; of a photo also from an earlier one of its name."""
+    photo = pathlib.Path(rule)
+    return [rule, workfolder.source_identity(photo) if photo.is_file() else None]
 
 
 def find_tracks(
@@ -224,38 +245,33 @@ def process(
         secret = request.secret or folder.secret()
         started = time.monotonic()
         found, keys, settings, notes = job.tracks(folder, secret)
+        shown = first_pass.treated(found, settings)
         middle = time.monotonic()
-        makes = any((t.method or settings.method) == "generate" for t in found.tracks if not t.keep)
+        makes = any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
         generator, is_face = anonymizer.parts() if makes else (None, None)
+        fingerprint = None if generator is None else generator.fingerprint
         renderer = Renderer(
-            settings, generator, keys, request.video.coherence, is_face, cuts=found.cuts
+            settings, generator, keys, request.video.coherence, is_face, cuts=shown.cuts
         )
         render = second_pass.SecondPass(
             job.info,
-            found,
+            shown,
             renderer,
             job.encoding,
             folder,
+            weights=fingerprint,
             times=job.times,
             hidden=request.video.spans,
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
-        left_out = writing.assemble(
-            request.target,
-            job.info,
-            job.encoding,
-            segments,
-            source=request.source,
-            audio=request.video.audio,
-            keep_metadata=request.keep_metadata,
-        )
+        left_out = job.assemble(folder.path / "result", segments)
         if request.sidecar:
-            fingerprint = None if generator is None else generator.fingerprint
             track_file.write(sidecar_path(request.target), found, settings, keys, fingerprint)
+        os.replace(folder.path / "result", request.target)
         seconds = (middle - started, time.monotonic() - middle)
         notes = (*notes, *(f"left out: {what}" for what in left_out))
-        summary = Summary(found.frames, seconds, folder.resumed, notes)
-    return [_outcome(track, tally, keys) for track in found.tracks], summary
+        summary = Summary(found.frames, seconds, folder.resumed, notes, render.damage)
+    return [_outcome(track, tally, keys) for track in shown.tracks], summary
 
 
 def _outcome(track: tracks.Track, tally: second_pass.Tally, keys: Mapping[int, bytes]) -> Outcome:

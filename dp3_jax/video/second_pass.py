@@ -5,6 +5,7 @@ goes on with the next one and gives the same frames as if it had not been killed
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from dp3_jax import files
 from dp3_jax.anonymization.plans import Outcome
 from dp3_jax.data.prefetch import Prefetcher
 from dp3_jax.errors import UserError
-from dp3_jax.video import encoding, reading, spans, tracks, writing
+from dp3_jax.video import encoding, reading, segments, spans, tracks, writing
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.stages import Background
@@ -62,8 +63,21 @@ class Tally:
         )
 
 
+def _is_whole(path: pathlib.Path) -> bool:
+    """Whether a segment is there and readable: after a power cut the disk may lack what the journal names."""
+    try:
+        segments.read_segment(path)
+    except UserError:
+        return False
+    return True
+
+
 class SecondPass:
-    """Renders a clip into segments in a work folder."""
+    """Renders a clip into segments in a work folder.
+
+    Attributes:
+      damage: after `run`, what of the clip could not be read, in words; empty if all could.
+    """
 
     def __init__(
         self,
@@ -73,6 +87,7 @@ class SecondPass:
         chosen: encoding.Encoding,
         folder: WorkFolder,
         *,
+        weights: str | None = None,
         times: np.ndarray | None = None,
         hidden: tuple[spans.Span, ...] = (),
     ):
@@ -84,6 +99,7 @@ class SecondPass:
           renderer: of its frames.
           chosen: how they are encoded.
           folder: where segments go.
+          weights: fingerprint of those that draw the faces; segments drawn with others are not used.
           times: i64[frames], ticks; where a damaged file is decoded to frames of other times, their
             numbers would be others too and the tracks be in the wrong places. None: not compared.
           hidden: when faces are hidden; always if empty.
@@ -93,11 +109,13 @@ class SecondPass:
         self._renderer = renderer
         self._encoding = chosen
         self._folder = folder
+        self._weights = weights
         self._times = times
         self._hidden = hidden
         self._cuts = frozenset(tracking.cuts)
         self._faces = tracks.by_frame(tracking)
         self._first_pts: int | None = None
+        self.damage = ""
 
     def run(self, progress: Callable[[int], None]) -> tuple[list[pathlib.Path], Tally]:
         """Renders what the journal does not have yet.
@@ -111,31 +129,58 @@ class SecondPass:
         Raises:
           UserError: the clip has other frames than its tracks were made for.
         """
-        entries = self._folder.entries(JOURNAL)
-        self._folder.clear_segments(after=len(entries))
+        entries = self._finished()
         total, start = Tally(), 0
         for entry in entries:
             total.merge(Tally.from_json(entry))
             start += entry["frames"]
         if entries:
             self._first_pts = entries[0]["first_pts"]
-            self._renderer.restore(self._state(len(entries) - 1).read_bytes())
         progress(start)
         number = len(entries)
         length = max(1, round(SEGMENT_SECONDS * float(self._info.rate)))
-        with Prefetcher(reading.read_frames(self._info.path, start), _AHEAD) as frames:
+        decoded = reading.read_frames(self._info.path, start)
+        with Prefetcher(decoded, _AHEAD) as frames:
             waiting = next(frames, None)
             while waiting is not None:
                 tally, count, waiting = self._segment(number, waiting, frames, length, progress)
                 total.merge(tally)
                 start += count
                 number += 1
+        self.damage = decoded.damage or ""
         if start != self._tracking.frames:
             raise UserError(
                 f"{self._info.path}: {start} frames, but its tracks are of {self._tracking.frames}; "
                 "is it the same file?"
             )
         return [self._path(i) for i in range(number)], total
+
+    def _finished(self) -> list[dict[str, Any]]:
+        """What the journal says of the segments to go on after, with the renderer as it was at their end.
+
+        All other segments are removed.
+        """
+        listed = list(self._folder.entries(JOURNAL))
+        entries = list(
+            itertools.takewhile(
+                lambda e: e["weights"] == self._weights and _is_whole(self._path(e["number"])),
+                listed,
+            )
+        )
+        while entries and not self._restored(len(entries) - 1):
+            entries.pop()
+        self._folder.clear_segments(after=len(entries))
+        if len(entries) < len(listed):
+            self._folder.rewrite(JOURNAL, entries)
+        return entries
+
+    def _restored(self, number: int) -> bool:
+        """Sets the renderer to the state at the end of a segment; whether that is there."""
+        try:
+            self._renderer.restore(self._state(number).read_bytes())
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _path(self, number: int) -> pathlib.Path:
         return self._folder.segment(number, writing.SEGMENT_SUFFIX)
@@ -156,20 +201,27 @@ class SecondPass:
             self._first_pts = frame.pts
         tally, count = Tally(), 0
         following: reading.Frame | None = frame
-        with files.atomic_target(self._path(number)) as temporary:
-            with (
-                writing.SegmentWriter(temporary, self._info, self._encoding) as writer,
-                Background(lambda item: writer.write(*item), _AHEAD) as encoder,
-            ):
-                while following is not None and count < length:
-                    image = self._render(following, tally)
-                    encoder.put((image, following.pts, following.duration))
-                    count += 1
-                    progress(1)
-                    following = next(frames, None)
-            files.write_bytes(self._state(number), self._renderer.state())
-        entry = {"frames": count, "first_pts": self._first_pts, **tally.to_json()}
+        with (
+            writing.SegmentWriter(self._path(number), self._info, self._encoding) as writer,
+            Background(lambda item: writer.write(*item), _AHEAD) as encoder,
+        ):
+            while following is not None and count < length:
+                image = self._render(following, tally)
+                encoder.put((image, following.pts, following.duration))
+                count += 1
+                progress(1)
+                following = next(frames, None)
+        files.write_bytes(self._state(number), self._renderer.state())
+        entry = {
+            "number": number,
+            "frames": count,
+            "first_pts": self._first_pts,
+            "weights": self._weights,
+            **tally.to_json(),
+        }
         self._folder.append(JOURNAL, entry)
+        if number > 1:  # one more than is needed stays, in case that one is lost
+            self._state(number - 2).unlink(missing_ok=True)
         return tally, count, following
 
     def _render(self, frame: reading.Frame, tally: Tally):

@@ -2,11 +2,11 @@
 
 The folder .NAME.dp3 holds detections (boxes, no pixels), finished segments of the anonymized video, and until
 the job is done the secret that its faces are drawn from. No picture of an original face is ever in it. It is
-removed when the job is done.
+removed when the job is done, and when it fails before there is anything to go on with.
 """
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import pathlib
@@ -18,7 +18,17 @@ from dp3_jax import files
 from dp3_jax.anonymization import secrets
 from dp3_jax.errors import UserError
 
-FORMAT = 1
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+    import msvcrt
+
+FORMAT = 2
+_JOB, _SECRET = "job.json", "secret"
+
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network drives
 
 
 class WorkFolder:
@@ -36,7 +46,7 @@ class WorkFolder:
 
     def secret(self) -> bytes:
         """A secret that is the same in every run of this job and gone after it."""
-        file = self.path / "secret"
+        file = self.path / _SECRET
         if not file.is_file():
             with files.atomic_target(file) as temporary:
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -54,24 +64,29 @@ class WorkFolder:
                 f"cannot write {self.path / name}: {error.strerror}; free space"
             ) from error
 
-    def entries(self, name: str) -> list[dict[str, Any]]:
-        """The complete lines of a journal; what follows them is cut off the file."""
+    def entries(self, name: str) -> Iterator[dict[str, Any]]:
+        """The complete lines of a journal; what follows them is cut off the file at the end."""
         file = self.path / name
         if not file.is_file():
-            return []
-        found, good = [], 0
+            return
+        good = 0
         with open(file, "rb") as opened:
             for line in opened:
                 try:
-                    if not line.endswith(b"\n"):
-                        break
-                    found.append(json.loads(line))
+                    entry = json.loads(line) if line.endswith(b"\n") else None
                 except ValueError:
                     break
+                if entry is None:
+                    break
                 good += len(line)
+                yield entry
         if good < file.stat().st_size:
             os.truncate(file, good)
-        return found
+
+    def rewrite(self, name: str, entries: list[dict[str, Any]]) -> None:
+        """Replaces a whole journal."""
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        files.write_bytes(self.path / name, text.encode("ascii"))
 
     def segment(self, number: int, suffix: str) -> pathlib.Path:
         """Where a segment of the video lies."""
@@ -83,12 +98,69 @@ class WorkFolder:
             if int(file.name[8:14]) >= after:
                 file.unlink()
 
+    def clear_halves(self) -> None:
+        """Removes what a killed process was writing."""
+        for file in self.path.glob(".*.tmp"):
+            file.unlink()
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to go on with."""
+        return not self.path.is_dir() or {f.name for f in self.path.iterdir()} <= {_JOB, _SECRET}
+
 
 def _identity_holds(path: pathlib.Path, identity: Mapping[str, Any]) -> bool:
     try:
-        return json.loads((path / "job.json").read_text()) == dict(identity)
+        return json.loads((path / _JOB).read_text()) == dict(identity)
     except (OSError, ValueError):
         return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether an open file is ours now, as it is on a drive that knows no locks; False: another process's."""
+    try:
+        if fcntl is None:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+    return True
+
+
+def _locked(path: pathlib.Path) -> int | None:
+    """The descriptor of a lock's file; None while another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if not _lock(descriptor):
+                os.close(descriptor)
+                return None
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # a process that has just ended removed the file: it locks nothing
+
+
+@contextlib.contextmanager
+def _only_one(path: pathlib.Path, target: pathlib.Path) -> Iterator[None]:
+    """Holds a lock, by a file that is gone afterwards; of a killed process the system lets it go."""
+    descriptor = _locked(path)
+    if descriptor is None:
+        raise UserError(f"another process is at work on {target}; wait for it")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            path.unlink()  # while it is locked: afterwards it may be another's
+        os.close(descriptor)
+        if fcntl is None:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -105,22 +177,23 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
     """
     identity = json.loads(json.dumps({"format": FORMAT, **identity}))
     path = target.with_name(f".{target.name}.dp3")
-    lock_path = target.with_name(f".{target.name}.dp3.lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(lock_path, "w") as lock:
+        with _only_one(path.with_name(f"{path.name}.lock"), target):
+            folder = WorkFolder(path, _identity_holds(path, identity))
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"another process is at work on {target}; wait for it") from error
-            resumed = _identity_holds(path, identity)
-            if not resumed:
-                shutil.rmtree(path, ignore_errors=True)
-                path.mkdir()
-                files.write_json(path / "job.json", identity)
-            yield WorkFolder(path, resumed)
+                if folder.resumed:
+                    folder.clear_halves()
+                else:
+                    shutil.rmtree(path, ignore_errors=True)
+                    path.mkdir()
+                    files.write_json(path / _JOB, identity)
+                yield folder
+            except BaseException:
+                if folder.is_empty():
+                    shutil.rmtree(path, ignore_errors=True)
+                raise
             shutil.rmtree(path, ignore_errors=True)
-            lock_path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot work beside {target}: {error.strerror or error}; free space or choose another place"
