@@ -104,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = anonymize128.get_config()
     config.data.path = arguments.data
-    held = people.choose("heldout", anonymity.heldout(config), people=400, probes_each=1, seed=1)
+    held = people.choose("heldout", anonymity.heldout_pictures(config), people=400, probes_each=1, seed=1)
     judge = verification.SFace()
     results = {}
     for name, overrides in variants().items():

@@ -4,8 +4,8 @@
     python launch.py --config=configs/video128.py --workdir=runs/video128
 
 To begin with exported weights instead, such as those in the package, with a new discriminator:
---config.train.initial_generator=FILE.safetensors --config.losses.adversarial_rampup=300. The pairs of views come
-from the still images, moved at random with a known flow. To add pairs from clips of your own, write them once:
+--config.train.initial_generator=FILE.safetensors --config.losses.adversarial_rampup=300. The pairs of views
+come from the still images, moved at random with a known flow. To add pairs from clips of your own, once:
 
     python -m dp3_jax.data.clips CLIPS_FOLDER runs/clips.npz   (then --config.data.clips=runs/clips.npz)
 

@@ -1,9 +1,9 @@
 """A program: runs `dp3 anonymize` in processes of its own that end before they are done.
 
 Arguments: the video, and a JSON object of results, each with a list of runs: {"signal": of the run to itself,
-"at": the number of the event (a file gets its name, a line is added to a journal, a frame is encoded) at which
-that happens, "file_size": bytes that a file may have, "end": signal to the run that was stopped}. No run
-follows one that ended well. Prints an object with a list for each result: of each run its status, the
+"at": the number of the event (a file gets its name, a line is added to a journal, a frame is encoded) at
+which that happens, "file_size": bytes that a file may have, "end": signal to the run that was stopped}. No
+run follows one that ended well. Prints an object with a list for each result: of each run its status, the
 names of the files in the result's folder, how many events there were, and its standard error.
 """
 

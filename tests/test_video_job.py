@@ -11,22 +11,17 @@ import pytest
 
 from dp3_jax import cli
 from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.anonymization.detection import Face
 from dp3_jax.errors import UserError
-from dp3_jax.video import detecting, first_pass, job, reading, second_pass, workfolder
+from dp3_jax.video import detecting, job, second_pass, workfolder
 from tests import video_makers as makers
-from tests.face_photos import Broken, Painter, astronaut, detector_or_skip, everyone
+from tests.face_photos import Broken, Painter, astronaut, detector_or_skip
 from tests.video_scenes import (
-    HEIGHT,
     WIDTH,
-    Finder,
-    background,
-    draw,
     images,
     paths,
-    rows,
     scene,
     signal,
+    stand_in,
 )
 
 KILL, STOP, INTERRUPT = (int(s) for s in (signals.SIGKILL, signals.SIGSTOP, signals.SIGINT))
@@ -34,13 +29,8 @@ KILL, STOP, INTERRUPT = (int(s) for s in (signals.SIGKILL, signals.SIGSTOP, sign
 
 @pytest.fixture
 def parts(monkeypatch):
-    """Stand-ins for the networks; yields the finder, which a test may tell what to find."""
-    finder = Finder()
-    monkeypatch.setattr(job, "VideoDetector", finder)
-    monkeypatch.setattr(Anonymizer, "detector", None)
-    monkeypatch.setattr(Anonymizer, "generator", Painter())
-    monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
-    return finder
+    """The finder that stands in for the detector."""
+    return stand_in(monkeypatch)
 
 
 def run(*arguments):
@@ -207,3 +197,210 @@ def test_a_full_disk_is_one_line_and_no_result(ended):
         assert line.startswith("skipped: cannot w") and "File too large" in line
         assert set(record["names"]) <= {".b.mkv.dp3", NAMES[1]}
     assert_same_in_the_end(ended, "full")
+
+
+def stopped_at(moment):
+    """A progress that interrupts the job when so many frames are done, of both passes together."""
+    done = 0
+
+    def progress(what, count, total):
+        nonlocal done
+        done += count
+        if done >= moment:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def process(source, target, progress=lambda *_: None, **more):
+    request = job.Request(source=source, target=target, secret=b"k" * 32, **more)
+    return job.process(request, Anonymizer(method="solid"), progress)
+
+
+def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
+    """With the real detector, whose looks at a frame depend on what it has seen before, and a cut."""
+    detector_or_skip()
+    monkeypatch.setattr(job, "VideoDetector", lambda least: detecting.VideoDetector(least, chunk=6))
+    photo = astronaut()[::2, ::2]
+    blocks = (
+        np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8).repeat(20, 0).repeat(20, 1)
+    )
+
+    def image(number, width, height):
+        if 13 <= number < 20:
+            return blocks
+        left = 2 * number
+        return np.ascontiguousarray(photo[:height, left : left + width])
+
+    source = scene(tmp_path / "a.mkv", [[]] * 27, width=160, height=120, image=image)
+    kept = {}
+
+    def keep(path, tracking, settings, keys, fingerprint):
+        kept[path.name] = tracking
+
+    monkeypatch.setattr(job.track_file, "write", keep)
+    process(source, tmp_path / "whole.mkv", sidecar=True)
+    for moment in (8, 13, 18, 25):
+        with pytest.raises(KeyboardInterrupt):
+            process(source, tmp_path / "ended.mkv", stopped_at(moment), sidecar=True)
+    _, summary = process(source, tmp_path / "ended.mkv", sidecar=True)
+    assert summary.resumed
+    whole, ended = kept["whole.mkv.tracks.json"], kept["ended.mkv.tracks.json"]
+    assert whole.cuts == ended.cuts == (13, 20) and len(whole.tracks) >= 2
+    for one, other in zip(whole.tracks, ended.tracks, strict=True):
+        for a, b in zip(one.sightings, other.sightings, strict=True):
+            assert (a.frame, a.box, a.confidence, a.source) == (
+                b.frame,
+                b.box,
+                b.confidence,
+                b.source,
+            )
+            np.testing.assert_array_equal(a.points, b.points)
+
+
+def work(target):
+    return target.with_name(f".{target.name}.dp3")
+
+
+def lose_segment(folder):
+    (folder / "segment_000001.segment").write_bytes(b"")
+
+
+def lose_state(folder):
+    (folder / "segment_000002.state").write_bytes(b"")
+
+
+def lose_states(folder):
+    for file in folder.glob("*.state"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_segment, lose_state, lose_states])
+def test_a_job_goes_on_when_a_power_cut_took_files(parts, monkeypatch, tmp_path, lose):
+    monkeypatch.setattr(second_pass, "SEGMENT_SECONDS", 0.4)
+    source, target = scene(tmp_path / "a.mkv", paths(40, ((10, 20), (2, 0)))), tmp_path / "b.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        process(source, target, stopped_at(40 + 35))
+    assert len(list(work(target).glob("*.segment"))) == 3
+    lose(work(target))
+    _, summary = process(source, target)
+    assert summary.resumed and not signal(images(target)).any()
+    process(source, tmp_path / "c.mkv")
+    assert target.read_bytes() == (tmp_path / "c.mkv").read_bytes()
+
+
+def test_a_job_does_not_go_on_with_faces_of_other_weights(parts, monkeypatch, tmp_path):
+    monkeypatch.setattr(second_pass, "SEGMENT_SECONDS", 0.4)
+    source, target = scene(tmp_path / "a.mkv", paths(30, ((10, 20), (2, 0)))), tmp_path / "b.mkv"
+    request = job.Request(source=source, target=target, secret=b"k" * 32)
+    with pytest.raises(KeyboardInterrupt):
+        job.process(request, Anonymizer(), stopped_at(30 + 15))
+    other = Painter()
+    other.fingerprint = "1" * 64
+    monkeypatch.setattr(Anonymizer, "generator", other)
+    drawn = []
+    job.process(request, Anonymizer(), lambda what, count, _: drawn.append((what, count)))
+    assert sum(count for what, count in drawn if what == "drawing") == 30
+    assert ("drawing", 0) in drawn and ("finding faces", 30) in drawn
+
+
+def test_what_must_not_be_gone_on_with_is_thrown_away(parts, tmp_path):
+    """Another source of the same name, other settings: the job begins anew."""
+    source, target = scene(tmp_path / "a.mkv", paths(12, ((10, 20), (2, 0)))), tmp_path / "b.mkv"
+    for change in (
+        lambda: os.utime(source, ns=(1, 1)),
+        lambda: scene(source, paths(12, ((30, 20), (2, 0)))),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            process(source, target, stopped_at(12 + 5))
+        change()
+        _, summary = process(source, target)
+        assert not summary.resumed and not signal(images(target)).any()
+
+
+def test_another_file_under_the_same_tracks_is_noticed(parts, tmp_path):
+    """Frames of other times than those that were looked at would have their faces elsewhere."""
+    boxes = paths(12, ((10, 20), (2, 0)))
+    source = scene(tmp_path / "a.mkv", boxes)
+
+    def swap(what, count, total):
+        if what == "drawing":
+            scene(source, boxes, times=[0, *range(150, 150 + 11 * 100, 100)])
+
+    with pytest.raises(UserError, match="frame 1 is not the one that was looked at"):
+        process(source, tmp_path / "b.mkv", swap)
+    assert not (tmp_path / "b.mkv").exists()
+
+
+# Files that are not what they should be.
+
+
+def test_broken_files_are_one_line_each_and_the_others_go_on(parts, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    boxes = paths(50, ((10, 20), (2, 0)))
+    for name in ("good.mkv", "whole.mp4", "whole.mkv"):
+        scene(folder / name, boxes, audio=(("aac", "eng"),) if name == "whole.mp4" else ())
+    makers.truncated(folder / "cut.mp4", folder / "whole.mp4")
+    makers.truncated(folder / "half.mkv", folder / "whole.mkv")
+    for name in ("whole.mp4", "whole.mkv"):
+        (folder / name).unlink()
+    (folder / "empty.mov").write_bytes(b"")
+    (folder / "noise.webm").write_bytes(np.random.default_rng(0).bytes(5000))
+    (folder / "text.avi").write_text("this is no video\n" * 50)
+    makers.sound_only(folder / "sound.mp4")
+    assert run(folder, "-o", tmp_path / "out", "--method", "solid", "--json") == 1
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    skipped = [line for line in lines if line.startswith("skipped: ")]
+    assert len(skipped) == 5
+    for name in ("cut.mp4", "empty.mov", "noise.webm", "text.avi", "sound.mp4"):
+        assert sum(name in line for line in skipped) == 1
+    (damaged,) = [line for line in lines if line not in skipped]
+    assert damaged.startswith("damaged: ") and "half.mkv" in damaged
+    assert "please report" not in printed.err
+    report = json.loads(printed.out)
+    assert (report["summary"]["videos"], report["summary"]["skipped"]) == (2, 5)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"good.mkv", "half.mkv"}
+    for name in ("good.mkv", "half.mkv"):
+        assert not signal(images(tmp_path / "out" / name)).any()
+
+
+def test_a_damaged_video_has_its_own_status(parts, tmp_path):
+    source = scene(tmp_path / "a.mkv", paths(50, ((10, 20), (2, 0))))
+    makers.truncated(tmp_path / "half.mkv", source)
+    assert run(tmp_path / "half.mkv", "--method", "solid") == 1
+
+
+def test_nothing_is_left_beside_the_result_of_a_call_that_cannot_work(parts, tmp_path, capsys):
+    source = scene(tmp_path / "a.mkv", paths(10, ((10, 20), (2, 0))))
+    (tmp_path / "boxes.csv").write_text("frame,x,y,w,h\n99,1,2,3,4\n")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    for more, says in (
+        (["--boxes", tmp_path / "boxes.csv"], "names frame 99"),
+        (["--codec", "vp9", "--preset", "nonsense"], "refuses --preset"),
+        (["-o", tmp_path / "b.webm", "--codec", "h264"], "cannot hold"),
+    ):
+        assert run(source, "--method", "solid", *more) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("skipped: ") and says in line
+        assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_result_that_cannot_have_its_name_is_one_line(parts, tmp_path, capsys):
+    source = scene(tmp_path / "a.mkv", paths(10, ((10, 20), (2, 0))))
+    (tmp_path / "a_anonymized.mkv").mkdir()
+    (tmp_path / "a_anonymized.mkv" / "x").touch()
+    assert run(source, "--method", "solid") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a_anonymized.mkv" in line and "please report" not in line
+
+
+def test_a_drive_without_locks_is_worked_on_all_the_same(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(workfolder.fcntl, "flock", refuse)
+    with workfolder.work_folder(tmp_path / "b.mkv", {}):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,13 @@
-"""Clips with drawn faces in a signal colour: where they are is known, and shown pixels of them can be counted."""
+"""Clips with drawn faces in a signal colour, whose places are known and whose shown pixels can be counted."""
 
 import dataclasses
 
 import numpy as np
 
+from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Face
-from dp3_jax.video import reading
+from dp3_jax.video import job, reading
+from tests.face_photos import Painter, everyone
 from tests.video_makers import Clip
 
 SIGNAL = (255, 0, 255)
@@ -51,6 +53,16 @@ def scene(path, boxes, **more):
 
     more = {"frames": len(boxes), "width": WIDTH, "height": HEIGHT, "image": image, **more}
     return Clip(path, **more).write()
+
+
+def stand_in(monkeypatch):
+    """Replaces the networks of the command; returns the `Finder`, which may be told what to find."""
+    finder = Finder()
+    monkeypatch.setattr(job, "VideoDetector", finder)
+    monkeypatch.setattr(Anonymizer, "detector", None)
+    monkeypatch.setattr(Anonymizer, "generator", Painter())
+    monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
+    return finder
 
 
 def rows(boxes):

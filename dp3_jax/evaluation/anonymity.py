@@ -171,7 +171,7 @@ def write_picture(path: pathlib.Path, subject: Subject, pictures: np.ndarray, se
     images.write_png(path, images.make_grid(grid, columns=1 + SHOWN_FACES, padding=2))
 
 
-def heldout(config: ConfigDict) -> ImageSet:
+def heldout_pictures(config: ConfigDict) -> ImageSet:
     """The pictures of the validation and test splits."""
     options = data_options(config.data)
     splits = [load_arrays(options, split) for split in ("validation", "test")]
@@ -338,7 +338,7 @@ def evaluate_anonymizer(
     workdir, settings = pathlib.Path(workdir), _settings(config)
     settings["source"] = config.data.source
     subject, folder = open_subject(workdir, step), _folder(workdir)
-    heldout = heldout(config)
+    heldout = heldout_pictures(config)
     if heldout.images.shape[1] != subject.generator.size:
         raise UserError(
             f"the anonymizer takes pictures of {subject.generator.size} px, config.data.image_size is "

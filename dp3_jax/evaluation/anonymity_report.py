@@ -6,6 +6,7 @@ from typing import Any
 _NAMES = {
     "original": "original (no hiding)",
     "another_person": "another person (floor)",
+    "in_a_photo": "generated, in a photo",
     "copy_paste": "copy-paste of another face",
     "context": "grey (context alone)",
 }

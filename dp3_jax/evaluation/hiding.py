@@ -8,7 +8,9 @@ import jax
 import numpy as np
 
 from dp3_jax import export, masks
-from dp3_jax.anonymization import geometry, methods
+from dp3_jax.anonymization import geometry, methods, secrets
+from dp3_jax.anonymization.anonymize import Anonymizer
+from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generator import FaceGenerator, load_anonymizer
 from dp3_jax.evaluation import people
 from dp3_jax.training import checkpoint
@@ -57,6 +59,21 @@ def fill(subject: Subject, pictures: np.ndarray, seed: int, draw: int = 0) -> np
     return generator.generate(pictures, _masks(len(pictures), generator.size), z)
 
 
+def photograph(subject: Subject, pictures: np.ndarray, seed: int) -> np.ndarray:
+    """u8[N, S, S, 3] with the face of each replaced as `dp3 anonymize` does it in a photo.
+
+    That is: erased, drawn, its colours matched, its rim softened, grain added; S is 128.
+    """
+    anonymizer = Anonymizer(generator=subject.generator)
+    face = Face(geometry.CANONICAL_BOX, masks.CANONICAL_POINTS, 1.0, "user")
+    secret = secrets.secret_from_seed(seed)
+    results = []
+    for number, picture in enumerate(pictures):
+        key = secrets.face_key(secret, number)
+        results.append(anonymizer(picture, [face], key).frame)
+    return np.stack(results)
+
+
 def cover(method: str, pictures: np.ndarray) -> np.ndarray:
     """u8[N, S, S, 3] covered by "blur", "pixelate" or "solid" as `dp3 anonymize` does it."""
     size = pictures.shape[1]
@@ -83,9 +100,10 @@ def hide(subject: Subject, people_: people.People, seed: int) -> Hidings:
     probes = people_.probes
     other = probes[people_.others()]
     mean_face = np.round(people_.gallery.mean(0, dtype=np.float64)).astype(np.uint8)
-    return {
-        "original": probes,
-        "generated": fill(subject, probes, seed),
+    hidden = {"original": probes, "generated": fill(subject, probes, seed)}
+    if probes.shape[1] == masks.SIZE:
+        hidden["in_a_photo"] = photograph(subject, probes, seed)
+    return hidden | {
         "blur": cover("blur", probes),
         "pixelate": cover("pixelate", probes),
         "solid": cover("solid", probes),

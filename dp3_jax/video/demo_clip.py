@@ -23,7 +23,7 @@ ORIGINAL, ANONYMIZED = "clip.mp4", "clip_anonymized.mp4"
 _NOISE = 2.0  # levels, standard deviation of a camera's; without it nothing changes but by motion
 # The camera's path over the photo, from the first frame to the last: where it looks in shares of the photo's
 # size, px of the clip for each px of the photo, and degrees of roll.
-_LOOKS_AT = ((0.45, 0.42), (0.54, 0.31))
+_LOOKS_AT = ((0.46, 0.345), (0.50, 0.29))
 _ZOOM = (1.5, 2.0)
 _ROLL = (-3.0, 5.0)
 

@@ -201,6 +201,13 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
 
 
 def source_identity(source: pathlib.Path) -> dict[str, Any]:
-    """Tells a source file from a changed or another one, without reading it."""
-    status = source.stat()
+    """Tells a source file from a changed or another one, without reading it.
+
+    Raises:
+      UserError: it is not there.
+    """
+    try:
+        status = source.stat()
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}; check the path") from error
     return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
