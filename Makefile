@@ -31,7 +31,7 @@ demo-training: setup
 	@ls $(TRAINED)/curves.png $(TRAINED)/evaluation_pairs.png $(TRAINED)/samples/*/grid.png
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 lint: setup
 	$(RUN) -m ruff check .

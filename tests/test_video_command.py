@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dp3_jax import cli
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.video import job, reading
 from tests.face_photos import Painter, astronaut, detector_or_skip
@@ -19,6 +18,7 @@ from tests.video_scenes import (
     images,
     paths,
     rows,
+    run,
     scene,
     signal,
     stand_in,
@@ -42,10 +42,6 @@ def given(tmp_path, finder):
         return scene(tmp_path / name, boxes), ["--boxes", tmp_path / "boxes.csv"]
 
     return make
-
-
-def run(*arguments):
-    return cli.main(["anonymize", *map(str, arguments)])
 
 
 def times(path):
@@ -263,7 +259,7 @@ def test_a_track_can_be_kept_and_a_box_be_added(given, tmp_path):
 
 
 def test_a_track_can_be_split_and_two_be_merged(given, tmp_path):
-    seen_late = [[many[0], *([many[1]] if not 5 < f < 75 else [])] for f, many in enumerate(THREE)]
+    seen_late = [[many[0], *([many[2]] if not 5 < f < 75 else [])] for f, many in enumerate(THREE)]
     shares = edited(
         given,
         tmp_path,

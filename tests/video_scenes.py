@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from dp3_jax import cli
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.video import job, reading
@@ -63,6 +64,11 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(Anonymizer, "generator", Painter())
     monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
     return finder
+
+
+def run(*arguments):
+    """The exit status of `dp3 anonymize`."""
+    return cli.main(["anonymize", *map(str, arguments)])
 
 
 def rows(boxes):

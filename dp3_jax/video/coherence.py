@@ -326,6 +326,7 @@ class Memory:
       growth: canonical px by which its mask was grown, before rounding up.
       motion: of the causal filter.
       age: frames since the pictures below began.
+      drawn: number of the last frame whose face came from the network and not from these pictures.
       grain: standard deviation in levels.
       view: f32[S, S, 3], average of the new faces.
       around: f32[32, 32, 4], their `surroundings`.
@@ -340,6 +341,7 @@ class Memory:
     growth: float = 0.0
     motion: Motion | None = None
     age: int = 0
+    drawn: int = -1
     grain: float = 0.0
     view: np.ndarray | None = None
     around: np.ndarray | None = None
@@ -359,7 +361,7 @@ class Memory:
 
         Args:
           view: u8[S, S, 3], canonical view of the erased frame.
-          new: u8[S, S, 3], the new face in it.
+          new: u8[S, S, 3], the new face in it; or `self.view`, which then stays as it is.
           mask: f32[S, S, 1].
           use: what is to be remembered.
         """
@@ -368,7 +370,7 @@ class Memory:
         if fresh >= 1:
             self.forget_pictures()
         self.around = around
-        if use.blend_previous:
+        if use.blend_previous and new is not self.view:
             first = self.view is None
             self.view = new.astype(np.float32) if first else average(self.view, new, fresh)
         shown = self.view if use.blend_previous else new

@@ -33,6 +33,7 @@ _TOLERATED = 2.0
 _MOST_GROWN = 4.0  # canonical px; what is further off is rather a wrong measurement
 _SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, for a new mask shows
 _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
+_DRAWN_EVERY = 2  # frames: where nothing changes round a face its average is shown in between
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 
 
@@ -242,7 +243,12 @@ class Renderer:
     ) -> list[generation.Drawn | None]:
         """The new face of each view; a track's latent is settled by its first one that is a face."""
         made: list[generation.Drawn | None] = [None] * len(wave)
-        settled = [i for i, task in enumerate(wave) if task.memory.candidate is not None]
+        settled = []
+        for i, task in enumerate(wave):
+            if self._rests(task, views[i]):
+                made[i] = generation.Drawn(task.memory.candidate, task.memory.view)
+            elif task.memory.candidate is not None:
+                settled.append(i)
         if settled:
             faces = generation.generate(
                 [wave[i].job for i in settled],
@@ -253,6 +259,7 @@ class Renderer:
             for i, (face,) in zip(settled, faces, strict=True):
                 if not generation.is_flat(wave[i].job, face):
                     made[i] = generation.Drawn(wave[i].memory.candidate, face)
+                    wave[i].memory.drawn = wave[i].sighting.frame
         new = []
         for i, task in enumerate(wave):
             if task.memory.candidate is None:
@@ -268,6 +275,16 @@ class Renderer:
                 made[i] = drawn
                 wave[i].memory.candidate = None if drawn is None else drawn.candidate
         return made
+
+    def _rests(self, task: _Task, view: np.ndarray) -> bool:
+        """Whether the average of the pictures so far will do: the network takes half of all the time."""
+        memory = task.memory
+        if not self.coherence.blend_previous or memory.view is None:
+            return False
+        if task.sighting.frame - memory.drawn >= _DRAWN_EVERY:
+            return False
+        around = coherence.surroundings(view, task.job.mask)
+        return coherence.freshness(memory.around, around) == 0
 
     def _show(
         self,
