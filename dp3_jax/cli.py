@@ -147,9 +147,10 @@ def _add_assets(commands) -> None:
 def _add_demo(commands) -> None:
     parser = commands.add_parser(
         "demo",
-        help="anonymize a public-domain photo and measure it",
-        description="Gives the astronaut photo of scikit-image (NASA, public domain) a new face and prints "
-        "how similar a face verifier finds it to the old one, beside the classic methods.",
+        help="anonymize a public-domain photo and a clip, and measure them",
+        description="Gives the astronaut photo of scikit-image (NASA, public domain) and a clip panned over "
+        "it a new face; prints how similar a face verifier finds it to the old one, beside the classic "
+        "methods, and how steady the clip is.",
     )
     parser.add_argument("-o", "--output", default="dp3_demo", help="folder; default: %(default)s")
     parser.add_argument("--seed", type=int, help="of the new face; default: a fresh secret")

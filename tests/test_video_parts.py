@@ -4,13 +4,15 @@ import json
 import math
 import os
 import stat
+import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dp3_jax.anonymization.detection import Face
 from dp3_jax.errors import UserError
-from dp3_jax.video import boxes, spans, stages
+from dp3_jax.video import boxes, first_pass, spans, stages
 from dp3_jax.video.workfolder import work_folder
 
 times = st.floats(0, 1e5)
@@ -137,3 +139,27 @@ def test_after_an_exception_of_the_caller_the_background_is_not_waited_for():
     with pytest.raises(KeyError), stages.Background(seen.append, 50) as work:
         raise KeyError
     assert not work._thread.is_alive()
+
+
+def seen_in(frames, box, confidence):
+    return {n: [Face(box, None, confidence)] for n in frames}
+
+
+def joined(*parts):
+    return [
+        first_pass.Found(n, n, False, tuple(f for part in parts for f in part.get(n, ())))
+        for n in range(30)
+    ]
+
+
+def test_a_doubtful_box_on_a_clear_face_is_no_second_face_but_one_beside_it_is_blurred():
+    clear = seen_in(range(30), (100, 50, 60, 80), 0.9)
+    on_it, beside = seen_in([7, 8], (90, 40, 90, 120), 0.5), seen_in([7, 8], (300, 50, 60, 80), 0.5)
+    info = types.SimpleNamespace(width=640, height=360, rate=25)
+    (only,) = first_pass.link(info, joined(clear, on_it)).tracks
+    assert only.method is None and len(only.sightings) == 30
+    tracks = first_pass.link(info, joined(clear, beside)).tracks
+    assert sorted(str(track.method) for track in tracks) == ["None", "blur"]
+    # Alone it is nobody else's face.
+    (alone,) = first_pass.link(info, joined(on_it)).tracks
+    assert alone.method == "blur" and {7, 8} <= {s.frame for s in alone.sightings}

@@ -14,7 +14,7 @@ from dp3_jax.video import detecting, reading, tracking
 from dp3_jax.video.cuts import CutDetector
 from dp3_jax.video.detecting import VideoDetector
 from dp3_jax.video.reading import VideoInfo
-from dp3_jax.video.tracks import CLEAR, Track, Tracking, from_face
+from dp3_jax.video.tracks import CLEAR, Box, Track, Tracking, from_face
 from dp3_jax.video.workfolder import WorkFolder
 
 JOURNAL = "detections.jsonl"
@@ -191,15 +191,48 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
         if one.kept is not None
         for face, reason in zip(one.faces, one.kept, strict=True)
     }
-    decided = tuple(_decided(track, compared) for track in tracks)
-    return Tracking(len(found), info.width, info.height, cuts, decided)
+    decided = [_decided(track, compared) for track in tracks]
+    clear = {
+        (sighting.frame, track.number): sighting.box
+        for track in decided
+        if not track.keep and not _is_doubtful(track)
+        for sighting in track.sightings
+    }
+    numbers = {number for _, number in clear}
+    left = [track for track in decided if not _is_within(track, clear, numbers)]
+    return Tracking(len(found), info.width, info.height, cuts, tuple(left))
+
+
+def _is_doubtful(track: Track) -> bool:
+    return max(sighting.confidence for sighting in track.sightings) < CLEAR
+
+
+def _is_within(track: Track, clear: Mapping[tuple[int, int], Box], numbers: set[int]) -> bool:
+    """Whether a doubtful track shows the face of a clear one, which is hidden anyway.
+
+    Its middle then lies in that face's box wherever it was detected.
+    """
+    if not _is_doubtful(track):
+        return False
+    seen = [sighting for sighting in track.sightings if sighting.source != "filled"]
+    for number in numbers:
+        boxes = [clear.get((sighting.frame, number)) for sighting in seen]
+        if all(box and _has_middle(box, s.box) for box, s in zip(boxes, seen, strict=True)):
+            return True
+    return False
+
+
+def _has_middle(box: Box, other: Box) -> bool:
+    """Whether the middle of the other box lies in this one."""
+    x, y = other[0] + other[2] / 2, other[1] + other[3] / 2
+    return box[0] < x < box[0] + box[2] and box[1] < y < box[1] + box[3]
 
 
 def _decided(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> Track:
     """The track with what is to be done with it, where that is not the usual."""
     if reason := _keep_reason(track, compared):
         return dataclasses.replace(track, keep=True, reason=reason)
-    if max(sighting.confidence for sighting in track.sightings) < CLEAR:
+    if _is_doubtful(track):
         # A new face on a plant would be worse than a blur.
         return dataclasses.replace(track, method="blur", reason=DOUBTFUL)
     return track
