@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
         if variant:
             return config
         config.train.initial_generator = "runs/anonymize128"
-        config.train.epochs = 0.6  # passes over the training images
+        config.train.epochs = 0.38  # passes over the training images
         config.train.generator_learning_rate = 3e-4  # half of where those weights come from
         config.train.ema_halflife = 300.0
         config.losses.adversarial_rampup = 50.0  # until Adam knows the gradients' sizes

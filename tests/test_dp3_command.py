@@ -188,7 +188,7 @@ def test_in_place_replaces_the_input(photo, tmp_path):
         (["a.png", "--candidates", "0"], "1 to 64"),
         (["a.png", "--keep", "1,2,3,0", "--boxes", "boxes.json"], "positive size"),
         (["a.png", "--faces", "x", "--keep", "1,2,3,4"], "does not go with"),
-        (["a.png", "b.png", "--faces", "x"], "belongs to one photo"),
+        (["a.png", "b.png", "--faces", "x"], "belongs to one input"),
         (["a.png", "b.png", "--boxes", "boxes.json", "--method", "blur"], "does not say which"),
         (["a.png", "--weights", "none.safetensors", "--boxes", "boxes.json"], "weights"),
         (["a.png", "-o", "a.png"], "would be overwritten"),

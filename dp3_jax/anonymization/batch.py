@@ -153,7 +153,7 @@ class Batch:
                     task,
                     spent,
                     tuple(outcomes),
-                    notes=summary.notes,
+                    notes=(*summary.notes, *self._left_out()),
                     frames=summary.frames,
                     damage=summary.damage,
                 )
@@ -171,6 +171,9 @@ class Batch:
             return Report(task, time.monotonic() - start, error=message)
         outcomes = tuple(result.outcomes)
         return Report(task, time.monotonic() - start, outcomes, notes=notes)
+
+    def _left_out(self) -> tuple[str, ...]:
+        return ("--preview is of photos; none was written",) if self._options.preview else ()
 
     def _video(self, task: outputs.Task, progress: Progress) -> tuple[list[Outcome], Any]:
         from dp3_jax.video import job  # loads FFmpeg

@@ -15,12 +15,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dp3_jax import masks
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.geometry import Alignment, Region
+from dp3_jax.video.poses import Pose, limited, to_alignment, to_pose, turned
 from dp3_jax.video.tracks import Sighting, Track
-
-_ANCHOR = complex(*masks.CENTRE)  # canonical px; a face turns and grows round it
 
 # Frames; as STIT (Tzaban et al., 2022) smooths the centres and the axes of its crops.
 _CENTRE_SIGMA = 1.0
@@ -31,8 +29,6 @@ _USUAL_ERROR = 1.0
 _ROUNDS = 2  # of finding out which ones those are
 _LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
 
-_MOST_MOVED = 12.0  # canonical px by which smoothing may move any part of the mask
-
 # One-euro filter (Casiez et al., 2012), with frames as the unit of time.
 _CENTRE_CUTOFF, _CENTRE_RISE = (
     0.15,
@@ -41,8 +37,8 @@ _CENTRE_CUTOFF, _CENTRE_RISE = (
 _SHAPE_CUTOFF, _SHAPE_RISE = 0.04, 1.5  # the same for log size and radians
 _SPEED_CUTOFF = 0.1
 
-# Least weight of the new picture in the average: what is wrong fades within a fraction of a second.
-_FRESH = 0.15
+# Least weight of the new picture in the average: of what is wrong half has gone after 14 frames.
+_FRESH = 0.05
 _SAME = 8.0  # levels: surroundings that differ by less show the same
 _OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
 _COARSE = 32  # px, the side at which surroundings are compared
@@ -78,60 +74,9 @@ ALL = Coherence()
 NONE = Coherence(*(False,) * len(dataclasses.fields(Coherence)))
 
 
-class Pose(NamedTuple):
-    """An alignment in terms that can be averaged.
-
-    Attributes:
-      centre: complex, px of the frame, where the middle of the mask lies.
-      size: log of the frame px for each canonical px.
-      angle: radians.
-    """
-
-    centre: complex
-    size: float
-    angle: float
-
-
-def to_pose(alignment: Alignment) -> Pose:
-    """The pose of a face."""
-    centre = (_ANCHOR - alignment.b) / alignment.a
-    return Pose(centre, -float(np.log(alignment.scale)), float(np.angle(alignment.a)))
-
-
-def to_alignment(pose: Pose) -> Alignment:
-    """The inverse of `to_pose`."""
-    a = complex(np.exp(complex(-pose.size, pose.angle)))
-    return Alignment(a, _ANCHOR - a * pose.centre)
-
-
 @functools.lru_cache(maxsize=4096)  # each sighting is in the windows of its neighbours
 def _pose(sighting: Sighting) -> Pose:
     return to_pose(geometry.align(sighting.box, sighting.points))
-
-
-def _turned(angles: np.ndarray) -> np.ndarray:
-    """Angles in radians brought between -pi and pi."""
-    return (np.asarray(angles) + np.pi) % (2 * np.pi) - np.pi
-
-
-def moved(smooth: Alignment, raw: Alignment) -> float:
-    """Canonical px by which parts of the mask lie elsewhere with `smooth` than with `raw`, at most."""
-    centre, half = np.array(masks.CENTRE), np.array(masks.HALF_AXES)
-    corners = centre + half * np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
-    return float(np.linalg.norm(smooth.apply(raw.invert(corners)) - corners, axis=1).max())
-
-
-def limited(smooth: Pose, raw: Pose) -> Pose:
-    """`smooth`, or a pose on the way to it from `raw` that is no further away than _MOST_MOVED."""
-    share, pose, origin = 1.0, smooth, to_alignment(raw)
-    while (distance := moved(to_alignment(pose), origin)) > _MOST_MOVED:
-        share *= 0.99 * _MOST_MOVED / distance
-        pose = Pose(
-            raw.centre + share * (smooth.centre - raw.centre),
-            raw.size + share * (smooth.size - raw.size),
-            raw.angle + share * float(_turned(smooth.angle - raw.angle)),
-        )
-    return pose
 
 
 def _local(offsets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[complex, complex]:
@@ -168,7 +113,7 @@ def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> Pose:
     offsets = np.array([one.frame - sighting.frame for one in near], np.float64)
     centres, sizes, angles = np.array([_pose(one) for one in near]).T
     # Size and angle as one number, in which a distance is a share of the face.
-    shapes = sizes.real + 1j * _turned(angles.real - raw.angle)
+    shapes = sizes.real + 1j * turned(angles.real - raw.angle)
     weights = np.exp(-0.5 * (offsets / _SHAPE_SIGMA) ** 2)
     off = np.ones(len(near))
     for _ in range(_ROUNDS):
@@ -211,7 +156,7 @@ def follow(before: Motion | None, raw: Pose, frames: int = 1) -> Motion:
     change = Pose(
         (raw.centre - pose.centre) / frames,
         (raw.size - pose.size) / frames,
-        float(_turned(raw.angle - pose.angle)) / frames,
+        float(turned(raw.angle - pose.angle)) / frames,
     )
     share = _share(_SPEED_CUTOFF, frames)
     speed = Pose(*(old + share * (new - old) for old, new in zip(speed, change, strict=True)))

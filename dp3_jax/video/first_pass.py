@@ -2,17 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import numpy as np
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.keeping import Keeper
 from dp3_jax.anonymization.plans import Settings
 from dp3_jax.data.prefetch import Prefetcher
-from dp3_jax.video import detecting, reading, tracking
+from dp3_jax.video import detecting, motion, reading, tracking
 from dp3_jax.video.cuts import CutDetector
 from dp3_jax.video.detecting import VideoDetector
+from dp3_jax.video.motion import Step
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.tracks import CLEAR, Box, Track, Tracking, from_face
 from dp3_jax.video.workfolder import WorkFolder
@@ -33,6 +36,8 @@ class Found:
       cut: whether it is the first after a cut.
       faces: in it.
       kept: for each face why it is to be kept, empty if not; None in frames that were not compared.
+      steps: for each face how its head has come there from the frame before, as far as that is known; empty
+        where nobody looked.
     """
 
     number: int
@@ -40,6 +45,7 @@ class Found:
     cut: bool
     faces: tuple[Face, ...]
     kept: tuple[str, ...] | None = None
+    steps: tuple[Step | None, ...] = ()
 
 
 def _to_json(found: Found) -> dict[str, Any]:
@@ -54,6 +60,7 @@ def _to_json(found: Found) -> dict[str, Any]:
         "cut": found.cut,
         "faces": faces,
         "kept": found.kept,
+        "steps": [s and [s.a.real, s.a.imag, s.b.real, s.b.imag] for s in found.steps],
     }
 
 
@@ -65,7 +72,8 @@ def _from_json(entry: dict[str, Any]) -> Found:
         for box, points, confidence, source in entry["faces"]
     )
     kept = None if entry["kept"] is None else tuple(entry["kept"])
-    return Found(entry["n"], entry["pts"], entry["cut"], faces, kept)
+    steps = tuple(s and Step(complex(*s[:2]), complex(*s[2:])) for s in entry["steps"])
+    return Found(entry["n"], entry["pts"], entry["cut"], faces, kept, steps)
 
 
 def detect(
@@ -101,7 +109,8 @@ def detect(
     progress(len(found))
     size = detector.chunk_of(np.broadcast_to(np.uint8(0), (info.height, info.width, 3)))
     chunk: list[Found] = []
-    for one in _look(info, detector, cuts, keeper, found[-detecting.MEMORY :]):
+    before = found[-detecting.MEMORY :]
+    for one in _look(info, detector, cuts, keeper, before, size):
         chunk.append(one)
         progress(1)
         if len(chunk) == size:
@@ -118,27 +127,52 @@ def _look(
     cuts: CutDetector,
     keeper: Keeper | None,
     before: Sequence[Found],
+    size: int,
 ) -> Iterator[Found]:
-    """What is in the frames after those of `before`, which end with a chunk."""
+    """What is in the frames after those of `before`, which end with a chunk; chunks have `size` frames."""
     start = before[-1].number + 1 if before else 0
     known: list[tuple[Face, ...]] = []
     for one in before:
         known = [*([] if one.cut else known), one.faces]
     times: dict[int, int] = {}
-    compared: dict[int, np.ndarray] = {}  # images that wait for their faces
+    images: dict[
+        int, np.ndarray
+    ] = {}  # that wait for their faces; the detector has them all the same
 
     def noted(frames: Iterator[reading.Frame]) -> Iterator[reading.Frame]:
         for frame in frames:
             times[frame.number] = frame.pts
-            if keeper is not None and frame.number % COMPARED_EVERY == 0:
-                compared[frame.number] = frame.image
+            images[frame.number] = frame.image
             yield frame
 
-    with Prefetcher(reading.read_frames(info.path, start), 4) as frames:
+    # A whole chunk, during which the detector and `cuts` stay at its end.
+    waiting: list[tuple[Found, list[Future | None]]] = []
+    # The frame before tells how heads have come into the first one.
+    decoded = reading.read_frames(info.path, max(start - 1, 0))
+    with ThreadPoolExecutor(2) as pool, Prefetcher(decoded, 4) as frames:
+        last = _grey(next(frames).image) if start else None
         for number, faces, cut in detector.find(noted(frames), cuts.update, known):
-            image = compared.pop(number, None)
-            kept = None if keeper is None or image is None else tuple(keeper.decide(image, faces))
-            yield Found(number, times.pop(number), cut, tuple(faces), kept)
+            image = images.pop(number)
+            looked = keeper is not None and number % COMPARED_EVERY == 0
+            kept = tuple(keeper.decide(image, faces)) if looked else None
+            now = _grey(image)
+            steps: list[Future | None] = [None] * len(faces)
+            if last is not None and not cut:
+                steps = [pool.submit(motion.step, last, now, f.box, f.points) for f in faces]
+            last = now
+            waiting.append((Found(number, times.pop(number), cut, tuple(faces), kept), steps))
+            if len(waiting) == size:
+                yield from (_with_steps(*one) for one in waiting)
+                waiting = []
+        yield from (_with_steps(*one) for one in waiting)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _with_steps(found: Found, steps: Sequence[Future | None]) -> Found:
+    return dataclasses.replace(found, steps=tuple(one and one.result() for one in steps))
 
 
 def given(
@@ -191,7 +225,13 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
         if one.kept is not None
         for face, reason in zip(one.faces, one.kept, strict=True)
     }
-    decided = [_decided(track, compared) for track in tracks]
+    steps = {
+        (one.number, from_face(one.number, face).box): step
+        for one in found
+        for face, step in zip(one.faces, one.steps, strict=False)  # there may be no steps
+        if step is not None
+    }
+    decided = [_decided(motion.steadied(track, steps), compared) for track in tracks]
     clear = {
         (sighting.frame, track.number): sighting.box
         for track in decided

@@ -1,14 +1,16 @@
-"""How heads move from frame to frame, seen in the picture itself, and tracks whose points follow that motion.
+"""How heads move from frame to frame, seen in the picture, and tracks whose points follow that motion.
 
-The five points of a detector tremble, and they follow the mouth and the eyes. A new face that is put where
-they are slides over the head; one that is put where the skin of the head went does not. So the motion of
-each head between two frames is measured once, by optical flow of its own skin and hair, and the places of a
-track are those that fit all its motions closely and all its detections roughly.
+The five points of a detector tremble, and they follow the mouth and the eyes: a new face that is put where
+they are slides over the head. One that is put where the skin went does not. So the motion of each head
+between two frames is measured by optical flow of what is in its mask, and the places in a track are then
+those that fit all these motions closely and all detections roughly.
+
+This belongs to the first pass: it looks at hidden pixels. What is kept of them is four numbers a frame.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import cv2
@@ -18,121 +20,211 @@ from scipy import linalg
 from dp3_jax import masks
 from dp3_jax.anonymization import geometry
 from dp3_jax.anonymization.geometry import Alignment
-from dp3_jax.video import coherence
-from dp3_jax.video.tracks import Sighting, Track
+from dp3_jax.video import poses
+from dp3_jax.video.poses import Pose
+from dp3_jax.video.tracks import Box, Sighting, Track
 
-_GRID = 6  # canonical px between the spots whose motion is looked at
-_WINDOW = 11  # px round each
-_LEVELS = 3
-_LEAST_TEXTURE = 1e-4  # smallest eigenvalue of a spot that can be followed, in OpenCV's units
-_RETURN = 0.5  # px by which a spot may miss where it came from
+_GRID = 8  # canonical px between the spots that are followed
+_WINDOW = 11  # canonical px round each
+_LEVELS = 3  # of the pyramid: heads are followed over some 40 canonical px a frame
+_LEAST_TEXTURE = (
+    1e-4  # as OpenCV measures it (smallest eigenvalue); flatter spots could be anywhere
+)
+_MOST_TEXTURE = 1e-2  # from which on more does not make a spot surer
+_RETURN = 0.5  # canonical px by which a spot that is followed back may miss where it began
 _LEAST_SPOTS = 16
-_LEAST_AGREEING = 0.35  # of the spots
-_AGREEING = 1.0  # px
-_NOISE = 0.15  # px, of spots that move with the head
-_ROUNDS = 6
+_LEAST_AGREEING = 0.35  # of the spots, or it is not one thing that moves there
+_AGREEING = 1.0  # canonical px
+_NOISE = 0.15  # canonical px by which spots on a head differ from its motion
+_ROUNDS = 6  # of finding out which spots are on it, at first with 8 times the noise
 
+# Canonical px by which each is usually wrong. A detection's error stays for a while, a motion's is new in
+# each frame, so their ratio says how far round a frame detections are averaged: some 40 frames.
 _DETECTED = 2.0
 _FOLLOWED = 0.05
-_GUESSED = 1.0
-_FILLED = 20.0
-_SOLVED = 3
-_OUTLIER = 3.0
-_LEVER = 45.0
+_FILLED = 20.0  # a place that nobody saw
+_UNSEEN = 1.0  # a motion that was not measured, taken to be that of the detections
+_OUTLIER = 3.0  # canonical px from which on a detection is rather wrong
+_LEAST_WRONG = (
+    4.0  # canonical px between what a motion and what detections say; such a motion is not used
+)
+_LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
+_SOLVED = 3  # times, to find out which detections are wrong
+_MOST = 9.0  # canonical px by which any part of the mask may lie elsewhere than detected
+_DECIMALS = 2  # of px, as in tracks
 
 
 class Step(NamedTuple):
-    """The motion of a head to a frame from the one before: z -> a * z + b with z = x + iy in px."""
+    """The motion of a head to one frame from the frame before: z -> a * z + b with z = x + iy in px."""
 
     a: complex
     b: complex
 
 
-def _spots() -> np.ndarray:
-    y, x = np.mgrid[4 : masks.SIZE - 3 : _GRID, 4 : masks.SIZE - 3 : _GRID]
+Steps = Mapping[tuple[int, Box], Step]
+
+
+def _all_spots() -> np.ndarray:
+    """f32[n, 1, 2] canonical px: a grid in the usual mask."""
+    y, x = np.mgrid[_GRID // 2 : masks.SIZE : _GRID, _GRID // 2 : masks.SIZE : _GRID]
     inside = masks.inference_mask()[..., 0][y, x] > 0
-    return np.stack([x[inside], y[inside]], -1).astype(np.float32)
+    return np.stack([x[inside], y[inside]], -1).astype(np.float32)[:, None]
 
 
-_SPOTS = _spots()
+_SPOTS = _all_spots()
 
 
-def _fit(p, q, weights):
-    p0, q0 = weights @ p / weights.sum(), weights @ q / weights.sum()
-    spread = weights @ np.abs(p - p0) ** 2
-    a = (weights * np.conj(p - p0)) @ (q - q0) / spread
-    return a, q0 - a * p0
-
-
-def step(before: np.ndarray, now: np.ndarray, alignment: Alignment) -> Step | None:
-    views = [geometry.extract(grey, alignment, quick=True) for grey in (before, now)]
-    options = dict(winSize=(_WINDOW, _WINDOW), maxLevel=_LEVELS)
-    spots = _SPOTS[:, None]
+def _followed(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spots of two canonical views u8[S, S]: complex where they were, and are, and f64 how sure that is."""
+    options = {"winSize": (_WINDOW, _WINDOW), "maxLevel": _LEVELS}
     back, found, texture = cv2.calcOpticalFlowPyrLK(
-        views[1], views[0], spots, None, flags=cv2.OPTFLOW_LK_GET_MIN_EIGENVALS, **options)
-    again, found2, _ = cv2.calcOpticalFlowPyrLK(views[0], views[1], back, None, **options)
-    miss = np.linalg.norm((again - spots)[:, 0], axis=1)
-    good = (found[:, 0] > 0) & (found2[:, 0] > 0) & (miss < _RETURN) & (texture[:, 0] > _LEAST_TEXTURE)
-    if good.sum() < _LEAST_SPOTS:
+        now, before, _SPOTS, None, flags=cv2.OPTFLOW_LK_GET_MIN_EIGENVALS, **options
+    )
+    again, returned, _ = cv2.calcOpticalFlowPyrLK(before, now, back, None, **options)
+    missed = np.linalg.norm(again - _SPOTS, axis=2)
+    good = (found > 0) & (returned > 0) & (missed < _RETURN) & (texture > _LEAST_TEXTURE)
+    was, is_now = (spots[good].astype(np.float64) @ (1, 1j) for spots in (back, _SPOTS))
+    return was, is_now, np.minimum(texture[good], _MOST_TEXTURE).astype(np.float64)
+
+
+def similarity(was: np.ndarray, now: np.ndarray, weights: np.ndarray) -> Step | None:
+    """The similarity that most spots follow, by repeated least squares; None where too few agree.
+
+    Args:
+      was, now: complex[n], canonical px.
+      weights: f64[n].
+    """
+    if len(was) < _LEAST_SPOTS:
         return None
-    p = back[good, 0] @ np.array([1, 1j])
-    q = spots[good, 0] @ np.array([1, 1j])
-    own = np.minimum(texture[good, 0], 0.01)
-    shift = q - p
-    a, b = 1.0 + 0j, complex(np.median(shift.real), np.median(shift.imag))
+    shift = now - was
+    a, b = 1 + 0j, complex(np.median(shift.real), np.median(shift.imag))
     for i in range(_ROUNDS):
-        scale = _NOISE * 2 ** max(0, _ROUNDS - 3 - i)
-        off = np.abs(a * p + b - q) / scale
-        a, b = _fit(p, q, own / (1 + off**2))
-    agreeing = np.abs(a * p + b - q) < _AGREEING
-    if agreeing.mean() < _LEAST_AGREEING:
+        noise = _NOISE * 2 ** max(0, 3 - i)
+        own = weights / (1 + (np.abs(a * was + b - now) / noise) ** 2)
+        middle, target = own @ was / own.sum(), own @ now / own.sum()
+        spread = own @ np.abs(was - middle) ** 2
+        if spread <= 0:
+            return None
+        a = complex((own * np.conj(was - middle)) @ (now - target) / spread)
+        b = complex(target - a * middle)
+    agreeing = np.abs(a * was + b - now) < _AGREEING
+    return Step(a, b) if agreeing.mean() >= _LEAST_AGREEING and a else None
+
+
+def step(before: np.ndarray, now: np.ndarray, box: Box, points: np.ndarray | None) -> Step | None:
+    """How the head with a face in one frame has come there from the frame before.
+
+    Args:
+      before, now: u8[h, w], grey.
+      box, points: of the face in `now`.
+
+    Returns:
+      None where it cannot be told: the head was not there, is too flat, or shows no single motion.
+    """
+    if points is None:  # such a face is placed by its box, whatever it does
         return None
-    # canonical -> frame on both sides
-    return Step(complex(a), complex((a * alignment.b + b - alignment.b) / alignment.a))
+    alignment = geometry.align(box, points)
+    try:
+        views = [geometry.extract(frame, alignment, quick=True) for frame in (before, now)]
+    except ValueError:  # outside the frame
+        return None
+    found = similarity(*_followed(*views))
+    if found is None:
+        return None
+    return Step(found.a, ((found.a - 1) * alignment.b + found.b) / alignment.a)
 
 
-def refined(track: Track, step_of: Callable[[Sighting], Step | None]) -> Track:
-    sightings = track.sightings
-    poses = [coherence._pose(s) for s in sightings]
-    count = len(poses)
-    if count < 2:
-        return track
-    steps = [None, *(step_of(s) if b.source != "filled" else None for b, s in itertools.pairwise(sightings))]
-    centres = np.array([p.centre for p in poses])
-    shapes = np.array([p.size for p in poses]) + 1j * np.unwrap([p.angle for p in poses])
-    unit = np.exp(-shapes.real)
-    data = np.array([1 / (_FILLED if s.source == "filled" or s.points is None else _DETECTED) ** 2 for s in sightings])
-    link = np.array([1 / (_GUESSED if s is None else _FOLLOWED) ** 2 for s in steps[1:]])
-    m = np.array([1.0 if s is None else s.a for s in steps[1:]], complex)
-    n = np.array([0.0 if s is None else s.b for s in steps[1:]], complex)
-    guess = np.array([s is None for s in steps[1:]])
-    n = np.where(guess, centres[1:] - centres[:-1], n)
-    turn = np.where(guess, shapes[1:] - shapes[:-1], np.log(np.abs(m)) - 1j * np.angle(m))
-    wrong = np.ones(count)
-    for _ in range(_SOLVED):
-        c = _chain(centres, data * wrong * unit**2, m, n, link * unit[1:] ** 2)
-        s = _chain(shapes, data * wrong * _LEVER**2, np.ones(count - 1), turn, link * _LEVER**2)
-        off = np.maximum(np.abs(c - centres) * unit, np.abs(s - shapes) * _LEVER) / _OUTLIER
-        wrong = 1 / (1 + off**2)
-    moved = []
-    for sighting, pose, centre, shape in zip(sightings, poses, c, s, strict=True):
-        if sighting.points is None:
-            moved.append(sighting)
-            continue
-        smooth = coherence.limited(coherence.Pose(complex(centre), float(shape.real), float(shape.imag)), pose)
-        points = coherence.to_alignment(smooth).invert(geometry.align_points(sighting.points).apply(sighting.points))
-        moved.append(dataclasses.replace(sighting, points=np.round(points, 2).astype(np.float32)))
-    return dataclasses.replace(track, sightings=tuple(moved))
+def _by_points(sighting: Sighting) -> Alignment | None:
+    """The alignment by the points alone; None where they say nothing (see `geometry.align`)."""
+    by_box = geometry.align(sighting.box, None)
+    if sighting.points is None or geometry.align(sighting.box, sighting.points) == by_box:
+        return None
+    return geometry.align_points(sighting.points)
 
 
-def _chain(values, weights, factors, shifts, links):
-    """min sum w |x - v|^2 + sum l |x_{t+1} - m x_t - n|^2"""
+def _chain(
+    values: np.ndarray, weights: np.ndarray, steps: tuple[np.ndarray, np.ndarray], links: np.ndarray
+) -> np.ndarray:
+    """complex[n] x with the least sum(weights |x - values|^2) + sum(links |x[1:] - a x[:-1] - b|^2).
+
+    Args:
+      values: complex[n].
+      weights: f64[n], positive.
+      steps: a and b, complex[n - 1].
+      links: f64[n - 1].
+    """
+    a, b = steps
     diagonal = weights.astype(complex)
     diagonal[1:] += links
-    diagonal[:-1] += links * np.abs(factors) ** 2
-    right = weights * values.astype(complex)
-    right[1:] += links * shifts
-    right[:-1] -= links * np.conj(factors) * shifts
-    upper = np.zeros(len(values), complex)
-    upper[1:] = -links * np.conj(factors)  # x_t row, x_{t+1} column
-    return linalg.solveh_banded(np.array([upper, diagonal]), right)
+    diagonal[:-1] += links * np.abs(a) ** 2
+    right = weights * values
+    right[1:] += links * b
+    right[:-1] -= links * np.conj(a) * b
+    above = np.concatenate([[0], -links * np.conj(a)])
+    return linalg.solveh_banded(np.array([above, diagonal]), right)
+
+
+def _fitted(raw: list[Pose], sure: np.ndarray, steps: list[Step | None]) -> list[Pose]:
+    """The poses that fit all steps between them and, roughly, the raw ones.
+
+    Args:
+      raw: at least two.
+      sure: bool[n], which of them were seen.
+      steps: to each one from the one before; None where it is not known, first of all for the first.
+    """
+    centres = np.array([pose.centre for pose in raw])
+    # Size and angle as one number, which a step adds to.
+    shapes = np.array([p.size for p in raw]) + 1j * np.unwrap([p.angle for p in raw])
+    unit = np.exp(-shapes.real)  # canonical px for each px
+    a = np.array([1 if one is None else one.a for one in steps[1:]], complex)
+    b = np.array([0 if one is None else one.b for one in steps[1:]], complex)
+    turn = np.log(np.abs(a)) - 1j * np.angle(a)
+    away = np.abs(a * centres[:-1] + b - centres[1:]) * unit[1:]
+    known = np.array([one is not None for one in steps[1:]]) & (away < _LEAST_WRONG)
+    a, b = np.where(known, a, 1), np.where(known, b, np.diff(centres))
+    turn = np.where(known, turn, np.diff(shapes))
+    links = np.where(known, _FOLLOWED, _UNSEEN) ** -2.0
+    weights, right = np.where(sure, _DETECTED, _FILLED) ** -2.0, np.ones(len(raw))
+    for _ in range(_SOLVED):
+        own = weights * right
+        centre = _chain(centres, own * unit**2, (a, b), links * unit[1:] ** 2)
+        shape = _chain(shapes, own, (np.ones_like(a), turn), links)
+        off = np.maximum(np.abs(centre - centres) * unit, np.abs(shape - shapes) * _LEVER)
+        right = 1 / (1 + (off / _OUTLIER) ** 2)
+    return [
+        Pose(complex(c), float(s.real), float(s.imag)) for c, s in zip(centre, shape, strict=True)
+    ]
+
+
+def steadied(track: Track, steps: Steps) -> Track:
+    """The track with points that move as the head does; boxes, and what nobody saw, stay what they are.
+
+    Points keep their shape and move together, so that the face is aligned by what its head did.
+
+    Args:
+      track: of one shot.
+      steps: by frame and box of the sighting that they lead to.
+    """
+    pairs = itertools.pairwise(track.sightings)
+    led = [
+        None if "filled" in (one.source, other.source) else steps.get((other.frame, other.box))
+        for one, other in pairs
+    ]
+    if not any(led):
+        return track
+    raw = [poses.to_pose(geometry.align(s.box, s.points)) for s in track.sightings]
+    by_points = [_by_points(s) for s in track.sightings]
+    seen = [
+        s.source != "filled" and by is not None
+        for s, by in zip(track.sightings, by_points, strict=True)
+    ]
+    fitted = _fitted(raw, np.array(seen), [None, *led])
+    sightings = []
+    for sighting, by, old, new in zip(track.sightings, by_points, raw, fitted, strict=True):
+        if by is None:
+            sightings.append(sighting)
+            continue
+        alignment = poses.to_alignment(poses.limited(new, old, _MOST))
+        points = np.round(alignment.invert(by.apply(sighting.points)), _DECIMALS)
+        sightings.append(dataclasses.replace(sighting, points=points.astype(np.float32)))
+    return dataclasses.replace(track, sightings=tuple(sightings))

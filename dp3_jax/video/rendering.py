@@ -18,8 +18,9 @@ from dp3_jax.anonymization.anonymize import DONE, SMALLEST_GENERATED, classic, h
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generation import FaceCheck, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
-from dp3_jax.video import coherence
-from dp3_jax.video.coherence import Coherence, Memory, Motion, Pose
+from dp3_jax.video import coherence, poses
+from dp3_jax.video.coherence import Coherence, Memory, Motion
+from dp3_jax.video.poses import Pose
 from dp3_jax.video.tracks import Sighting, Track
 
 _FORMAT = "dp3 renderer 1"
@@ -197,16 +198,16 @@ class Renderer:
         raw = geometry.align(sighting.box, sighting.points)
         smooth = raw
         if self.coherence.smooth_alignment:
-            pose = coherence.to_pose(raw)
+            pose = poses.to_pose(raw)
             if self._causal:
                 passed = max(sighting.frame - memory.frame, 1)
                 memory.motion = coherence.follow(memory.motion, pose, passed)
                 smoothed = memory.motion.pose
             else:
                 smoothed = coherence.centred(track, sighting, self._cuts)
-            smooth = coherence.to_alignment(coherence.limited(smoothed, pose))
+            smooth = poses.to_alignment(poses.limited(smoothed, pose))
         wider = _WIDER if sighting.source == "filled" else 0
-        over = coherence.moved(smooth, raw) - _TOLERATED
+        over = poses.moved(smooth, raw) - _TOLERATED
         growth = wider + min(max(over, 0.0), _MOST_GROWN)
         if self.coherence.steady_method:
             growth = max(growth, memory.growth - _SHRINKING)

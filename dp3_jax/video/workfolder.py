@@ -24,7 +24,7 @@ except ImportError:  # on Windows
     fcntl = None
     import msvcrt
 
-FORMAT = 2
+FORMAT = 3
 _JOB, _SECRET = "job.json", "secret"
 
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
