@@ -39,6 +39,7 @@ _SPEED_CUTOFF = 0.1
 
 # Least weight of the new picture in the average: of what is wrong half has gone after 14 frames.
 _FRESH = 0.05
+_FRESH_CAUSAL = 0.1  # added to it in live video
 _SAME = 8.0  # levels: surroundings that differ by less show the same
 _OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
 _COARSE = 32  # px, the side at which surroundings are compared
@@ -301,7 +302,15 @@ class Memory:
         """After a cut or a gap."""
         self.motion, self.growth = None, 0.0
 
-    def compose(self, view: np.ndarray, new: np.ndarray, mask: np.ndarray, use: Coherence):
+    def compose(
+        self,
+        view: np.ndarray,
+        new: np.ndarray,
+        mask: np.ndarray,
+        use: Coherence,
+        *,
+        causal: bool = False,
+    ) -> np.ndarray:
         """The face to be shown, u8[S, S, 3]: the new one joined with what is remembered.
 
         Args:
@@ -309,12 +318,15 @@ class Memory:
           new: u8[S, S, 3], the new face in it; or `self.view`, which then stays as it is.
           mask: f32[S, S, 1].
           use: what is to be remembered.
+          causal: places are as unsteady as the detector's points, so less is averaged.
         """
         around = surroundings(view, mask)
         fresh = freshness(self.around, around)
         if fresh >= 1:
             self.forget_pictures()
         self.around = around
+        if causal:
+            fresh = max(fresh, _FRESH_CAUSAL)
         if use.blend_previous and new is not self.view:
             first = self.view is None
             self.view = new.astype(np.float32) if first else average(self.view, new, fresh)

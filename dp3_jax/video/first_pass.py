@@ -110,7 +110,7 @@ def detect(
     size = detector.chunk_of(np.broadcast_to(np.uint8(0), (info.height, info.width, 3)))
     chunk: list[Found] = []
     before = found[-detecting.MEMORY :]
-    for one in _look(info, detector, cuts, keeper, before, size):
+    for one in _look(info, detector, cuts, keeper, before, size=size):
         chunk.append(one)
         progress(1)
         if len(chunk) == size:
@@ -127,6 +127,7 @@ def _look(
     cuts: CutDetector,
     keeper: Keeper | None,
     before: Sequence[Found],
+    *,
     size: int,
 ) -> Iterator[Found]:
     """What is in the frames after those of `before`, which end with a chunk; chunks have `size` frames."""

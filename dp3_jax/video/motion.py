@@ -50,7 +50,7 @@ _LEAST_WRONG = (
 )
 _LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
 _SOLVED = 3  # times, to find out which detections are wrong
-_MOST = 9.0  # canonical px by which any part of the mask may lie elsewhere than detected
+_MOST = 6.0  # canonical px by which any part of the mask may be moved from where it was detected
 _DECIMALS = 2  # of px, as in tracks
 
 

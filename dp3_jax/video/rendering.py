@@ -299,7 +299,7 @@ class Renderer:
         job, memory = task.job, task.memory
         if drawn is None:
             return generation.no_face(job)
-        composed = memory.compose(view, drawn.view, job.mask, self.coherence)
+        composed = memory.compose(view, drawn.view, job.mask, self.coherence, causal=self._causal)
         shown = geometry.project(composed, job.alignment, task.own, quick=True)
         geometry.place(erased, task.own, shown)
         if self.coherence.steady_grain:
