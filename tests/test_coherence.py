@@ -183,3 +183,19 @@ def test_grain_has_its_strength_stays_in_its_region_and_differs_between_frames()
 def test_every_switch_can_be_turned_off():
     assert not any(dataclasses.astuple(coherence.NONE))
     assert all(dataclasses.astuple(coherence.ALL))
+
+
+@pytest.mark.parametrize(("scale", "apart"), [(0.5, 2), (2.0, 4)])
+def test_where_nothing_changes_the_network_rests_and_longer_for_small_faces(scale, apart):
+    view, mask = np.full((128, 128, 3), 90, np.uint8), np.asarray(inference_mask())
+    memory = coherence.Memory(0)
+    assert not memory.rests(view, mask, 0, scale)  # there is nothing to show yet
+    drawn = []
+    for frame in range(12):
+        if not memory.rests(view, mask, frame, scale):
+            memory.compose(view, view, mask, coherence.ALL)
+            memory.drawn = frame
+            drawn.append(frame)
+    assert drawn == list(range(0, 12, apart))
+    elsewhere = np.full((128, 128, 3), 200, np.uint8)
+    assert not memory.rests(elsewhere, mask, drawn[-1] + 1, scale)

@@ -40,6 +40,10 @@ _SPEED_CUTOFF = 0.1
 # Least weight of the new picture in the average: of what is wrong half has gone after 14 frames.
 _FRESH = 0.05
 _FRESH_CAUSAL = 0.1  # added to it in live video
+# Frames from one drawing to the next, and how much the surroundings may have changed meanwhile (`freshness`).
+_RESTS = (2, 0.0)
+_SMALL_RESTS = (4, 0.5)  # of small faces, whose details nobody sees
+_SMALL_SCALE = 1.0  # canonical px per px from which on a face is small: narrower than about 60 px
 _SAME = 8.0  # levels: surroundings that differ by less show the same
 _OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
 _COARSE = 32  # px, the side at which surroundings are compared
@@ -301,6 +305,21 @@ class Memory:
     def forget_place(self) -> None:
         """After a cut or a gap."""
         self.motion, self.growth = None, 0.0
+
+    def rests(self, view: np.ndarray, mask: np.ndarray, frame: int, scale: float) -> bool:
+        """Whether in this frame the average so far will do: the network takes half of all the time.
+
+        Args:
+          view, mask: as of `compose`.
+          frame: its number.
+          scale: canonical px per px of the frame.
+        """
+        if self.view is None:
+            return False
+        every, most = _SMALL_RESTS if scale > _SMALL_SCALE else _RESTS
+        if frame - self.drawn >= every:
+            return False
+        return freshness(self.around, surroundings(view, mask)) <= most
 
     def compose(
         self,

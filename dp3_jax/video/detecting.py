@@ -230,7 +230,9 @@ class LiveDetector(looking.Looker):
         if budget.side is not None:
             picture, found = self.glance(image, factor)
         if scan is not None:
-            found = self.with_passes(image, found, scan.result())
+            wholes = [*found, *predicted]
+            news = [f for f in scan.result() if not looking.is_part(f, wholes)]
+            found = self.with_passes(image, found, news)
         return self.followed(picture, found, predicted)
 
     def _scan(self, image: np.ndarray, glanced: float) -> list[Face]:

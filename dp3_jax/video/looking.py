@@ -38,6 +38,7 @@ _UNCONFIRMED = 0.1
 _CLEARLY = 0.25  # more confidence than the coarse pass has: then the other face is taken
 _TURNED = np.pi / 3  # radians between two opinions on which way is up
 
+_PART = 1.3  # times as wide at least is a face of which a tile shows a part
 _COARSE_LARGEST = 2.0  # at most this much is a frame made larger for the coarse pass
 _STRIDE = 32  # px; YuNet pads a picture to a multiple
 
@@ -118,6 +119,11 @@ def _covers(face: Face, others: Sequence[Face]) -> bool:
     """Whether the middle of any other face lies in this one's box: then this one is not beside it."""
     x, y, w, h = face.box
     return any(x < cx < x + w and y < cy < y + h for cx, cy in map(_centre, others))
+
+
+def is_part(face: Face, wholes: Sequence[Face]) -> bool:
+    """Whether a face is what a tile shows of a larger one that is known, and so hidden anyway."""
+    return any(whole.box[2] > _PART * face.box[2] and _covers(whole, [face]) for whole in wholes)
 
 
 def _same(one: Face, other: Face) -> bool:

@@ -34,7 +34,6 @@ _TOLERATED = 2.0
 _MOST_GROWN = 4.0  # canonical px; what is further off is rather a wrong measurement
 _SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, for a new mask shows
 _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
-_DRAWN_EVERY = 2  # frames: where nothing changes round a face its average is shown in between
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 
 
@@ -279,13 +278,10 @@ class Renderer:
 
     def _rests(self, task: _Task, view: np.ndarray) -> bool:
         """Whether the average of the pictures so far will do: the network takes half of all the time."""
-        memory = task.memory
-        if not self.coherence.blend_previous or memory.view is None:
+        if not self.coherence.blend_previous:
             return False
-        if task.sighting.frame - memory.drawn >= _DRAWN_EVERY:
-            return False
-        around = coherence.surroundings(view, task.job.mask)
-        return coherence.freshness(memory.around, around) == 0
+        job = task.job
+        return task.memory.rests(view, job.mask, task.sighting.frame, job.alignment.scale)
 
     def _show(
         self,
