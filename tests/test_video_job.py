@@ -101,7 +101,7 @@ def test_where_the_generator_fails_the_face_is_covered_and_the_summary_says_so(
     (face,) = json.loads(printed.out)["files"][0]["faces"]
     assert face["done"] == "covered"
     count, _, total = face["reason"].removeprefix("in ").split()[:3]
-    assert total == "20" and 4 <= int(count) <= 8
+    assert total == "20" and 1 <= int(count) <= 8  # the network is asked in some frames only
     (line,) = printed.err.splitlines()
     assert line.startswith("covered: ") and f"in {count} of 20 frames" in line
 
