@@ -35,8 +35,8 @@ def step_parts(config, count=4):
 
 
 def test_gradients_are_those_of_the_two_losses_written_down_plainly():
-    weights = {"adversarial": 1.0, "adversarial_rampup": 0.0, "hole": 3.0, "fade_floor": 1.0, "rim": 2.0, "total_variation": 0.5,
-               "feature_matching": 2.0, "diversity": 1.5}  # fmt: skip
+    weights = {"adversarial": 1.0, "adversarial_rampup": 0.0, "hole": 3.0, "fade_floor": 1.0, "rim": 2.0,
+               "total_variation": 0.5, "feature_matching": 2.0, "diversity": 1.5}  # fmt: skip
     config = tiny_config(**weights).unlock()
     config.train.update(r1_weight=0.0, augment=())
     state, real, mask, z = step_parts(config)

@@ -64,7 +64,9 @@ def test_nothing_is_dropped_no_frame_is_missing_and_nothing_crosses_a_cut(found,
 def test_a_single_detection_is_a_track_with_a_margin_up_to_cuts_and_ends(one, frame, cut):
     (track,) = linked({frame: [one]}, [cut])
     start, stop = (0, cut) if frame < cut else (cut, FRAMES)
-    margin = MARGIN if track.sightings[frame - track.first].confidence >= tracks.CLEAR else MARGIN // 3
+    margin = (
+        MARGIN if track.sightings[frame - track.first].confidence >= tracks.CLEAR else MARGIN // 3
+    )
     assert (track.first, track.last) == (max(start, frame - margin), min(stop - 1, frame + margin))
 
 

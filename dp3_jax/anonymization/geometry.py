@@ -224,9 +224,7 @@ def place(frame: np.ndarray, target: Region, shown: np.ndarray) -> None:
         cv2.copyTo(np.ascontiguousarray(shown), target.inside.view(np.uint8), frame[target.slices])
 
 
-def face_mask(
-    alignment: Alignment, box: Sequence[float], enough: float = _COVERED
-) -> np.ndarray:
+def face_mask(alignment: Alignment, box: Sequence[float], enough: float = _COVERED) -> np.ndarray:
     """What of the canonical view is to be synthesised for one face, f32[128, 128, 1], 1 inside.
 
     The mask of `dp3_jax.masks`, as long as that covers what the detector took for the face: the ellipse in

@@ -54,8 +54,8 @@ def double(x: jax.Array) -> jax.Array:
 def smooth(x: jax.Array) -> jax.Array:
     """[B, H, W, C] convolved with [1, 2, 1] / 4 along both sides, edges repeated.
 
-    Its response at the Nyquist frequency is exactly zero, so what passes it has no 2-pixel grid, which is what
-    a discriminator's strided convolutions otherwise teach a depth-to-space layer (StyleGAN2 blurs there too).
+    Its response at the Nyquist frequency is exactly zero, so what passes it has no 2-pixel grid, which a
+    discriminator's strided convolutions otherwise teach a depth-to-space layer (StyleGAN2 blurs there too).
     """
     for axis in (1, 2):
         size = x.shape[axis]
