@@ -4,8 +4,9 @@
 
 Each variant goes on from one trained run for the same number of updates, with one kind of loss left out (or
 nothing but L1), and is measured on the same held-out people with the same latents. So the table shows what
-a loss holds in place at the end of training, not what a run without it from the start would give. A variant that
-is finished is not trained again. KID and content loss look at the same features, so KID speaks for content.
+a loss holds in place at the end of training, not what a run without it from the start would give. A variant
+that is finished is not trained again. KID and the content loss look at the same features, so KID speaks for
+content.
 """
 
 import argparse
