@@ -24,18 +24,7 @@ from dp3_jax.evaluation import (
 )
 from dp3_jax.training.configuration import model_section
 from tests import runs
-
-
-class Colours:
-    """A recognizer of coloured squares: the embedding is the mean colour, black is no face."""
-
-    name = "colours"
-    threshold = 0.9
-
-    def embed(self, images):
-        colours = images.mean((1, 2)).astype(np.float32)
-        found = colours.any(1)
-        return colours / np.maximum(np.linalg.norm(colours, axis=1, keepdims=True), 1e-6), found
+from tests.judges import Colours
 
 
 def unit(rng, *shape):
