@@ -58,7 +58,7 @@ def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
     passes: dict[str, Row] = {}
 
     def measured(name: str, function: Callable) -> Callable:
-        def wrapped(*given: Any) -> Any:
+        def wrapped(*given: Any, **named: Any) -> Any:
             *rest, progress = given
             state = {"frames": 0, "from": time.perf_counter(), "first": None}
 
@@ -69,7 +69,7 @@ def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
                 progress(frames)
 
             used = time.process_time()
-            result = function(*rest, counted)
+            result = function(*rest, counted, **named)
             passes[name] = {
                 "frames": state["frames"],
                 "seconds": time.perf_counter() - state["from"],

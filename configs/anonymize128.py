@@ -19,15 +19,12 @@ factor in `config.losses`, and mixed precision. dp3_jax/weights/README.md tells 
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("", "smoke", "quick")
+from configs import shared
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config; `variant` is what follows the colon in --config=configs/anonymize128.py:VARIANT."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"no variant {variant!r} of this config; there are: {', '.join(VARIANTS[1:])}"
-        )
+    shared.check_variant(variant)
     config = ConfigDict()
     config.seed = 0  # of parameters, latents, masks and data order; same seed, same run
 
@@ -87,27 +84,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.ema_halflife = 200.0  # updates until a weight's share in the average halves; 0: none
     config.train.max_skipped = 20  # micro-batches with non-finite gradients in a row that end the run
 
-    config.log = ConfigDict()  # nothing here changes the trained parameters
-    config.log.metrics_steps = 10  # micro-batches between two records in metrics.jsonl
-    config.log.console_seconds = 10.0  # between two progress lines
-    config.log.grid_steps = 200  # micro-batches between two pictures in grids/
-    config.log.grid_images = 36  # images in one; each row is one held-out photo with different latents
-    config.log.checkpoint_steps = 2000  # micro-batches between two checkpoints
-    config.log.checkpoint_minutes = 5.0  # or so many minutes, whichever comes first; by the clock
-    config.log.keep_latest = 2  # checkpoints kept for resuming
-    config.log.keep_best = 1  # checkpoints kept for their SSIM to the matched real images
-    config.log.ssim_generated = 8  # generated images in that SSIM
+    config.log = shared.log()  # every key and its meaning: configs/shared.py
+    config.log.grid_images = 36  # in one picture; each row is one held-out photo with different latents
+    config.log.checkpoint_minutes = 5.0  # at most, between two checkpoints
+    config.log.ssim_generated = 8  # generated images in the SSIM that tells the best checkpoint
     config.log.ssim_real = 256  # training images they are matched with
 
-    config.evaluate = ConfigDict()
-    config.evaluate.seed = 1  # of the generated images
-    config.evaluate.num_generated = 500  # generated images
-    config.evaluate.num_real = 0  # training images to match with; 0 for all that were trained on
-    config.evaluate.num_heldout = 1000  # validation images for the controls
-    config.evaluate.batch_size = 64  # images generated or embedded at a time
-    config.evaluate.match = "ssim"  # ssim (at 64 px grey preselects, at full size picks) | l2
-    config.evaluate.judge = "sface"  # face verifier: sface | deepface | none
-    config.evaluate.kid_features = "mobilenet_v2"  # mobilenet_v2 | random_conv (needs no download)
+    config.evaluate = shared.evaluate()  # the other keys and their meaning: configs/shared.py
     config.evaluate.judges = ("sface", "dlib", "sface_forced")  # verifiers; sface_forced needs no detector
     config.evaluate.people = 400  # held-out identities in the gallery
     config.evaluate.probes_each = 1  # anonymized pictures of each
@@ -124,8 +107,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def _shrink(config: ConfigDict, *, quick: bool) -> None:
     """Turns `config` into one that runs anywhere, on drawn shapes, without any download."""
-    config.data.update(source="shapes", path="", crop=(), validation_examples=64, flip=False)
-    config.data.update(image_size=64 if quick else 32, train_examples=2000 if quick else 256)
+    shared.shrink(config, quick=quick)
+    config.data.flip = False
+    config.evaluate.judges = ()
     config.model.update(
         latent_dim=16,
         style_dim=32,
@@ -135,8 +119,3 @@ def _shrink(config: ConfigDict, *, quick: bool) -> None:
     config.train.update(epochs=12.0 if quick else 4.0, ema_halflife=20.0, r1_every=4)
     # Content and style need weights that are no part of the package.
     config.losses.update(fade_halflife=100.0, adversarial_rampup=20.0, content=0.0, style=0.0)
-    config.log.update(grid_steps=250 if quick else 32, checkpoint_steps=500 if quick else 32)
-    config.log.update(console_seconds=5.0 if quick else 2.0, grid_images=36 if quick else 16)
-    config.log.update(ssim_real=128 if quick else 64)
-    config.evaluate.update(num_generated=100 if quick else 16, num_heldout=64 if quick else 32)
-    config.evaluate.update(judge="none", kid_features="random_conv", judges=())

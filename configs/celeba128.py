@@ -19,15 +19,12 @@ initialization, batch 64, learning rate 2e-4, b1 0.5.
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("", "smoke", "quick")
+from configs import shared
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config; `variant` is what follows the colon in --config=configs/celeba128.py:VARIANT."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"no variant {variant!r} of this config; there are: {', '.join(VARIANTS[1:])}"
-        )
+    shared.check_variant(variant)
     config = ConfigDict()
     config.seed = 0  # of parameters, latents, dropout and data order; same seed, same run
 
@@ -72,27 +69,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.ema_halflife = 0.0  # updates until a weight's share in the average halves; 0 for no average
     config.train.max_skipped = 20  # micro-batches with non-finite gradients in a row that end the run
 
-    config.log = ConfigDict()  # nothing here changes the trained parameters
-    config.log.metrics_steps = 10  # micro-batches between two records in metrics.jsonl
-    config.log.console_seconds = 10.0  # between two progress lines
-    config.log.grid_steps = 780  # micro-batches between two pictures in grids/ (5 epochs)
-    config.log.grid_images = 64  # images in one; a square number looks best
-    config.log.checkpoint_steps = 4680  # micro-batches between two checkpoints (30 epochs)
-    config.log.checkpoint_minutes = 10.0  # or so many minutes, whichever comes first; by the clock
-    config.log.keep_latest = 2  # checkpoints kept for resuming
-    config.log.keep_best = 1  # checkpoints kept for their SSIM to the matched real images
-    config.log.ssim_generated = 16  # generated images in that SSIM
-    config.log.ssim_real = 512  # training images they are matched with
+    config.log = shared.log()  # every key and its meaning: configs/shared.py
+    config.log.grid_steps = 780  # micro-batches between two pictures in grids/: 5 epochs
+    config.log.checkpoint_steps = 4680  # micro-batches between two checkpoints: 30 epochs
 
-    config.evaluate = ConfigDict()
-    config.evaluate.seed = 1  # of the generated images
-    config.evaluate.num_generated = 500  # generated images
-    config.evaluate.num_real = 0  # training images to match with; 0 for all that were trained on
-    config.evaluate.num_heldout = 1000  # validation images for the controls
-    config.evaluate.batch_size = 64  # images generated or embedded at a time
-    config.evaluate.match = "ssim"  # ssim (at 64 px grey preselects, at full size picks) | l2
-    config.evaluate.judge = "sface"  # face verifier: sface | deepface | none
-    config.evaluate.kid_features = "mobilenet_v2"  # mobilenet_v2 | random_conv (needs no download)
+    config.evaluate = shared.evaluate()  # every key and its meaning: configs/shared.py
 
     if variant:
         _shrink(config, quick=variant == "quick")
@@ -101,16 +82,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def _shrink(config: ConfigDict, *, quick: bool) -> None:
     """Turns `config` into one that runs anywhere, on drawn shapes, without any download."""
-    config.data.update(source="shapes", path="", crop=(), validation_examples=64)
-    config.data.update(image_size=64 if quick else 32, train_examples=2000 if quick else 256)
+    shared.shrink(config, quick=quick)
     config.model.update(
         latent_dim=64,
         generator_widths=(128, 64, 32) if quick else (64, 32),
         discriminator_widths=(32, 64, 128) if quick else (32, 64),
     )
     config.train.update(epochs=12.0 if quick else 4.0, batch_size=32, accumulation=2)
-    config.log.update(grid_steps=250 if quick else 32, checkpoint_steps=500 if quick else 32)
-    config.log.update(console_seconds=5.0 if quick else 2.0, grid_images=36 if quick else 16)
-    config.log.update(ssim_real=128 if quick else 64)
-    config.evaluate.update(num_generated=100 if quick else 16, num_heldout=64 if quick else 32)
-    config.evaluate.update(judge="none", kid_features="random_conv")

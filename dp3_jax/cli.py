@@ -50,9 +50,15 @@ def _add_anonymize(commands) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="photo, video, folder (with all below it) or glob pattern",
+        help="photo, video, folder (with all below it) or glob pattern; with --one-pass: or - for a video "
+        "on standard input",
     )
-    add("-o", "--output", help="file or folder; default: NAME_anonymized.EXT beside each input")
+    add(
+        "-o",
+        "--output",
+        help="file or folder; default: NAME_anonymized.EXT beside each input; with --one-pass: or - for "
+        "Matroska on standard output",
+    )
     add("--in-place", action="store_true", help="overwrite the inputs")
     how = parser.add_argument_group("how faces are treated")
     how.add_argument("--method", choices=METHODS, help="default: generate, a new face")
@@ -116,6 +122,45 @@ def _add_video_options(group) -> None:
     group.add_argument("--crf", type=float, help="quality, smaller is better")
     group.add_argument("--preset", help="speed against size, in the encoder's words")
     group.add_argument("--hardware", action="store_true", help="encode on the graphics card")
+    group.add_argument(
+        "--one-pass",
+        action="store_true",
+        help="read the video once and write it meanwhile, for pipes; fewer faces are found",
+    )
+
+
+def _check_one_pass(arguments: argparse.Namespace) -> None:
+    """Raises UserError for what needs more than one pass, or for a pipe without --one-pass."""
+    if not arguments.one_pass:
+        if "-" in (*arguments.inputs, arguments.output):
+            raise UserError("- is a video on standard input or output, which needs --one-pass")
+        return
+    for name in ("boxes", "faces", "keep", "sidecar", "preview"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name} does not go with --one-pass; leave one of them out")
+    if "-" in arguments.inputs and len(arguments.inputs) > 1:
+        raise UserError("standard input, -, is one input; anonymize the others apart")
+    if "-" in (*arguments.inputs, arguments.output) and arguments.in_place:
+        raise UserError("--in-place writes files in their places, not to or from a pipe")
+
+
+def _tasks(arguments: argparse.Namespace):
+    """The files to be made, and how many other files are in the folders."""
+    from dp3_jax.anonymization import outputs
+
+    _check_one_pass(arguments)
+    inputs, output = arguments.inputs, arguments.output
+    if inputs == ["-"] or output == "-":
+        from dp3_jax.anonymization import batch
+
+        if len(inputs) > 1:
+            raise UserError(f"-o - takes one video, not {len(inputs)}")
+        return [batch.pipe_task(inputs[0], output)], 0
+    tasks, others = outputs.plan(inputs, output, arguments.in_place)
+    photos = [task.source for task in tasks if not task.is_video]
+    if arguments.one_pass and photos:
+        raise UserError(f"--one-pass is for videos, and {photos[0]} is none")
+    return tasks, others
 
 
 def _video_options(arguments: argparse.Namespace):
@@ -207,9 +252,7 @@ def _state(path: pathlib.Path, sha256: str) -> str:
 def _anonymize(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     # What can be wrong in the call is looked at before anything slow is imported.
-    from dp3_jax.anonymization import outputs
-
-    tasks, others = outputs.plan(arguments.inputs, arguments.output, arguments.in_place)
+    tasks, others = _tasks(arguments)
     if arguments.faces and len(tasks) > 1:
         raise UserError(f"--faces {arguments.faces} belongs to one input, not to {len(tasks)}")
     if arguments.faces and arguments.keep:
@@ -238,15 +281,17 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         preview=arguments.preview,
         keep_metadata=arguments.keep_metadata,
         video=_video_options(arguments) if video else None,
+        one_pass=arguments.one_pass,
     )
     loaded = batch.Batch(anonymizer, options, photos=not all(task.is_video for task in tasks))
     reports = batch.run(loaded, tasks, not arguments.quiet)
     summary = batch.summarize(reports, time.monotonic() - start)
+    printed = sys.stderr if arguments.output == "-" else sys.stdout
     if arguments.json:
         results = [batch.as_json(report, options) for report in reports]
-        print(json.dumps({"files": results, "summary": summary}, indent=2))
-    elif not arguments.quiet:
-        print(batch.summary_line(summary, others))
+        print(json.dumps({"files": results, "summary": summary}, indent=2), file=printed)
+    elif not arguments.quiet and not (arguments.output == "-" and summary["skipped"]):
+        print(batch.summary_line(summary, others), file=printed)
     return batch.exit_status(reports)
 
 

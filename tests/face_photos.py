@@ -1,4 +1,4 @@
-"""A real photo with one face, and stand-ins for a trained generator, for tests of the photo path."""
+"""A real photo with one face, and stand-ins for a trained generator, for tests of photos and commands."""
 
 import functools
 
@@ -7,9 +7,11 @@ import pytest
 import skimage.data
 
 from dp3_jax.anonymization import geometry
+from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Detector, Face
 from dp3_jax.errors import UserError
 
+SECRET = b"k" * 32  # that faces are drawn from
 # Where the face is in `astronaut()`, as YuNet reports it, rounded.
 BOX = (180.0, 68.0, 85.0, 112.0)
 POINTS = np.array([[203, 104], [245, 106], [222, 128], [204, 146], [241, 147]], np.float32)
@@ -81,6 +83,12 @@ class Broken(Painter):
 def everyone(batch):
     """A verdict on new faces: every one is a face."""
     return np.ones(len(batch), bool)
+
+
+def stand_in_generator(monkeypatch):
+    """Lets all `Anonymizer`s, those of the commands too, paint instead of loading trained networks."""
+    monkeypatch.setattr(Anonymizer, "generator", Painter())
+    monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
 
 
 def hole(one, shape=(512, 512)):

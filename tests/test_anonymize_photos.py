@@ -22,6 +22,7 @@ from dp3_jax.masks import inference_mask
 from tests.face_photos import (
     BOX,
     POINTS,
+    SECRET,
     Broken,
     Painter,
     astronaut,
@@ -31,7 +32,6 @@ from tests.face_photos import (
     hole,
 )
 
-SECRET = b"k" * 32
 GENERATE = plans.Settings()
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import anonymize128
+from configs import anonymize128, shared
 from dp3_jax import export, losses, masks
 from dp3_jax.anonymization import generator
 from dp3_jax.errors import UserError
@@ -228,6 +228,6 @@ def test_impossible_configs_are_named(change, message):
         configuration.check(config)
 
 
-@pytest.mark.parametrize("variant", anonymize128.VARIANTS)
+@pytest.mark.parametrize("variant", shared.VARIANTS)
 def test_configs_are_possible(variant):
     configuration.check(anonymize128.get_config(variant))

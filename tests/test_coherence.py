@@ -2,15 +2,16 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp3_jax.anonymization import geometry
+from dp3_jax.anonymization import blending, geometry
 from dp3_jax.anonymization.geometry import Alignment, Region
 from dp3_jax.masks import CANONICAL_POINTS, inference_mask
-from dp3_jax.video import coherence, poses
+from dp3_jax.video import averaging, coherence, poses
 from dp3_jax.video.tracks import Sighting, Track
 
 
@@ -131,14 +132,14 @@ def test_surroundings_are_compared_without_what_is_under_the_mask():
     mask = inference_mask()
     hidden = VIEW.copy()
     hidden[mask[..., 0] > 0] = 255
-    before, same = coherence.surroundings(VIEW, mask), coherence.surroundings(hidden, mask)
+    before, same = averaging.surroundings(VIEW, mask), averaging.surroundings(hidden, mask)
     np.testing.assert_array_equal(before, same)
-    assert coherence.freshness(before, same) == 0
-    assert coherence.freshness(None, same) == 1
-    assert coherence.freshness(before, coherence.surroundings(VIEW + 100, mask)) == 1
-    assert 0 < coherence.freshness(before, coherence.surroundings(VIEW + 20, mask)) < 1
-    nothing = coherence.surroundings(VIEW, np.ones((128, 128, 1), np.float32))
-    assert coherence.freshness(before, nothing) == 1
+    assert averaging.freshness(before, same) == 0
+    assert averaging.freshness(None, same) == 1
+    assert averaging.freshness(before, averaging.surroundings(VIEW + 100, mask)) == 1
+    assert 0 < averaging.freshness(before, averaging.surroundings(VIEW + 20, mask)) < 1
+    nothing = averaging.surroundings(VIEW, np.ones((128, 128, 1), np.float32))
+    assert averaging.freshness(before, nothing) == 1
 
 
 def test_an_average_evens_out_noise_and_comes_back_from_what_was_wrong():
@@ -146,17 +147,17 @@ def test_an_average_evens_out_noise_and_comes_back_from_what_was_wrong():
     view = np.full((128, 128, 3), 100, np.float32)
     for _ in range(20):
         new = np.clip(100 + random.normal(0, 15, view.shape), 0, 255).astype(np.uint8)
-        view = coherence.average(view, new, 0.0)
+        view = averaging.average(view, new, 0.0)
     assert np.std(view) < 6
     wrong = view + 30
     for _ in range(90):  # three seconds
-        wrong = coherence.average(wrong, np.full_like(VIEW, 100), 0.0)
+        wrong = averaging.average(wrong, np.full_like(VIEW, 100), 0.0)
     assert np.abs(wrong - 100).max() < 1
     other = np.where(np.arange(128)[:, None, None] < 64, VIEW, np.uint8(250))
-    moved = coherence.average(np.full((128, 128, 3), 90, np.float32), other, 0.0)
+    moved = averaging.average(np.full((128, 128, 3), 90, np.float32), other, 0.0)
     assert moved[110:, :, :].min() > 240  # the part that is wholly different is there at once
     np.testing.assert_array_equal(moved[:40], 90)
-    np.testing.assert_allclose(coherence.average(view, VIEW, 1.0), VIEW, atol=1e-3)
+    np.testing.assert_allclose(averaging.average(view, VIEW, 1.0), VIEW, atol=1e-3)
 
 
 def test_grain_has_its_strength_stays_in_its_region_and_differs_between_frames():
@@ -185,17 +186,43 @@ def test_every_switch_can_be_turned_off():
     assert all(dataclasses.astuple(coherence.ALL))
 
 
-@pytest.mark.parametrize(("scale", "apart"), [(0.5, 2), (2.0, 4)])
-def test_where_nothing_changes_the_network_rests_and_longer_for_small_faces(scale, apart):
+@pytest.mark.parametrize(("scale", "apart"), [(0.5, 4), (2.0, 8)])
+def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together(scale, apart):
+    view, mask = np.full((128, 128, 3), 90, np.uint8), np.asarray(inference_mask())
+    drawn = []
+    for start in (0, 2):  # the second face comes later
+        memory, own = coherence.Memory(start), []
+        for frame in range(start, 30):
+            memory.look(view, mask)
+            if not memory.rests(frame, scale):
+                memory.beat, new = frame, np.full_like(view, frame)
+                own.append(frame)
+            memory.compose(view, new, mask, coherence.ALL)
+        drawn.append(own)
+    assert drawn[0] == list(range(0, 30, apart)) and drawn[1][1:] == drawn[0][1:]
+    memory.look(np.full_like(view, 200), mask)  # elsewhere: nothing is shown of what was drawn here
+    assert not memory.rests(memory.beat, scale) and memory.view is None
+
+
+def test_a_drawing_is_averaged_in_over_all_the_frames_that_it_is_shown_in():
     view, mask = np.full((128, 128, 3), 90, np.uint8), np.asarray(inference_mask())
     memory = coherence.Memory(0)
-    assert not memory.rests(view, mask, 0, scale)  # there is nothing to show yet
-    drawn = []
+    shown = []
     for frame in range(12):
-        if not memory.rests(view, mask, frame, scale):
-            memory.compose(view, view, mask, coherence.ALL)
-            memory.drawn = frame
-            drawn.append(frame)
-    assert drawn == list(range(0, 12, apart))
-    elsewhere = np.full((128, 128, 3), 200, np.uint8)
-    assert not memory.rests(elsewhere, mask, drawn[-1] + 1, scale)
+        memory.look(view, mask)
+        new = memory.latest if frame % 4 else np.full_like(view, 90 + frame)
+        memory.compose(view, new, mask, coherence.ALL)
+        shown.append(float(memory.view.mean()))
+    steps = np.diff(shown)
+    assert shown[3] == 90 and (steps[3:] > 0).all() and steps.max() < 0.5  # of 4 and of 8 levels
+
+
+def test_a_coarse_correction_gives_nearly_the_same_picture():
+    random, mask = np.random.default_rng(1), np.asarray(inference_mask())
+    coarse = random.integers(40, 200, (2, 6, 6, 3)).astype(np.float32)
+    view, new = (cv2.resize(one, (128, 128)).astype(np.uint8) for one in coarse)
+    full = blending.blend(view, new, mask, blending.correction(view, new, mask))
+    quick = blending.blend(view, new, mask, blending.correction(view, new, mask, quick=True))
+    assert np.abs(full.astype(int) - quick).max() <= 4
+    assert np.abs(full.astype(int) - new)[mask[..., 0] > 0].max() > 20
+    np.testing.assert_array_equal(quick[mask[..., 0] == 0], view[mask[..., 0] == 0])

@@ -14,16 +14,15 @@ from dp3_jax.errors import UserError
 from tests.face_photos import (
     BOX,
     POINTS,
+    SECRET,
     Broken,
     Painter,
     astronaut,
     detector_or_skip,
-    everyone,
     face,
     hole,
+    stand_in_generator,
 )
-
-SECRET = b"k" * 32
 
 # Keeping.
 
@@ -68,9 +67,7 @@ def test_a_reference_that_shows_nobody_or_several_is_refused(tmp_path):
 
 @pytest.fixture
 def weights(monkeypatch):
-    """Lets the command use a stand-in for the trained generator."""
-    monkeypatch.setattr(Anonymizer, "generator", Painter())
-    monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
+    stand_in_generator(monkeypatch)
 
 
 @pytest.fixture

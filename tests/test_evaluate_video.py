@@ -3,11 +3,14 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from dp3_jax import cli
 from dp3_jax.anonymization import plans
 from dp3_jax.anonymization.anonymize import anonymize_frame
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation import evaluate_video, forced_judge, video_report, video_variants
+from dp3_jax.video import job, track_file
 from dp3_jax.video.tracks import Sighting, Track, Tracking, to_face
 from tests.face_photos import BOX, POINTS, Painter, astronaut, detector_or_skip
 
@@ -224,7 +227,7 @@ def test_what_does_not_belong_together_is_refused_in_one_line(clip, tmp_path):
     refused("more frames", {"a": long})
     refused("256x128", {"a": small})
     refused("cannot be called 'source'", {"source": short})
-    refused("no judge 'nobody'", {}, judges=("nobody",))
+    refused("judges names 'nobody'; there are: sface, dlib", {}, judges=("nobody",))
     refused("track it again", {}, Tracking(FRAMES, 128, 128, (), ()))
     refused("has 10 frames, its tracks 12", {}, tracking(frames=12))
 
@@ -246,3 +249,47 @@ def test_the_standard_variants_run_and_hide_the_face(clip):
     assert found["targets"]["identity adjacent / source's"]["met"] is None  # without a judge
     assert "Target faces shown: 0.00, limit 0: met" in video_report.format_report(found)
     assert rows["one latent only"]["flicker"]["value"] < rows["per frame"]["flicker"]["value"]
+
+
+# The command: what is wrong in the call is said before the tracks are looked for.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["a.mp4", "--frames", "1"], "at least 2"),
+        (["none.mp4"], "no file none.mp4"),
+        (["a.mp4", "none.mp4"], "no file none.mp4"),
+        (["a.mp4", "small.mp4"], "small.mp4 is 256x128, the original 256x256"),
+        (["a.mp4", "--tracks", "none.json"], "none.json"),
+        (["a.mp4", "--tracks", "small.json"], "small.json is of a clip of 256x128"),
+        (["a.mp4", "--weights", "none.safetensors"], "none.safetensors"),
+        (["a.mp4", "small.mp4", "--weights", "w"], "without ANONYMIZED"),
+        (["a.mp4", "a.mp4", "--strangers", "none"], "no folder none"),
+        (["a.mp4", "a.mp4", "--strangers", "empty"], "no photos of people in empty"),
+        (["a.mp4", "a.mp4", "--strangers", "walls"], "no face found in any of"),
+        (["a.mp4", "--json", "empty"], "is a folder"),
+        (["a.mp4", "--json", "a.mp4"], "would overwrite"),
+        (["a.mp4", "--json", "walls/a/1.jpg/x.json"], "cannot write walls/a/1.jpg/x.json"),
+    ],
+)
+def test_a_mistake_is_answered_before_tracks_are_looked_for(
+    tmp_path, monkeypatch, capsys, arguments, says
+):
+    detector_or_skip()
+
+    def never(*_):
+        raise AssertionError("tracks are looked for")
+
+    monkeypatch.setattr(job, "find_tracks", never)
+    monkeypatch.chdir(tmp_path)
+    write("a.mp4", [frame(0)] * 3)
+    write("small.mp4", [frame(0)[:128]] * 3)
+    track_file.write("small.json", Tracking(3, SIDE, 128, (), ()), plans.Settings(), {}, None)
+    for name in ("empty", "walls/a"):
+        (tmp_path / name).mkdir(parents=True)
+    Image.new("RGB", (250, 250), "grey").save("walls/a/1.jpg")
+    status = cli.main(["evaluate-video", *arguments])
+    line = capsys.readouterr().err.strip()
+    assert status == 2
+    assert says in line and "\n" not in line

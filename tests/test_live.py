@@ -1,6 +1,6 @@
 """Live video: what is shown has its faces covered, and nothing grows old on the way."""
 
-import itertools
+import dataclasses
 import threading
 import time
 
@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from dp3_jax.anonymization.plans import Settings
 from dp3_jax.errors import UserError
-from dp3_jax.live.governor import LEVELS, START, Governor, Level, Load
+from dp3_jax.live import pipeline
+from dp3_jax.live.governor import LEVELS, START, Governor, Level
 from dp3_jax.live.pipeline import Pipeline
 from dp3_jax.live.sources import Frame, pace
-from dp3_jax.live.watching import FULL, Watch
+from dp3_jax.live.watching import FULL, Watch, Watched
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.tracking import Tracker
+from dp3_jax.video.tracks import Sighting, Track
 from tests import live_scenes
 from tests.face_photos import Broken, Painter
 from tests.live_scenes import HEIGHT, WIDTH, Collector, Finder, SceneChange, Walk, shows_a_face
@@ -26,8 +28,8 @@ EVERY = Level(1, 640, 1)
 THIRD = Level(3, 640, 3)
 
 
-def make_watch(finder, delay=0):
-    return Watch(finder, Tracker(WIDTH, HEIGHT), SceneChange(), delay=delay)
+def make_watch(finder, **options):
+    return Watch(finder, Tracker(WIDTH, HEIGHT), SceneChange(), **options)
 
 
 def renderers(generator=None, method="generate"):
@@ -103,7 +105,7 @@ numbers = st.sets(st.integers(0, 30), max_size=8)
 )
 def test_no_face_is_shown_whatever_fails(scenes, detector, broken, level_and_delay, drop):
     level, delay = level_and_delay
-    watch = make_watch(Finder(*detector), delay)
+    watch = make_watch(Finder(*detector), delay=delay)
     inner = renderers(Moody(broken[0]))
     sink = Collector()
     pipeline = run_pipeline(
@@ -133,7 +135,7 @@ def test_a_slow_target_drops_frames_and_keeps_their_order():
 
 def test_without_dropping_every_frame_is_shown_at_its_time():
     sink = Collector()
-    run_pipeline(WALKING, make_watch(Finder(), 1), renderers(Painter()), sink, drop=False)
+    run_pipeline(WALKING, make_watch(Finder(), delay=1), renderers(Painter()), sink, drop=False)
     assert sink.times == [number / 30 for number in range(61)]
     assert not any(shows_a_face(image) for image in sink.images)
 
@@ -165,6 +167,43 @@ def test_a_frame_that_the_renderer_did_not_treat_is_not_shown(result):
     )
     assert not sink.images
     assert pipeline.failures == 61
+
+
+class Remembering:
+    """A renderer that writes down what it was given."""
+
+    def __init__(self):
+        self.frames = []
+
+    def render(self, image, faces, *, cut=False):
+        self.frames += [sighting.frame for _, sighting in faces]
+        return np.zeros_like(image), [None] * len(faces)
+
+
+def watched(number, tracks):
+    frame = Frame(number, 0.0, np.zeros((4, 4, 3), np.uint8))
+    return Watched(
+        frame,
+        {n: Track(n, (Sighting(number, (0.0, 0.0, 2.0, 2.0), None, 0.9),)) for n in tracks},
+        0,
+    )
+
+
+def test_a_renderer_that_has_met_many_is_replaced_only_when_nobody_is_in_the_picture():
+    painter = pipeline.Painter(Remembering)
+    first = painter._renderer
+    for number in range(150):
+        painter.paint(watched(7 * number, [1, number + 2]))
+    assert painter._renderer is first
+    assert first.frames[::2] == list(
+        range(1, 151)
+    )  # 7 in 8 were dropped, but none between two shown
+    painter.paint(watched(2000, []))
+    assert painter._renderer is not first
+    renewed = painter._renderer
+    painter.paint(watched(2001, [300]))
+    painter.paint(watched(2002, []))
+    assert painter._renderer is renewed
 
 
 def test_a_picture_without_faces_is_shown_as_it_is():
@@ -241,6 +280,25 @@ def test_with_a_delay_new_faces_are_carried_back_but_not_over_a_cut():
     assert [one.scene for one in released] == [0, 0, 0, 0, 1, 1]
 
 
+def test_what_was_never_clear_is_covered_until_it_is_clear():
+    class Unsure(Finder):
+        def __call__(self, *arguments):
+            confidence = 0.9 if len(self.budgets) == 4 else 0.6
+            return [
+                dataclasses.replace(face, confidence=confidence)
+                for face in super().__call__(*arguments)
+            ]
+
+    watch = make_watch(Unsure(), delay=1, doubtful="blur")
+    scene = [([Walk(0, 9, 100, 80, 1.0)], 8)]
+    released = [one for frame in live_scenes.frames(scene) for one in watch.take(frame, EVERY)]
+    released += watch.finish()
+    methods = [track.method for one in released for track in one.faces.values()]
+    assert (
+        methods == ["blur"] * 3 + [None] * 5
+    )  # the frame before the clear one profits from the delay
+
+
 def test_a_known_face_that_is_not_found_stays_covered_by_its_motion():
     finder = Finder(misses=range(4, 20))
     watch = make_watch(finder)
@@ -253,54 +311,6 @@ def test_a_known_face_that_is_not_found_stays_covered_by_its_motion():
         assert sighting.box[0] <= x + 1.5
         assert sighting.box[0] + sighting.box[2] >= x + width - 1.5
     assert sighting.source == "filled"
-
-
-# --- the governor -----------------------------------------------------------------------------------
-
-loads = st.builds(Load, st.integers(0, 60), st.sampled_from([0, 0, 0, 3]), st.floats(0, 1))
-
-
-@given(st.lists(loads, max_size=60))
-def test_the_governor_goes_down_at_once_and_up_only_in_calm(history):
-    governor, before, calm = Governor(), START, 0
-    for load in history:
-        governor.observe(load)
-        index = LEVELS.index(governor.level)
-        strained = load.arrived and (load.dropped or load.busy > 0.95)
-        calm = calm if not load.arrived else 0 if strained or load.busy >= 0.6 else calm + 1
-        if strained:
-            assert index == min(before + 1, len(LEVELS) - 1)
-        elif index < before:
-            assert index == before - 1 and calm >= 4
-            calm = 0
-        else:
-            assert index == before
-        before = index
-
-
-def test_the_governor_settles_where_the_machine_keeps_up():
-    """On a machine that bears level 3 but not level 2, it tries level 2 ever more rarely."""
-    governor, tries = Governor(), []
-    for second in range(1000):
-        index = LEVELS.index(governor.level)
-        before = index
-        governor.observe(Load(30, 9 if index < 3 else 0, 1.0 if index < 3 else 0.5))
-        if LEVELS.index(governor.level) < before:
-            tries.append(second)
-    assert LEVELS.index(governor.level) in (2, 3)
-    gaps = np.diff(tries)
-    assert len(tries) < 30 and gaps[-1] > 3 * gaps[0]
-
-
-def test_a_fixed_governor_stays():
-    governor = Governor(0, fixed=True)
-    governor.observe(Load(30, 30, 1.0))
-    assert governor.level == LEVELS[0]
-
-
-def test_every_level_is_cheaper_than_the_one_before():
-    costs = [(level.side**2 / level.every, 1 / level.scan_every) for level in LEVELS]
-    assert all(a != b and a[0] >= b[0] and a[1] >= b[1] for a, b in itertools.pairwise(costs))
 
 
 # --- pacing -----------------------------------------------------------------------------------------

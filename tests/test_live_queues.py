@@ -31,22 +31,9 @@ def test_a_new_item_pushes_the_oldest_one_out(depth, steps):
     assert sorted(taken + dropped) == [n for n, step in enumerate(steps) if step == "put"]
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=5))
-def test_old_items_make_way_for_newer_ones_but_the_newest_always_comes_out(old):
-    dropped = []
-    queue = LatestQueue(5, is_old=lambda item: item[1], on_drop=dropped.append)
-    items = list(enumerate(old))
-    for item in items:
-        queue.put(item)
-    queue.close()
-    taken = list(queue)
-    assert taken == [item for item in items if not item[1] or item == items[-1]]
-    assert sorted(taken + dropped) == items
-
-
 @given(st.integers(1, 4), st.integers(0, 40))
 def test_a_queue_that_waits_keeps_everything(depth, count):
-    queue = LatestQueue(depth, wait=True, is_old=lambda item: True)
+    queue = LatestQueue(depth, wait=True)
 
     def write():
         for number in range(count):
@@ -69,6 +56,23 @@ def test_closing_frees_a_writer_that_waits_and_drops_its_item():
     writer.join()
     assert list(queue) == ["first"]
     assert dropped == ["second"]
+
+
+@pytest.mark.parametrize("how", ["taken", "closed"])
+def test_a_writer_can_wait_until_nothing_would_be_dropped(how):
+    queue, reader = LatestQueue(1), None
+    queue.wait_for_room()  # there is some
+    queue.put("first")
+    waiting = threading.Thread(target=queue.wait_for_room)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    if how == "closed":
+        queue.close()
+    else:
+        reader = iter(queue)
+        assert next(reader) == "first"
+    waiting.join()
 
 
 def test_an_empty_queue_is_no_queue():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import anonymize128, video128
+from configs import anonymize128, shared, video128
 from dp3_jax import export, images, inpainting_losses, masks, warping
 from dp3_jax.errors import UserError
 from dp3_jax.training import (
@@ -223,7 +223,7 @@ def test_a_run_of_a_version_without_these_keys_can_go_on(tmp_path):
         configuration.claim_workdir(tmp_path, video128.get_config("smoke"))
 
 
-@pytest.mark.parametrize("variant", anonymize128.VARIANTS)
+@pytest.mark.parametrize("variant", shared.VARIANTS)
 def test_the_config_is_possible_locked_and_shares_all_else_with_the_anonymizers(variant):
     config, base = video128.get_config(variant), anonymize128.get_config(variant)
     configuration.check(config)

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import skimage.data
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from dp3_jax import assets
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import verification
+from dp3_jax.evaluation import dlib_judge, verification
 from tests.judges import Colours
 
 
@@ -95,3 +97,25 @@ def test_a_judge_that_is_not_installed_is_one_clear_line():
             verification.open_verifier("deepface")
     else:
         pytest.skip("DeepFace is installed here")
+
+
+@pytest.mark.parametrize(
+    ("module", "judge"), [("dlib", dlib_judge.Dlib), ("cv2", verification.SFace)]
+)
+def test_a_missing_package_is_named_with_what_to_do(monkeypatch, module, judge):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not there
+    with pytest.raises(UserError, match=rf"{module}.*: pip install .*, or ") as caught:
+        judge()
+    assert "\n" not in str(caught.value)
+
+
+def test_judges_that_cannot_be_had_are_left_out_with_the_reason():
+    def broken():
+        raise UserError("no network")
+
+    makers = {"broken": broken, "colours": Colours}
+    opened, missing = verification.open_judges(["colours", "broken"], makers, "the list")
+    assert list(opened) == ["colours"] and isinstance(opened["colours"], Colours)
+    assert missing == {"broken": "no network"}
+    with pytest.raises(UserError, match="the list names 'sfaec'; there are: broken, colours"):
+        verification.open_judges(["sfaec"], makers, "the list")

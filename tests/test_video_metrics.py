@@ -1,11 +1,13 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dp3_jax import masks
 from dp3_jax.anonymization import geometry, methods
 from dp3_jax.evaluation import video_metrics, video_privacy
 from dp3_jax.evaluation.video_privacy import Embedded
@@ -124,6 +126,12 @@ def canonical():
     return geometry.extract(astronaut(), alignment), mask
 
 
+def lossy(view, quality):
+    """The view after JPEG."""
+    data = cv2.imencode(".jpg", view[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+
+
 def test_flicker_is_the_amplitude_inside_the_mask():
     view, mask = canonical()
     view = np.clip(view, 20, 235)
@@ -160,10 +168,38 @@ def test_noise_and_brightness_do_not_hide_a_face_and_half_of_it_is_seen():
     assert 0.2 < seen.share < 0.6
 
 
+@pytest.mark.parametrize("rows", [slice(0, 58), slice(58, 80), slice(80, 128)])
+@pytest.mark.parametrize("quality", [90, 50])
+def test_a_part_of_the_face_is_seen_through_lossy_encoding(rows, quality):
+    view, mask = canonical()
+    covered = methods.apply("pixelate", view, geometry.Region(0, 0, mask[..., 0] > 0), 1.0)
+    assert not video_metrics.exposure(view, lossy(covered, quality), mask).shown
+    covered[rows] = view[rows]
+    seen = video_metrics.exposure(view, lossy(covered, quality), mask)
+    assert seen.shown and seen.share < 0.7
+    assert video_metrics.exposure(view, lossy(view, quality), mask).share > 0.9
+
+
+def test_other_peoples_faces_in_the_same_place_do_not_count_as_shown(shared_data):
+    """Of random pairs about one in 2,000 is too much alike; here it is one of 120."""
+    files = sorted((shared_data / "celeba" / "img_align_celeba").glob("*.jpg"))[:120]
+    views = [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)[20:198] for file in files]
+    views = [cv2.resize(view, (128, 128), interpolation=cv2.INTER_AREA) for view in views]
+    mask = masks.inference_mask()
+    assert all(video_metrics.exposure(own, lossy(own, 60), mask).shown for own in views)
+    pairs = zip(views, [*views[1:], views[0]], strict=True)
+    others = [video_metrics.exposure(*pair, mask) for pair in pairs]
+    assert sum(other.shown for other in others) <= 1
+    assert np.mean([other.share for other in others]) < 0.003
+
+
 def test_a_face_without_detail_cannot_be_judged():
     flat = np.full((128, 128, 3), 120, np.uint8)
     seen = video_metrics.exposure(flat, flat, canonical()[1])
     assert seen.judged == 0 and seen.share is None and not seen.shown
+    corner = flat.copy()  # as where what surrounds a small face runs into its rim
+    corner[96:112, 36:52] = canonical()[0][40:56, 50:66]
+    assert video_metrics.exposure(corner, corner, canonical()[1]).judged == 0
 
 
 def embedded(rows):

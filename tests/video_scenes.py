@@ -8,7 +8,7 @@ from dp3_jax import cli
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.video import job, reading
-from tests.face_photos import Painter, everyone
+from tests.face_photos import stand_in_generator
 from tests.video_makers import Clip
 
 SIGNAL = (255, 0, 255)
@@ -61,8 +61,7 @@ def stand_in(monkeypatch):
     finder = Finder()
     monkeypatch.setattr(job, "VideoDetector", finder)
     monkeypatch.setattr(Anonymizer, "detector", None)
-    monkeypatch.setattr(Anonymizer, "generator", Painter())
-    monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
+    stand_in_generator(monkeypatch)
     return finder
 
 

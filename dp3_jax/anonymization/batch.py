@@ -18,6 +18,7 @@ from dp3_jax.anonymization.photos import read_photo, write_photo
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.preview import write_preview
 from dp3_jax.errors import UserError
+from dp3_jax.video.names import is_video_name
 from dp3_jax.video.stages import Progress
 
 DONE, INCOMPLETE = 0, 1  # exit statuses
@@ -37,6 +38,7 @@ class Options:
       preview: write before | boxes | after beside each result.
       keep_metadata: write the safe subset of EXIF; of a video the time and the camera's name.
       video: what only videos need; its class is in video.job, which takes time to import. None: defaults.
+      one_pass: read each video once, and write it meanwhile.
     """
 
     secret: bytes | None = None
@@ -48,6 +50,32 @@ class Options:
     preview: bool = False
     keep_metadata: bool = False
     video: Any = None
+    one_pass: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PipeTask(outputs.Task):
+    """A video that is read from standard input, written to standard output, or both: "-"."""
+
+    @property
+    def is_video(self) -> bool:
+        """Whatever its names."""
+        return True
+
+
+def pipe_task(source: str, target: str | None) -> PipeTask:
+    """The task with "-" as one of its ends.
+
+    Raises:
+      UserError: there is no target, it does not end like a video, or it is a terminal.
+    """
+    if target is None:
+        raise UserError("say where the video goes: -o FILE, or -o - for standard output")
+    if target != "-" and not is_video_name(target):
+        raise UserError(f"-o {target} does not end like a video")
+    if target == "-" and sys.stdout.isatty():
+        raise UserError("-o - writes a video to this terminal; lead it on: ... -o - > FILE")
+    return PipeTask(pathlib.Path(source), pathlib.Path(target))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +220,10 @@ class Batch:
             keep_metadata=options.keep_metadata,
             video=options.video or job.VideoOptions(),
         )
+        if options.one_pass:
+            from dp3_jax.video import one_pass
+
+            return one_pass.process(request, self._anonymizer, progress)
         return job.process(request, self._anonymizer, progress)
 
     def _write_extras(

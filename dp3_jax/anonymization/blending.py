@@ -19,6 +19,7 @@ _REACH = 0.3  # of a region's size: how far round it the surroundings count
 _PRIOR = 1e-3  # weight of the coarser level where a cell is partly known
 
 _RIM = 4.0  # canonical px inside the mask where the new face should continue its surroundings
+_CELL = 4  # canonical px, the side of a cell of a coarse correction
 _CORRECTION_SIGMA = 7.0  # canonical px: only differences in colour and light, not in texture
 _CORRECTION_DEPTH = 14.0  # canonical px after which the correction has fallen to 1/e
 
@@ -136,11 +137,20 @@ def rim_error(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> fl
     return float(np.sqrt((correction(erased, generated, mask) ** 2).mean()))
 
 
-def correction(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def correction(
+    erased: np.ndarray, generated: np.ndarray, mask: np.ndarray, *, quick: bool = False
+) -> np.ndarray:
     """f32[S, S, 3]: differences in light and colour on the mask's rim, smoothed along it and carried inward.
 
-    Arguments as of `rim_error`; `generated` may be f32.
+    Arguments as of `rim_error`; `generated` may be f32. `quick`: f32[S / 4, S / 4, 3], the same seen
+    coarsely, for video.
     """
+    if quick:
+        inside = np.asarray(mask).reshape(mask.shape[0], mask.shape[1]) > 0.5
+        rim, weight = _coarse_rim(inside.tobytes(), inside.shape)
+        difference = cv2.multiply(cv2.subtract(erased, generated, dtype=cv2.CV_32F), rim)
+        cells = cv2.resize(difference, weight.shape[1::-1], interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(cells, (0, 0), _CORRECTION_SIGMA / _CELL) / weight
     rim = _rim(mask)
     difference = (erased.astype(np.float32) - generated) * rim[..., None]
     smooth = cv2.GaussianBlur(difference, (0, 0), _CORRECTION_SIGMA)
@@ -148,12 +158,23 @@ def correction(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> n
     return smooth / np.maximum(weight, 1e-3)[..., None]
 
 
-@functools.lru_cache(maxsize=16)  # as `geometry.feather`
-def _fade(inside: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """f32[h, w, 1]: the share of the correction that is left at each depth in a mask of u8."""
+@functools.lru_cache(maxsize=64)
+def _coarse_rim(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The rim of a mask, f32[h, w, 3], and f32[h / 4, w / 4, 1], its weight in each cell."""
+    rim = _rim(np.frombuffer(inside, np.uint8).reshape(shape))
+    size = max(1, shape[1] // _CELL), max(1, shape[0] // _CELL)
+    cells = cv2.resize(rim, size, interpolation=cv2.INTER_AREA)
+    weight = cv2.GaussianBlur(cells, (0, 0), _CORRECTION_SIGMA / _CELL)
+    return cv2.merge([rim] * 3), np.maximum(weight, 1e-3)[..., None]
+
+
+@functools.lru_cache(maxsize=64)  # all faces of a run share a few masks
+def _shares(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """For each depth in a mask, f32[h, w, 3] twice: of the new face, and of the correction that is left."""
     pixels = np.frombuffer(inside, np.uint8).reshape(shape)
     depth = cv2.distanceTransform(pixels, cv2.DIST_L2, 5)
-    return np.exp(-depth / _CORRECTION_DEPTH)[..., None]
+    alpha = feather(pixels, FEATHER)
+    return cv2.merge([alpha] * 3), cv2.merge([np.exp(-depth / _CORRECTION_DEPTH) * alpha] * 3)
 
 
 def blend(
@@ -169,20 +190,20 @@ def blend(
 
     Args:
       erased, generated, mask: as of `rim_error`; `generated` may be f32.
-      correct: f32[S, S, 3], what `correction` gives; None to find it here.
+      correct: f32[S, S, 3] or smaller, what `correction` gives; None to find it here.
 
     Returns:
       u8[S, S, 3]; outside the mask equal to `erased`.
     """
-    flat = np.asarray(mask).reshape(mask.shape[0], mask.shape[1])
-    inside = (flat > 0.5).astype(np.uint8)
+    inside = np.asarray(mask).reshape(mask.shape[0], mask.shape[1]) > 0.5
+    alpha, fade = _shares(inside.tobytes(), inside.shape)
     if correct is None:
-        correct = correction(erased, generated, flat)
-    matched = generated + correct * _fade(inside.tobytes(), inside.shape)
-    alpha = feather(flat, FEATHER)[..., None]
-    result = alpha * matched + (1.0 - alpha) * erased
-    result = np.clip(np.round(result), 0, 255).astype(np.uint8)
-    return np.where(flat[..., None] > 0.5, result, erased)
+        correct = correction(erased, generated, mask)
+    elif correct.shape != alpha.shape:
+        correct = cv2.resize(correct, inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    change = cv2.multiply(cv2.subtract(generated, erased, dtype=cv2.CV_32F), alpha)
+    # Outside the mask both shares are 0.
+    return cv2.add(erased, cv2.add(change, cv2.multiply(correct, fade)), dtype=cv2.CV_8U)
 
 
 def _noise(luma: np.ndarray, where: np.ndarray) -> float:

@@ -27,6 +27,9 @@ _COVERED = (
 
 _QUICK_MOST = 4.0  # times that a view is enlarged before a bilinear warp does the rest
 
+_ANGLES = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
+
 _MARGIN = 6  # canonical px round the square that Lanczos may look at
 
 
@@ -234,18 +237,23 @@ def face_mask(alignment: Alignment, box: Sequence[float], enough: float = _COVER
       alignment, box: of the face.
       enough: share of the ellipse that counts as covered. With 1 the mask never jumps when a head turns.
     """
-    usual = inference_mask()
     x, y, width, height = box
-    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    ellipse = np.stack([np.cos(angle) * width, np.sin(angle) * height], 1) / 2
-    outline = alignment.apply(ellipse + np.array([x + width / 2, y + height / 2]))
+    centre = np.array([x + width / 2, y + height / 2])
+    outline = alignment.apply(_CIRCLE * (width / 2, height / 2) + centre)
     outline = np.round(outline).clip(-2 * SIZE, 3 * SIZE).astype(np.int32)
     seen = cv2.fillConvexPoly(np.zeros((SIZE, SIZE), np.uint8), outline, 1)
-    if (usual[..., 0] * seen).sum() >= enough * seen.sum():
-        return usual
-    rows, columns = np.nonzero(usual[..., 0])
-    hull = cv2.convexHull(np.concatenate([np.stack([columns, rows], 1).astype(np.int32), outline]))
+    usual, usual_hull = _usual()
+    if cv2.countNonZero(cv2.bitwise_and(seen, usual)) >= enough * cv2.countNonZero(seen):
+        return inference_mask()
+    hull = cv2.convexHull(np.concatenate([usual_hull, outline]))
     return cv2.fillConvexPoly(np.zeros((SIZE, SIZE), np.float32), hull, 1.0)[..., None]
+
+
+@functools.cache
+def _usual() -> tuple[np.ndarray, np.ndarray]:
+    """The mask of inference, u8[S, S], and the corners of its convex hull, i32[n, 2]."""
+    usual = inference_mask()[..., 0].astype(np.uint8)
+    return usual, cv2.convexHull(cv2.findNonZero(usual))[:, 0]
 
 
 def _resize(image: np.ndarray, width: int, height: int, quick: bool = False) -> np.ndarray:

@@ -8,7 +8,7 @@ All in the canonical face frame, before any blending into a photo.
 
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ DEFAULTS = {
     "lfw_people": 100,
     "lfw_slow_people": 40,
 }
+JUDGES: dict[str, Callable[[], verification.Verifier]] = {
+    "sface": verification.SFace, "sface_forced": forced_judge.ForcedSFace,
+    "dlib": dlib_judge.Dlib, "deepface": verification.DeepFace,
+}  # fmt: skip
 FALSE_NAMES = 20
 SLOW = ("dlib", "deepface", "sface_forced")
 DIVERSITY_PICTURES = 64
@@ -146,22 +150,6 @@ def judge(verifier: verification.Verifier, people_: people.People, hidden: Hidin
     return recognize(gallery, embedded, people_.gallery_people, people_.probe_people)
 
 
-def _open_judges(names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """(name, verifier), or (name, the reason why there is none)."""
-    makers: dict[str, Callable] = {
-        "sface": verification.SFace, "sface_forced": forced_judge.ForcedSFace,
-        "dlib": dlib_judge.Dlib, "deepface": verification.DeepFace,
-    }  # fmt: skip
-    for name in names:
-        if name not in makers:
-            known = ", ".join(makers)
-            raise UserError(f"config.evaluate.judges names {name!r}; there are: {known}")
-        try:
-            yield name, makers[name]()
-        except UserError as error:
-            yield name, str(error)
-
-
 def write_picture(path: pathlib.Path, subject: Subject, pictures: np.ndarray, seed: int) -> None:
     """Each row a person: what the generator sees, and what it makes of it with four latents."""
     size = pictures.shape[1]
@@ -206,15 +194,16 @@ def _lfw(settings: dict[str, Any], size: int) -> tuple[people.People | None, dic
 
 
 def _judge_all(
-    groups: list[tuple[people.People, Hidings, int]], judges: dict[str, Any]
+    groups: list[tuple[people.People, Hidings, int]],
+    judges: Mapping[str, verification.Verifier],
+    missing: Mapping[str, str],
 ) -> dict[str, Any]:
     """`judge` for all (people, their hidden probes, number of people for slow judges)."""
     result: dict[str, Any] = {everyone.name: {} for everyone, *_ in groups}
     for everyone, hidden, few in groups:
+        for name, reason in missing.items():
+            result[everyone.name][name] = {"not_measured": reason}
         for name, verifier in judges.items():
-            if isinstance(verifier, str):
-                result[everyone.name][name] = {"not_measured": verifier}
-                continue
             started = time.monotonic()
             judged = everyone.first(few) if name in SLOW else everyone
             rows = np.isin(everyone.probe_people, judged.gallery_people)
@@ -292,8 +281,8 @@ def _measure(
     lfw, about_lfw = _lfw(settings, subject.generator.size)
     if lfw is not None:
         groups.append((lfw, hide(subject, lfw, seed), settings["lfw_slow_people"]))
-    judges = dict(_open_judges(tuple(settings["judges"])))
-    recognition = _judge_all(groups, judges)
+    judges, missing = verification.open_judges(settings["judges"], JUDGES, "config.evaluate.judges")
+    recognition = _judge_all(groups, judges, missing)
     if not known:
         recognition["heldout"] = {"all": {"not_measured": f"{source} does not tell who is who"}}
         attacks = {"not_measured": f"{source} does not tell who is who"}

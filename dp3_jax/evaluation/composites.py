@@ -16,7 +16,9 @@ RIM = 4  # px inside the mask
 _STABLE = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants for grey levels up to 255
 
 
-def diversity(subject: Subject, pictures: np.ndarray, verifier: Any, seed: int) -> dict[str, Any]:
+def diversity(
+    subject: Subject, pictures: np.ndarray, verifier: verification.Verifier | None, seed: int
+) -> dict[str, Any]:
     """How much the face changes with z: between two latents in one context.
 
     Returns:
@@ -27,7 +29,7 @@ def diversity(subject: Subject, pictures: np.ndarray, verifier: Any, seed: int) 
     hole = masks.inference_mask(pictures.shape[1])[..., 0] > 0
     difference = np.abs(a.astype(np.int16) - b)[:, hole].mean()
     cosine = None
-    if verifier is not None and not isinstance(verifier, str):
+    if verifier is not None:
         verdict = verification.verify(verifier, verifier.embed(a), verifier.embed(b))
         cosine = verdict["mean_cosine"]
     return {"pictures": len(pictures), "mean_pixel_difference": float(difference), "cosine": cosine}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dp3_jax import assets
-from dp3_jax.errors import UserError
+from dp3_jax.evaluation.verification import needed
 
 
 class Dlib:
@@ -28,13 +28,8 @@ class Dlib:
         Raises:
           UserError: dlib is missing, or its models cannot be fetched.
         """
-        try:
+        with needed("the dlib judge", "'dp3_jax[audit]'", "leave it out of config.evaluate.judges"):
             import dlib
-        except ImportError as error:
-            raise UserError(
-                "the second face verifier needs dlib: pip install 'dp3_jax[audit]', "
-                "or leave it out of config.evaluate.judges"
-            ) from error
         self._dlib = dlib
         self._detector = dlib.get_frontal_face_detector()
         self._points = dlib.shape_predictor(str(assets.fetch("dlib_points")))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import video_metrics, video_privacy
+from dp3_jax.evaluation import verification, video_metrics, video_privacy
 from dp3_jax.evaluation.video_clip import JUDGES, SOURCE, Clip, Faces, Render, Values
 from dp3_jax.video import reading
 from dp3_jax.video.tracks import Tracking, by_frame
@@ -46,19 +46,6 @@ class _File:
         """Makes sure that this was all."""
         if next(self._frames, None) is not None:
             raise UserError(f"{self._path} has more frames than the original; give two equal clips")
-
-
-def _open_judges(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """(judges by name, why the others are not there)."""
-    opened, missing = {}, {}
-    for name in names:
-        if name not in JUDGES:
-            raise UserError(f"there is no judge {name!r}; there are {', '.join(JUDGES)}")
-        try:
-            opened[name] = JUDGES[name][0]()
-        except UserError as error:
-            missing[name] = str(error)
-    return opened, missing
 
 
 def _against(value: float | None, source: float | None) -> dict[str, float | None]:
@@ -225,7 +212,7 @@ def evaluate(
     """
     if SOURCE in variants:
         raise UserError(f"a variant cannot be called {SOURCE!r}, which is the original; rename it")
-    opened, missing = _open_judges(judges)
+    opened, missing = verification.open_judges(judges, JUDGES, "judges")
     clip = Clip(tracking, names := [SOURCE, *variants], opened)
     last = min(frames or tracking.frames, tracking.frames)
     with contextlib.ExitStack() as stack:

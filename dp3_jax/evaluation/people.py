@@ -114,6 +114,8 @@ def read_folder(path: pathlib.Path, photos_each: int = 0) -> tuple[ImageSet, int
 
     from dp3_jax.anonymization import detection, geometry
 
+    if not pathlib.Path(path).is_dir():
+        raise UserError(f"there is no folder {path}; check the path")
     found = sorted(pathlib.Path(path).glob("*/*.jpg"))
     if not found:
         raise UserError(f"no photos of people in {path}; it needs a folder for each person")

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,23 @@ class Verifier(Protocol):
         Rows without a found face are zero and must not be compared.
         """
         ...
+
+
+@contextlib.contextmanager
+def needed(who: str, package: str, otherwise: str) -> Iterator[None]:
+    """Turns a failed import within into a UserError.
+
+    Args:
+      who: wants to import.
+      package: what to give to pip.
+      otherwise: what to do without.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{who} needs a package ({error}): pip install {package}, or {otherwise}"
+        ) from error
 
 
 def _unit(embedding: np.ndarray) -> np.ndarray:
@@ -72,13 +90,10 @@ class SFace:
         Raises:
           UserError: OpenCV is missing, or the networks cannot be fetched.
         """
-        try:
+        with needed(
+            "the face verifier", "opencv-python-headless", "choose config.evaluate.judge=none"
+        ):
             import cv2
-        except ImportError as error:
-            raise UserError(
-                "the face verifier needs OpenCV: pip install opencv-python-headless, "
-                "or choose config.evaluate.judge=none"
-            ) from error
         detector, recognizer = assets.fetch("yunet"), assets.fetch("sface")
         side = self.side + 2 * self.margin
         with _quiet_opencv():
@@ -119,16 +134,11 @@ class DeepFace:
           UserError: DeepFace is missing, or its weights cannot be had.
         """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        try:
-            import deepface
+        with needed(
+            "the DeepFace judge", "'dp3_jax[deepface]'", "choose config.evaluate.judge=sface"
+        ):
+            from deepface import DeepFace as library
             from deepface.modules.verification import find_threshold
-        except ImportError as error:
-            raise UserError(
-                f"the DeepFace judge cannot be loaded ({error}): pip install 'dp3_jax[deepface]', "
-                "or choose config.evaluate.judge=sface"
-            ) from error
-        del deepface
-        from deepface import DeepFace as library
 
         try:
             library.build_model(self._model)
@@ -164,6 +174,30 @@ def open_verifier(name: str) -> Verifier:
       UserError: a package or a file that it needs is missing.
     """
     return {"sface": SFace, "deepface": DeepFace}[name]()
+
+
+def open_judges(
+    names: Iterable[str], makers: Mapping[str, Callable[[], Verifier]], where: str
+) -> tuple[dict[str, Verifier], dict[str, str]]:
+    """(verifiers by name, why others are not there), each in the order of `names`.
+
+    Args:
+      names: which of `makers` are wanted.
+      makers: by name, each makes a verifier or raises a UserError.
+      where: what holds the names, for the message.
+
+    Raises:
+      UserError: nothing has one of the names.
+    """
+    opened, missing = {}, {}
+    for name in names:
+        if name not in makers:
+            raise UserError(f"{where} names {name!r}; there are: {', '.join(makers)}")
+        try:
+            opened[name] = makers[name]()
+        except UserError as error:
+            missing[name] = str(error)
+    return opened, missing
 
 
 def verify(

@@ -20,11 +20,8 @@ Faces = Sequence[tuple[Track, Sighting]]
 Render = Callable[[np.ndarray, Faces, bool], np.ndarray]
 
 SOURCE = "source"  # its name among the variants
-# Recognizers, and of how many frames of a track they see: all that are not slow.
-JUDGES: dict[str, tuple[Callable[[], Any], int]] = {
-    "sface": (forced_judge.ForcedSFace, 1000),
-    "dlib": (dlib_judge.Dlib, 24),
-}
+JUDGES: dict[str, Callable[[], Any]] = {"sface": forced_judge.ForcedSFace, "dlib": dlib_judge.Dlib}
+_LOOKS = {"sface": 1000, "dlib": 24}  # frames of a track that each sees: all, or few if it is slow
 _LISTED = 20  # numbers of frames with a shown face that are listed for each track
 _SURROUNDINGS = 0.3  # of the face's size: flow is found on that much more on each side
 _NEAR = 0.4  # of a face's width: how far off the middle of its view a face is found
@@ -166,7 +163,7 @@ class Clip:
         """The frames that each judge sees of a track."""
         frames = [sighting.frame for sighting in track.sightings if sighting.source != "filled"]
         return {
-            name: frozenset(frames[i] for i in video_privacy.evenly(len(frames), JUDGES[name][1]))
+            name: frozenset(frames[i] for i in video_privacy.evenly(len(frames), _LOOKS[name]))
             for name in self.judges
         }
 

@@ -1,4 +1,4 @@
-"""`dp3 evaluate-video`: parses its arguments, finds or reads the tracks, prints what was measured."""
+"""`dp3 evaluate-video`: checks its arguments, finds or reads the tracks, prints what was measured."""
 
 import argparse
 import pathlib
@@ -38,45 +38,85 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _tracking(arguments: argparse.Namespace):
-    """The tracks of the source clip: from the file, or found."""
-    from dp3_jax.anonymization.anonymize import Anonymizer
-    from dp3_jax.video import job, reading, track_file, workfolder
+def _check_target(path: pathlib.Path, inputs: list[str]) -> None:
+    """Makes sure that a file can be written at `path`, which is none of the inputs."""
+    if path.is_dir():
+        raise UserError(f"--json {path} is a folder; give the name of a file")
+    if any(path.exists() and path.samefile(one) for one in inputs if pathlib.Path(one).exists()):
+        raise UserError(f"--json {path} would overwrite an input; give another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another place") from error
 
-    if arguments.tracks:
-        return track_file.read(arguments.tracks).tracking
-    source = pathlib.Path(arguments.original)
-    info = reading.open_video(source)
+
+def _check_clips(arguments: argparse.Namespace):
+    """(VideoInfo of the source clip, its Tracking or None if there is no --tracks)."""
+    from dp3_jax.video import reading, track_file
+
+    info = reading.open_video(arguments.original)
+    if arguments.anonymized:
+        other = reading.open_video(arguments.anonymized)
+        if (other.width, other.height) != (info.width, info.height):
+            raise UserError(
+                f"{other.path} is {other.width}x{other.height}, the original "
+                f"{info.width}x{info.height}; give two equal clips"
+            )
+    if not arguments.tracks:
+        return info, None
+    tracking = track_file.read(arguments.tracks).tracking
+    if (tracking.width, tracking.height) != (info.width, info.height):
+        raise UserError(
+            f"{arguments.tracks} is of a clip of {tracking.width}x{tracking.height}, {info.path} is "
+            f"{info.width}x{info.height}; give the tracks of this clip"
+        )
+    return info, tracking
+
+
+def find_tracks(info, min_confidence: float):
+    """The Tracking of the clip with this VideoInfo, found anew; leaves no file."""
+    from dp3_jax.video import job, workfolder
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = workfolder.WorkFolder(pathlib.Path(scratch), resumed=False)
-        return job.find_tracks(info, Anonymizer().min_confidence, None, folder, lambda _: None)[0]
+        ignore = {"saw": lambda _: None, "progress": lambda _: None}
+        return job.find_tracks(info, min_confidence, None, folder, **ignore)[0]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command; returns the exit status."""
+    """Runs the command; returns the exit status. What can be wrong in the call is looked at first."""
     if arguments.frames is not None and arguments.frames < 2:
         raise UserError(f"--frames {arguments.frames}: at least 2 are needed")
+    if arguments.weights and arguments.anonymized:
+        raise UserError("--weights goes without ANONYMIZED, which is measured as it is")
+    if arguments.json:
+        given = (arguments.original, arguments.anonymized, arguments.tracks)
+        _check_target(pathlib.Path(arguments.json), [one for one in given if one])
     import tqdm
 
     from dp3_jax import files
     from dp3_jax.anonymization.anonymize import Anonymizer
     from dp3_jax.evaluation import evaluate_video, people, video_report, video_variants
 
-    tracking = _tracking(arguments)
+    info, tracking = _check_clips(arguments)
+    anonymizer = Anonymizer(weights=arguments.weights)
+    generator = None if arguments.anonymized else anonymizer.generator
     options: dict[str, Any] = {"frames": arguments.frames}
     if arguments.strangers:
         options["strangers"] = people.read_folder(pathlib.Path(arguments.strangers), 1)[0].images
+    tracking = tracking or find_tracks(info, anonymizer.min_confidence)
     hidden = True if arguments.quiet else None
     with tqdm.tqdm(total=arguments.frames or tracking.frames, unit="frame", disable=hidden) as bar:
         options["progress"] = lambda done, _: bar.update(done - bar.n)
-        if arguments.anonymized:
+        if generator is None:
             result = evaluate_video.compare(
                 arguments.original, arguments.anonymized, tracking, **options
             )
         else:
-            generator, is_face = Anonymizer(weights=arguments.weights).parts()
             variants = video_variants.standard(
-                tracking, generator, is_face, ablations=not arguments.no_ablations
+                tracking, *anonymizer.parts(), ablations=not arguments.no_ablations
             )
             options["links"] = video_variants.LINKS
             result = evaluate_video.evaluate(arguments.original, variants, tracking, **options)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import gc
 import json
 import re
 import signal
@@ -99,19 +100,6 @@ def _add_secret(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
 
 
-class _Keys(dict):
-    """Keys of the tracks' latents, made when they are asked for."""
-
-    def __init__(self, secret: bytes):
-        super().__init__()
-        self._secret = secret
-
-    def __missing__(self, number: int) -> bytes:
-        from dp3_jax.anonymization import secrets
-
-        return self.setdefault(number, secrets.face_key(self._secret, number))
-
-
 def _secret(arguments: argparse.Namespace) -> bytes:
     from dp3_jax.anonymization import secrets
 
@@ -123,8 +111,9 @@ def _secret(arguments: argparse.Namespace) -> bytes:
 
 
 def _new_renderer(arguments: argparse.Namespace):
-    """A function that makes renderers; the generator is loaded and compiled now."""
+    """A function that makes renderers; the generator is loaded and compiled now, and a first face drawn."""
     from dp3_jax.anonymization.plans import Settings
+    from dp3_jax.live.keys import Keys
     from dp3_jax.video.rendering import Renderer
 
     asked = {name: getattr(arguments, name) for name in ("method", "cover")}
@@ -137,16 +126,23 @@ def _new_renderer(arguments: argparse.Namespace):
         generator = load_anonymizer(arguments.weights)
         _warm_up(generator)
         is_face = Detector(rotations=False, threads=1).are_faces
-    keys = _Keys(_secret(arguments))
-    return functools.partial(Renderer, settings, generator, keys, is_face=is_face, causal=True)
+    keys = Keys(_secret(arguments))
+    new = functools.partial(Renderer, settings, generator, keys, is_face=is_face, causal=True)
+    _render_nothing(new())
+    return new
+
+
+# No frame has to wait for what is slow only the first time.
 
 
 def _warm_up(generator) -> None:
-    """Compiles the generator for up to four faces at once, so that no frame has to wait for that."""
+    """Compiles the generator for all sizes of its batches."""
     import numpy as np
 
+    from dp3_jax.anonymization.generator import BATCHES
+
     size = generator.size
-    for count in (1, 2, 4):
+    for count in BATCHES:
         generator.generate(
             np.zeros((count, size, size, 3), np.uint8),
             np.ones((count, size, size, 1), np.float32),
@@ -154,17 +150,27 @@ def _warm_up(generator) -> None:
         )
 
 
+def _render_nothing(renderer) -> None:
+    """Draws a face where there is none, as track 0, which no true one has."""
+    import numpy as np
+
+    from dp3_jax.video.tracks import Sighting, Track
+
+    nobody = Sighting(0, (100.0, 100.0, 80.0, 100.0), None, 1.0)
+    renderer.render(np.zeros((300, 300, 3), np.uint8), [(Track(0, (nobody,)), nobody)])
+
+
 def _watch(arguments: argparse.Namespace, source):
     from dp3_jax.anonymization.detection import MIN_CONFIDENCE
-    from dp3_jax.live.watching import Watch
-    from dp3_jax.video.cuts import CutDetector
-    from dp3_jax.video.detecting import LiveDetector
-    from dp3_jax.video.tracking import Linking, Tracker
+    from dp3_jax.live.watching import new_watch
 
-    least = MIN_CONFIDENCE if arguments.min_confidence is None else arguments.min_confidence
-    tracker = Tracker(source.width, source.height, Linking.at_rate(source.rate))
-    detect = LiveDetector(least).detect
-    return Watch(detect, tracker, CutDetector().update, delay=arguments.delay)
+    return new_watch(
+        (source.width, source.height),
+        source.rate,
+        arguments.method or "generate",
+        MIN_CONFIDENCE if arguments.min_confidence is None else arguments.min_confidence,
+        delay=arguments.delay,
+    )
 
 
 @contextlib.contextmanager
@@ -192,6 +198,8 @@ def run(arguments: argparse.Namespace) -> int:
     source = sources.open_source(arguments.source, wanted, stopping.wait)
     governor = Governor(fixed=not drop)
     watch = _watch(arguments, source)
+    gc.collect()
+    gc.freeze()  # or what all the libraries have made is looked through again and again, 0.1 s each time
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
     size = source.width, source.height
     with sinks.open_sink(arguments.to, *size, source.rate, encoder) as sink, _ended_by_sigterm():

@@ -35,7 +35,11 @@ LEVELS = (
 START = 1  # which level is begun with: the second, as the first needs more than two cores
 
 _CALM_BUSY = 0.6  # the busiest stage works no larger share of the time: there is room for more
+_CALM_CPU = 0.5  # the same of all cores: the stages share them
 _FULL_BUSY = 0.95
+_FEW_DROPPED = (
+    0.1  # share of the frames: a full look after a cut drops one or two, whatever the load
+)
 _FIRST_PATIENCE = 4  # calm intervals before the first try of a more thorough level
 _MOST_PATIENCE = 64
 _TRIAL = 8  # intervals in which falling back means that the try has failed
@@ -48,11 +52,13 @@ class Load:
     Attributes:
       arrived, dropped: frames.
       busy: share of the time in which the busiest stage worked, 0 to 1.
+      cpu: share of the time of all cores that this process used, 0 to 1.
     """
 
     arrived: int
     dropped: int
     busy: float
+    cpu: float
 
 
 class Governor:
@@ -81,7 +87,7 @@ class Governor:
         if self._fixed or not load.arrived:
             return
         self._since_up += 1
-        if load.dropped or load.busy > _FULL_BUSY:
+        if load.dropped > _FEW_DROPPED * load.arrived or load.busy > _FULL_BUSY:
             self._calm = 0
             if self._since_up <= _TRIAL:
                 self._patience = min(2 * self._patience, _MOST_PATIENCE)
@@ -90,7 +96,8 @@ class Governor:
                 self._index += 1
                 self.lowered += 1
             return
-        self._calm = self._calm + 1 if load.busy < _CALM_BUSY else 0
+        is_calm = load.busy < _CALM_BUSY and load.cpu < _CALM_CPU
+        self._calm = self._calm + 1 if is_calm else 0
         if self._calm >= self._patience and self._index > 0:
             self._index -= 1
             self._calm = 0

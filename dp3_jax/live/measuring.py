@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ def percentile(counts: np.ndarray, share: float) -> float:
     return float(np.searchsorted(np.cumsum(counts), share * total))
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Meter:
     """Counts from several threads; memory does not grow with time."""
 
@@ -32,7 +38,7 @@ class Meter:
         self._outcomes: collections.Counter[str] = collections.Counter()
         self._process = time.process_time()
         self._start = time.perf_counter()
-        self._last = (self._start, self._latency.copy(), self._counts.copy(), self._busy.copy())
+        self._last = self._present()
 
     def count(self, what: str, number: int = 1) -> None:
         """Counts frames: arrived, shown, dropped or withheld."""
@@ -62,16 +68,24 @@ class Meter:
                 self._busy[name] += wall
                 self._cpu[name] += cpu
 
+    def _present(self) -> tuple[float, float, np.ndarray, collections.Counter, collections.Counter]:
+        """Times and all that is counted up to now."""
+        times = time.perf_counter(), time.process_time()
+        return (*times, self._latency.copy(), self._counts.copy(), self._busy.copy())
+
     def interval(self) -> dict[str, Any]:
-        """What happened since the last call: seconds, counts, busy by stage, p50 and p95 in ms."""
+        """What happened since the last call: seconds, counts, busy by stage, p50 and p95 in ms.
+
+        "cpu" is the share of the time of all cores that this process used.
+        """
         with self._lock:
-            now = time.perf_counter()
-            before, latency, counts, busy = self._last
-            self._last = (now, self._latency.copy(), self._counts.copy(), self._busy.copy())
+            before, cpu, latency, counts, busy = self._last
+            now, cpu_now, *_ = self._last = self._present()
             recent = self._latency - latency
             seconds = max(now - before, 1e-9)
             return {
                 "seconds": seconds,
+                "cpu": (cpu_now - cpu) / seconds / _cores(),
                 "counts": {name: self._counts[name] - counts[name] for name in self._counts},
                 "busy": {name: (self._busy[name] - busy[name]) / seconds for name in self._busy},
                 "p50": percentile(recent, 0.50),

@@ -27,13 +27,13 @@ from dp3_jax.live.sources import Frame
 from dp3_jax.live.watching import Watch, Watched
 from dp3_jax.video.tracks import Sighting, Track
 
-_DEPTH = 2  # frames that wait for a stage
-_OLD = 0.2  # s after which a frame makes way for a newer one
+# Frames, or groups of frames decided together, that wait for a stage: only the newest where older ones may be
+# dropped, as each one more that waits makes all after it later by the time that the stage takes.
+_DEPTH, _DEPTH_WAITING = 1, 2
 _INTERVAL = 1.0  # s between two looks at the load
 _SOURCE_ENDING = 0.5  # s that the source gets to close; it may wait for input that never comes
-_MOST_TRACKS = (
-    100  # after so many people a fresh renderer is taken, as the old one remembers them all
-)
+# A renderer that has met so many people, all of whom it remembers, is replaced when nobody is in the picture.
+_MOST_TRACKS = 100
 
 STAGES = ("source", "detect", "render", "sink")
 
@@ -57,14 +57,16 @@ class Renders(Protocol):
         ...
 
 
-class _Painter:
+class Painter:
     """Renders frames; a renderer that fails is replaced."""
 
     def __init__(self, new_renderer: Callable[[], Renders]):
+        """Begins with a renderer that remembers nothing."""
         self._new_renderer = new_renderer
         self._renderer = new_renderer()
         self._seen: set[int] = set()
         self._scene = -1
+        self._count = 0
 
     def paint(self, watched: Watched) -> tuple[np.ndarray, list[Outcome]]:
         """The frame as it may be shown.
@@ -73,10 +75,15 @@ class _Painter:
           ValueError: the renderer gave no frame of the same size; and whatever it raises.
         """
         self._seen.update(watched.faces)
-        if len(self._seen) > _MOST_TRACKS:
-            self._renderer, self._seen = self._new_renderer(), set(watched.faces)
+        if len(self._seen) > _MOST_TRACKS and not watched.faces:
+            self._renderer, self._seen = self._new_renderer(), set()
         cut, self._scene = watched.scene != self._scene, watched.scene
-        faces = [(track, track.sightings[0]) for track in watched.faces.values()]
+        # Counted as they are shown: where most are dropped, the last one shown is still the one before.
+        self._count += 1
+        faces = [
+            (track, dataclasses.replace(track.sightings[0], frame=self._count))
+            for track in watched.faces.values()
+        ]
         image = watched.frame.image
         try:
             shown, outcomes = self._renderer.render(image, faces, cut=cut)
@@ -113,7 +120,7 @@ class Pipeline:
           sink: takes what is shown.
           governor: sets how thoroughly is searched; observed once a second.
           stopping: set when no further frame is to be taken from the source; may be set from outside.
-          drop: drop frames that would wait too long; else the source waits.
+          drop: drop frames that wait when newer ones come; else the source waits.
         """
         self.meter = Meter()
         self.failure = ""  # of the renderer, the last one in one line
@@ -137,9 +144,8 @@ class Pipeline:
 
     def _queue(self, drop: bool) -> LatestQueue:
         return LatestQueue(
-            _DEPTH,
+            _DEPTH if drop else _DEPTH_WAITING,
             wait=not drop,
-            is_old=lambda item: time.perf_counter() - item[-1].arrived > _OLD,
             on_drop=lambda item: self.meter.count("dropped", len(item)),
         )
 
@@ -192,7 +198,8 @@ class Pipeline:
         recent = self.meter.interval()
         counts = recent["counts"]
         busiest = max((recent["busy"].get(name, 0.0) for name in STAGES[1:]), default=0.0)
-        self._governor.observe(Load(counts.get("arrived", 0), counts.get("dropped", 0), busiest))
+        arrived, dropped = counts.get("arrived", 0), counts.get("dropped", 0)
+        self._governor.observe(Load(arrived, dropped, busiest, recent["cpu"]))
         return recent
 
     def _guarded(self, work: Callable[[], None], output: LatestQueue | None) -> None:
@@ -231,6 +238,8 @@ class Pipeline:
             with self.meter.stage("detect"):
                 decided = self._watch.take(frame, self._governor.level)
             self._pass_on(decided)
+            # Rather a newer frame once it can go on than one that waits: looking takes what rendering needs.
+            self._decided.wait_for_room()
         self._pass_on(self._watch.finish())
 
     def _pass_on(self, decided: list[Watched]) -> None:
@@ -240,7 +249,7 @@ class Pipeline:
             self._decided.put(decided)
 
     def _render(self) -> None:
-        painter = _Painter(self._new_renderer)
+        painter = Painter(self._new_renderer)
         for watched in itertools.chain.from_iterable(self._decided):
             try:
                 with self.meter.stage("render"):

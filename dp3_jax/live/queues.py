@@ -20,22 +20,19 @@ class LatestQueue(Generic[T]):
         depth: int,
         *,
         wait: bool = False,
-        is_old: Callable[[T], bool] | None = None,
         on_drop: Callable[[T], None] | None = None,
     ):
         """Makes an empty queue.
 
         Args:
           depth: items that it holds at most, from 1.
-          wait: let `put` wait for room and keep every item; `is_old` does not count then.
-          is_old: whether the oldest item is to be dropped when it is its turn and a newer one waits.
+          wait: let `put` wait for room and keep every item.
           on_drop: called with every item that does not come out.
         """
         if depth < 1:
             raise ValueError(f"a queue holds at least 1 item, not {depth}")
         self._depth = depth
         self._wait = wait
-        self._is_old = is_old if is_old is not None and not wait else lambda item: False
         self._on_drop = on_drop or (lambda item: None)
         self._items: collections.deque[T] = collections.deque()
         self._changed = threading.Condition()
@@ -57,6 +54,12 @@ class LatestQueue(Generic[T]):
             self._items.append(item)
             self._changed.notify_all()
 
+    def wait_for_room(self) -> None:
+        """Waits until `put` would neither wait nor drop anything, or the queue is closed."""
+        with self._changed:
+            while len(self._items) >= self._depth and not self._closed:
+                self._changed.wait()
+
     def close(self) -> None:
         """Lets the reader end once it has taken what is there."""
         with self._changed:
@@ -71,8 +74,6 @@ class LatestQueue(Generic[T]):
                     self._changed.wait()
                 if not self._items:
                     return
-                while len(self._items) > 1 and self._is_old(self._items[0]):
-                    self._on_drop(self._items.popleft())
                 item = self._items.popleft()
                 self._changed.notify_all()
             yield item

@@ -14,24 +14,30 @@ A frame is shown only when all of this holds:
    carried back here as well: who comes into the picture is often seen a frame late.
 
 Frames that wait when a scene ends or the detector fails are never shown.
+
+A track that has not been clear in any frame so far is covered in a classic way, as in files: where plants
+pass for faces, new faces on them would be worse, and drawing them takes the time that the true ones need.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.live.governor import Level
-from dp3_jax.live.sources import Frame
 from dp3_jax.video import tracks
-from dp3_jax.video.detecting import Budget
-from dp3_jax.video.tracking import Tracker
+from dp3_jax.video.cuts import CutDetector
+from dp3_jax.video.detecting import Budget, LiveDetector, Numbered
+from dp3_jax.video.first_pass import DOUBTFUL
+from dp3_jax.video.tracking import Linking, Tracker
 from dp3_jax.video.tracks import Sighting, Track
 
 FULL = Budget(side=1280, scan=True)
 
 _NEW_SPEED = 0.5  # weight of a new speed against the one before
+_REMEMBERED = 1000  # frames after which nobody comes back as the same track
 
 Detect = Callable[[np.ndarray, Sequence[Face], Budget], list[Face]]
 
@@ -41,20 +47,15 @@ class Watched:
     """A frame and where the faces are in it.
 
     Attributes:
-      frame: as it came.
+      frame: as it came: `detecting.Numbered`, with whatever else it has.
       faces: tracks by number. Their first sighting is the one in this frame, the second one the detection
         that it comes from: this one, an earlier one, or a later one if the face was carried back.
       scene: number of its scene; it changes at every cut.
     """
 
-    frame: Frame
+    frame: Any
     faces: dict[int, Track]
     scene: int
-
-    @property
-    def arrived(self) -> float:
-        """As of the frame."""
-        return self.frame.arrived
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +76,7 @@ class Watch:
         is_cut: Callable[[np.ndarray], bool],
         *,
         delay: int = 0,
+        doubtful: str | None = None,
     ):
         """Knows nothing yet.
 
@@ -83,6 +85,7 @@ class Watch:
           tracker: of the frames' size.
           is_cut: whether a frame is the first of a new scene; called once for each.
           delay: frames that are to be looked at after one before it is shown.
+          doubtful: method for faces that have never been clear; None for that of all.
         """
         self._detect = detect
         self._tracker = tracker
@@ -91,6 +94,8 @@ class Watch:
         self._waiting: list[Watched] = []
         self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
         self._known: dict[int, _Known] = {}
+        self._doubtful = doubtful
+        self._clear: dict[int, int] = {}  # tracks once clear, and the frames they were last in
         self._scene = 0
         self._blind = True
         self._count = 0
@@ -98,7 +103,7 @@ class Watch:
         self.failure = ""  # of the detector, the last one in one line
         self.failures = 0  # frames in which the detector failed
 
-    def take(self, frame: Frame, level: Level) -> list[Watched]:
+    def take(self, frame: Numbered, level: Level) -> list[Watched]:
         """Looks at the next frame; returns those that may be shown now, in order."""
         released: list[Watched] = []
         try:
@@ -127,9 +132,19 @@ class Watch:
         decided = self._waiting[: len(self._waiting) - self._undecided]
         self.withheld += self._undecided
         self._waiting, self._undecided = [], 0
+        return self._treated(decided)
+
+    def _treated(self, decided: list[Watched]) -> list[Watched]:
+        """The frames, with what is to be done with those faces that are not surely ones."""
+        for watched in decided if self._doubtful is not None else ():
+            for number in watched.faces.keys() - self._clear.keys():
+                track = watched.faces[number]
+                watched.faces[number] = dataclasses.replace(
+                    track, method=self._doubtful, reason=DOUBTFUL
+                )
         return decided
 
-    def _look(self, frame: Frame, level: Level, cut: bool) -> list[Watched]:
+    def _look(self, frame: Numbered, level: Level, cut: bool) -> list[Watched]:
         full = cut or self._blind
         passes = full or self._undecided + 1 >= level.every
         self._count += 1
@@ -150,7 +165,7 @@ class Watch:
             return []
         ready = max(0, len(self._waiting) - self._delay)
         released, self._waiting = self._waiting[:ready], self._waiting[ready:]
-        return released
+        return self._treated(released)
 
     def _carry_back(self, seen: Mapping[int, Sighting], shape: Sequence[int]) -> None:
         """Adds faces to the frames that wait and do not have them yet."""
@@ -174,7 +189,12 @@ class Watch:
                 way = tracks.centre(sighting.box) - tracks.centre(before.seen.box)
                 speed = way / (sighting.frame - before.seen.frame)
                 known[number] = _Known(sighting, before.speed + _NEW_SPEED * (speed - before.speed))
+            if number in self._clear or sighting.confidence >= tracks.CLEAR:
+                self._clear[number] = sighting.frame
         self._known = known
+        if faces:
+            now = max(sighting.frame for sighting in faces.values())
+            self._clear = {n: at for n, at in self._clear.items() if now - at <= _REMEMBERED}
 
     def _expected(self, number: int) -> list[Face]:
         """Where the known faces should be in a frame."""
@@ -187,3 +207,26 @@ class Watch:
             box = (x + float(way[0]), y + float(way[1]), w, h)
             expected.append(dataclasses.replace(face, box=box, points=points))
         return expected
+
+
+def new_watch(
+    size: tuple[int, int], rate: float, method: str, min_confidence: float, *, delay: int
+) -> Watch:
+    """A watch with a detector that has been used once: the first time is slow.
+
+    Args:
+      size: (width, height) of the frames, px.
+      rate: frames a second, about.
+      method: by which faces are treated.
+      min_confidence: of a detection.
+      delay: as of `Watch`.
+
+    Raises:
+      UserError: as `detection.Detector`.
+    """
+    detect = LiveDetector(min_confidence).detect
+    detect(np.zeros((size[1], size[0], 3), np.uint8), [], FULL)
+    tracker = Tracker(*size, Linking.at_rate(rate))
+    # As in files, a new face on what may be none would be worse than a blur.
+    doubtful = "blur" if method == "generate" else None
+    return Watch(detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful)

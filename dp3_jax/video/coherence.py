@@ -17,6 +17,7 @@ import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.geometry import Alignment, Region
+from dp3_jax.video import averaging
 from dp3_jax.video.poses import Pose, limited, to_alignment, to_pose, turned
 from dp3_jax.video.tracks import Sighting, Track
 
@@ -37,19 +38,10 @@ _CENTRE_CUTOFF, _CENTRE_RISE = (
 _SHAPE_CUTOFF, _SHAPE_RISE = 0.04, 1.5  # the same for log size and radians
 _SPEED_CUTOFF = 0.1
 
-# Least weight of the new picture in the average: of what is wrong half has gone after 14 frames.
-_FRESH = 0.05
-_FRESH_CAUSAL = 0.1  # added to it in live video
-# Frames from one drawing to the next, and how much the surroundings may have changed meanwhile (`freshness`).
-_RESTS = (2, 0.0)
-_SMALL_RESTS = (4, 0.5)  # of small faces, whose details nobody sees
+_FRESH_CAUSAL = 0.1  # added to what is out of date in live video
+_SMALL_RESTS = 2  # times as long small faces are not drawn, whose details nobody sees
 _SMALL_SCALE = 1.0  # canonical px per px from which on a face is small: narrower than about 60 px
-_SAME = 8.0  # levels: surroundings that differ by less show the same
-_OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
-_COARSE = 32  # px, the side at which surroundings are compared
-_STEADY = 20.0  # levels by which the new picture may differ locally and still be averaged fully
-_CHANGED = 100.0  # levels of local difference from which on only the new picture counts
-_LOCAL = 9  # px, what "locally" means
+_REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
 
 _GRAIN_EVERY = 8  # frames between two looks at the grain
 _GRAIN_FRESH = 0.3
@@ -177,63 +169,6 @@ def follow(before: Motion | None, raw: Pose, frames: int = 1) -> Motion:
     )
 
 
-def surroundings(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """What is round a face, for `freshness`.
-
-    Args:
-      view: u8[S, S, 3], canonical view of an erased frame.
-      mask: f32[S, S, 1], 1 where the face is new.
-
-    Returns:
-      f32[32, 32, 4]: mean colours, unknown ones being 0, and the share of each cell that is known.
-    """
-    size = (_COARSE, _COARSE)
-    known = (mask[..., 0] == 0).astype(np.uint8)
-    seen = cv2.bitwise_and(view, view, mask=known)
-    colour = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
-    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return np.dstack([colour.astype(np.float32), share])
-
-
-def freshness(before: np.ndarray | None, now: np.ndarray) -> float:
-    """How much of what is remembered is out of date, by its surroundings: 0 nothing, 1 all.
-
-    The mean absolute difference where both are wholly known, in levels, held against _SAME and _OTHER.
-    """
-    if before is None:
-        return 1.0
-    both = (before[..., 3] == 1) & (now[..., 3] == 1)
-    if not both.any():
-        return 1.0
-    difference = float(np.abs(before[..., :3] - now[..., :3])[both].mean())
-    return float(np.clip((difference - _SAME) / (_OTHER - _SAME), 0.0, 1.0))
-
-
-def average(before: np.ndarray, new: np.ndarray, fresh: float) -> np.ndarray:
-    """The running average of a picture, f32[S, S, 3].
-
-    Args:
-      before: f32[S, S, 3], the average so far.
-      new: [S, S, 3].
-      fresh: as `freshness` gives it.
-
-    Each pixel of the new picture gets a weight of _FRESH at least, and more where the two are very
-    different: noise is averaged away, and of what has moved no ghost stays for long.
-    """
-    difference = np.subtract(new, before, dtype=np.float32)
-    red, green, blue = cv2.split(np.abs(cv2.blur(difference, (_LOCAL, _LOCAL))))
-    local = cv2.max(cv2.max(red, green), blue)
-    changed = np.maximum((local - _STEADY) / (_CHANGED - _STEADY), fresh)
-    weight = _FRESH + (1 - _FRESH) * np.clip(changed, 0.0, 1.0)
-    return before + weight[..., None] * difference
-
-
-def drift(before: np.ndarray, new: np.ndarray, fresh: float) -> np.ndarray:
-    """The running average of a correction of colours, f32[S, S, 3]; `fresh` as `freshness` gives it."""
-    weight = np.float32(_FRESH + (1 - _FRESH) * fresh)
-    return before + weight * (new - before)
-
-
 @functools.lru_cache(maxsize=64)
 def _pattern(key: bytes) -> np.ndarray:
     """f32[_TILE, _TILE], standard normal, which repeats seamlessly."""
@@ -276,11 +211,13 @@ class Memory:
       growth: canonical px by which its mask was grown, before rounding up.
       motion: of the causal filter.
       age: frames since the pictures below began.
-      drawn: number of the last frame whose face came from the network and not from these pictures.
+      beat: of the last drawing by the network (see `rests`).
       grain: standard deviation in levels.
-      view: f32[S, S, 3], average of the new faces.
-      around: f32[32, 32, 4], their `surroundings`.
-      correct: f32[S, S, 3], average of the corrections of colour.
+      latest: u8[S, S, 3], the last drawing.
+      view: f32[S, S, 3], average of the drawings.
+      around: f32[32, 32, 4], the `surroundings` in the last frame.
+      fresh: their `freshness` against those before.
+      correct: f32[S / 4, S / 4, 3], average of the corrections of colour.
     """
 
     frame: int
@@ -291,35 +228,49 @@ class Memory:
     growth: float = 0.0
     motion: Motion | None = None
     age: int = 0
-    drawn: int = -1
+    beat: int = -1
     grain: float = 0.0
+    latest: np.ndarray | None = None
     view: np.ndarray | None = None
     around: np.ndarray | None = None
+    fresh: float = 1.0
     correct: np.ndarray | None = None
 
     def forget_pictures(self) -> None:
         """After a cut, a gap or a failure; the face stays who it is."""
-        self.view = self.around = self.correct = None
+        self.latest = self.view = self.around = self.correct = None
         self.age = 0
 
     def forget_place(self) -> None:
         """After a cut or a gap."""
         self.motion, self.growth = None, 0.0
 
-    def rests(self, view: np.ndarray, mask: np.ndarray, frame: int, scale: float) -> bool:
-        """Whether in this frame the average so far will do: the network takes half of all the time.
+    def look(self, view: np.ndarray, mask: np.ndarray) -> None:
+        """Sees how far the surroundings have changed, and forgets the pictures where that is wholly.
 
         Args:
-          view, mask: as of `compose`.
-          frame: its number.
+          view: u8[S, S, 3], canonical view of the erased frame.
+          mask: f32[S, S, 1].
+        """
+        around = averaging.surroundings(view, mask)
+        self.fresh = averaging.freshness(self.around, around)
+        if self.fresh >= 1:
+            self.forget_pictures()
+        self.around = around
+
+    def rests(self, beat: int, scale: float) -> bool:
+        """Whether the last drawing will do, after `look`: the network takes a third of all the time.
+
+        Faces are drawn when the beat is a multiple of `averaging.EVERY`, so that many come together.
+
+        Args:
+          beat: a count of frames.
           scale: canonical px per px of the frame.
         """
-        if self.view is None:
+        if self.latest is None or self.fresh > _REST:
             return False
-        every, most = _SMALL_RESTS if scale > _SMALL_SCALE else _RESTS
-        if frame - self.drawn >= every:
-            return False
-        return freshness(self.around, surroundings(view, mask)) <= most
+        every = averaging.EVERY * (_SMALL_RESTS if scale > _SMALL_SCALE else 1)
+        return beat // every == self.beat // every
 
     def compose(
         self,
@@ -330,30 +281,29 @@ class Memory:
         *,
         causal: bool = False,
     ) -> np.ndarray:
-        """The face to be shown, u8[S, S, 3]: the new one joined with what is remembered.
+        """The face to be shown, u8[S, S, 3], after `look`: the new one joined with what is remembered.
 
         Args:
-          view: u8[S, S, 3], canonical view of the erased frame.
-          new: u8[S, S, 3], the new face in it; or `self.view`, which then stays as it is.
-          mask: f32[S, S, 1].
+          view, mask: as of `look`.
+          new: u8[S, S, 3], the new face in the view, which may be `latest`.
           use: what is to be remembered.
           causal: places are as unsteady as the detector's points, so less is averaged.
         """
-        around = surroundings(view, mask)
-        fresh = freshness(self.around, around)
-        if fresh >= 1:
-            self.forget_pictures()
-        self.around = around
+        self.latest, fresh = new, self.fresh
         if causal:
             fresh = max(fresh, _FRESH_CAUSAL)
-        if use.blend_previous and new is not self.view:
+        shown = new
+        if use.blend_previous:
             first = self.view is None
-            self.view = new.astype(np.float32) if first else average(self.view, new, fresh)
-        shown = self.view if use.blend_previous else new
-        correct = blending.correction(view, shown, mask)
+            shown = self.view = (
+                new.astype(np.float32) if first else averaging.average(self.view, new, fresh)
+            )
+        correct = blending.correction(view, shown, mask, quick=True)
         if use.steady_colour:
             first = self.correct is None
-            self.correct = correct = correct if first else drift(self.correct, correct, fresh)
+            self.correct = correct = (
+                correct if first else averaging.drift(self.correct, correct, fresh)
+            )
         return blending.blend(view, shown, mask, correct)
 
     def steady_grain(self, frame: np.ndarray, target: Region, hidden: np.ndarray) -> float:

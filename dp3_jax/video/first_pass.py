@@ -82,6 +82,8 @@ def detect(
     keeper: Keeper | None,
     folder: WorkFolder,
     progress: Callable[[int], None],
+    *,
+    saw: Callable[[Found], None] | None = None,
 ) -> list[Found]:
     """Looks at every frame of a clip that the folder's journal does not have yet.
 
@@ -94,6 +96,7 @@ def detect(
       keeper: tells which faces are to be kept; None keeps none.
       folder: where the journal is.
       progress: called with the number of frames that are done since the last call.
+      saw: called with what is in each frame that is looked at.
 
     Returns:
       What is in each frame, in order.
@@ -112,6 +115,8 @@ def detect(
     before = found[-detecting.MEMORY :]
     for one in _look(info, detector, cuts, keeper, before, size=size):
         chunk.append(one)
+        if saw is not None:
+            saw(one)
         progress(1)
         if len(chunk) == size:
             folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": cuts.state()})

@@ -9,13 +9,16 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
 
 import dp3_jax
+from dp3_jax import allocator
 from dp3_jax.anonymization import secrets
 from dp3_jax.anonymization.anonymize import Anonymizer
+from dp3_jax.anonymization.generation import FaceCheck, Generator
 from dp3_jax.anonymization.keeping import Keeper
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
 from dp3_jax.errors import UserError
@@ -141,7 +144,7 @@ class _Job:
         }
 
     def tracks(
-        self, folder: workfolder.WorkFolder, secret: bytes
+        self, folder: workfolder.WorkFolder, secret: bytes, preparation: "_Preparation"
     ) -> tuple[Tracking, dict[int, bytes], Settings, tuple[str, ...]]:
         """Tracks, the keys of their faces, settings and remarks: from a file, or found."""
         request, settings = self.request, self.anonymizer.settings
@@ -155,7 +158,9 @@ class _Job:
             settings = dataclasses.replace(read.settings, **request.overrides)
             keys = _keys(read.tracking, secret) | dict(read.keys)
             return read.tracking, keys, settings, self._other_weights(read, settings)
-        found = self._given() if request.given_boxes is not None else self._find(folder)
+        found = (
+            self._given() if request.given_boxes is not None else self._find(folder, preparation)
+        )
         return found, _keys(found, secret), settings, ()
 
     def _given(self) -> Tracking:
@@ -166,7 +171,7 @@ class _Job:
         found = first_pass.given(self.info, frames, faces, self.request.keeper)
         return first_pass.link(self.info, found)
 
-    def _find(self, folder: workfolder.WorkFolder) -> Tracking:
+    def _find(self, folder: workfolder.WorkFolder, preparation: "_Preparation") -> Tracking:
         estimate = self.info.frames_estimate
         found, self.times = find_tracks(
             self.info,
@@ -174,6 +179,7 @@ class _Job:
             self.request.keeper,
             folder,
             lambda count: self.progress("finding faces", count, estimate),
+            saw=preparation.saw,
         )
         return found
 
@@ -209,6 +215,8 @@ def find_tracks(
     keeper: Keeper | None,
     folder: workfolder.WorkFolder,
     progress: Callable[[int], None],
+    *,
+    saw: Callable[[first_pass.Found], None] | None = None,
 ) -> tuple[Tracking, np.ndarray]:
     """The first pass: arguments as of `first_pass.detect`, and the least confidence of a detection.
 
@@ -216,12 +224,39 @@ def find_tracks(
       The tracks, and i64[frames] the frames' times in ticks.
     """
     detector = VideoDetector(min_confidence)
-    found = first_pass.detect(info, detector, keeper, folder, progress)
+    found = first_pass.detect(info, detector, keeper, folder, progress, saw=saw)
     return first_pass.link(info, found), np.array([one.pts for one in found], np.int64)
 
 
 def _keys(tracking_: Tracking, secret: bytes) -> dict[int, bytes]:
     return {t.number: secrets.face_key(secret, t.number) for t in tracking_.tracks}
+
+
+class _Preparation:
+    """Loads what draws faces while they are looked for."""
+
+    def __init__(self, anonymizer: Anonymizer, pool: futures.Executor):
+        self._anonymizer = anonymizer
+        self._pool = pool
+        self._most = 0
+        self._last: futures.Future | None = None
+
+    def saw(self, found: first_pass.Found) -> None:
+        """Told of each frame: the network is made ready for as many faces at once."""
+        if len(found.faces) > self._most and self._anonymizer.settings.method == "generate":
+            self._most = len(found.faces)
+            self._last = self._pool.submit(self._warm, self._most)
+
+    def _warm(self, count: int) -> None:
+        generator, _ = self._anonymizer.parts()
+        if warm := getattr(generator, "warm", None):  # a given one need not have it
+            warm(count)
+
+    def parts(self) -> tuple[Generator, FaceCheck | None]:
+        """As of the anonymizer, when all is ready."""
+        if self._last is not None:
+            self._last.result()
+        return self._anonymizer.parts()
 
 
 def process(
@@ -241,14 +276,20 @@ def process(
       UserError: the video cannot be read or written, or what was given does not fit it.
     """
     job = _Job(request, anonymizer, progress)
-    with workfolder.work_folder(request.target, job.identity()) as folder:
+    identity = job.identity()
+    allocator.keep_freed_memory()  # pictures are made and thrown away all the time
+    with (
+        workfolder.work_folder(request.target, identity) as folder,
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
         secret = request.secret or folder.secret()
         started = time.monotonic()
-        found, keys, settings, notes = job.tracks(folder, secret)
+        preparation = _Preparation(anonymizer, pool)
+        found, keys, settings, notes = job.tracks(folder, secret, preparation)
         shown = first_pass.treated(found, settings)
         middle = time.monotonic()
         makes = any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
-        generator, is_face = anonymizer.parts() if makes else (None, None)
+        generator, is_face = preparation.parts() if makes else (None, None)
         fingerprint = None if generator is None else generator.fingerprint
         renderer = Renderer(
             settings, generator, keys, request.video.coherence, is_face, cuts=shown.cuts

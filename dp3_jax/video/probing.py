@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import os
 import pathlib
 from collections.abc import Iterator
@@ -91,10 +92,19 @@ def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
         raise UserError(f"there is no file {path}; check the path")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; is the copy complete?")
+    # "file:" keeps FFmpeg from reading a protocol or a pattern into the name.
+    with opened_input(f"file:{path}", path) as container:
+        yield container
+
+
+@contextlib.contextmanager
+def opened_input(
+    file: str | io.RawIOBase, path: str | os.PathLike
+) -> Iterator[av.container.InputContainer]:
+    """As `opened`, from what FFmpeg or PyAV can open; `path` is its name for people."""
     try:
-        # "file:" keeps FFmpeg from reading a protocol or a pattern into the name.
         container = av.open(
-            f"file:{path}",
+            file,
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file"},  # nothing from the network
         )
@@ -143,7 +153,7 @@ def open_video(path: str | os.PathLike) -> VideoInfo:
     with opened(path) as container:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
-        return _info(pathlib.Path(path), container, stream, frame)
+        return describe(pathlib.Path(path), container, stream, frame)
 
 
 def _first_frame(
@@ -161,13 +171,18 @@ def _first_frame(
             problem = _reason(error)
             continue
         if frames:
-            if frames[0].interlaced_frame:
-                raise UserError(
-                    f"{path} is interlaced; deinterlace it first:"
-                    f" ffmpeg -i {path} -vf bwdif=send_frame -c:a copy OUTPUT"
-                )
+            check_progressive(frames[0], path)
             return frames[0]
     raise UserError(f"cannot decode {path}: {problem}; it may be damaged or encrypted")
+
+
+def check_progressive(frame: av.VideoFrame, path: object) -> None:
+    """Raises UserError if the frame of the video at `path` is interlaced."""
+    if frame.interlaced_frame:
+        raise UserError(
+            f"{path} is interlaced; deinterlace it first:"
+            f" ffmpeg -i {path} -vf bwdif=send_frame -c:a copy OUTPUT"
+        )
 
 
 def only_packets(
@@ -180,12 +195,13 @@ def only_packets(
     return container.demux(stream)
 
 
-def _info(
+def describe(
     path: pathlib.Path,
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     frame: av.VideoFrame,
 ) -> VideoInfo:
+    """What the headers of an open container and the first frame of its video stream say."""
     colours = Colours(
         int(frame.colorspace),
         int(frame.color_primaries),

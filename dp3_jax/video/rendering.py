@@ -18,13 +18,13 @@ from dp3_jax.anonymization.anonymize import DONE, SMALLEST_GENERATED, classic, h
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generation import FaceCheck, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
-from dp3_jax.video import coherence, poses
+from dp3_jax.video import coherence, placing, poses
 from dp3_jax.video.coherence import Coherence, Memory, Motion
 from dp3_jax.video.poses import Pose
 from dp3_jax.video.tracks import Sighting, Track
 
-_FORMAT = "dp3 renderer 1"
-_ARRAYS = ("view", "around", "correct")
+_FORMAT = "dp3 renderer 2"
+_ARRAYS = ("latest", "view", "around", "correct")
 
 _LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
 _WIDER = 5  # canonical px by which the mask of a filled sighting is wider: where exactly it is, is a guess
@@ -37,23 +37,6 @@ _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its tre
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 
 
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """Where a face is taken to be.
-
-    Attributes:
-      smooth: its alignment for rendering.
-      raw: its alignment by this frame alone, which is to be hidden too.
-      growth: canonical px by which the mask of `smooth` grows.
-      wider: the same for `raw`.
-    """
-
-    smooth: geometry.Alignment
-    raw: geometry.Alignment
-    growth: int
-    wider: int
-
-
 @dataclasses.dataclass(eq=False)
 class _Task:
     """A face to be made in this frame.
@@ -62,12 +45,16 @@ class _Task:
       job: for `generation`; its target is all that is hidden.
       own: the part of the target that the new face is put into.
       sighting, memory: of the face.
+      beat: see `Memory.rests`.
+      view: u8[S, S, 3], canonical, of the erased frame.
     """
 
     job: generation.Job
     own: geometry.Region
     sighting: Sighting
     memory: Memory
+    beat: int
+    view: np.ndarray | None = None
 
 
 class Renderer:
@@ -138,12 +125,14 @@ class Renderer:
             place = self._place(track, sighting, memory)
             if method:
                 memory.forget_pictures()
-                target = _cover(self.settings.cover, place, sighting.box, image.shape)
+                target = placing.cover(self.settings.cover, place, sighting.box, image.shape)
                 covers.append(methods.Cover(method, place.smooth.scale, target))
                 outcomes[number] = Outcome(plan, DONE[method], reason=reason)
             else:
-                job, own = _job(number, plan, place, image.shape)
-                tasks.append(_Task(job, own, sighting, memory))
+                job, own = placing.job(number, plan, place, image.shape)
+                # A file has time to draw all faces together, a live picture none to lose.
+                beat = sighting.frame + (track.number if self._causal else 0)
+                tasks.append(_Task(job, own, sighting, memory, beat))
         if not covers and not tasks:
             return image, [o for o in outcomes if o is not None]
         result, hidden = hide(image, covers, [task.job.target for task in tasks], quick=True)
@@ -192,7 +181,7 @@ class Renderer:
         memory.small = min(plan.face.box[2:]) < smallest
         return classic(plan, self.settings, smallest)
 
-    def _place(self, track: Track, sighting: Sighting, memory: Memory) -> _Place:
+    def _place(self, track: Track, sighting: Sighting, memory: Memory) -> placing.Place:
         """The place in this frame, smoothed; its mask grows to cover most of the raw one."""
         raw = geometry.align(sighting.box, sighting.points)
         smooth = raw
@@ -212,7 +201,7 @@ class Renderer:
             growth = max(growth, memory.growth - _SHRINKING)
         memory.growth = growth
         memory.frame = sighting.frame
-        return _Place(smooth, raw, math.ceil(growth), wider)
+        return placing.Place(smooth, raw, math.ceil(growth), wider)
 
     def _fill(self, erased: np.ndarray, hidden: np.ndarray, wave: Sequence[_Task]) -> list[Outcome]:
         """Puts new faces into the erased frame, changed in place; what cannot be made stays erased."""
@@ -220,46 +209,44 @@ class Renderer:
         if self._generator is None:
             return [Outcome(job.plan, "covered", reason="there is no generator") for job in jobs]
         outcomes: list[Outcome | None] = [None] * len(wave)
-        views: list[np.ndarray | None] = [None] * len(wave)
-        for i, job in enumerate(jobs):
-            if wave[i].own.inside.any():
-                views[i] = geometry.extract(erased, job.alignment, quick=True)
+        for i, task in enumerate(wave):
+            if task.own.inside.any():
+                task.view = geometry.extract(erased, task.job.alignment, quick=True)
+                task.memory.look(task.view, task.job.mask)
             else:
-                outcomes[i] = Outcome(job.plan, "covered", reason="outside the frame")
-        ready = [i for i, view in enumerate(views) if view is not None]
+                outcomes[i] = Outcome(task.job.plan, "covered", reason="outside the frame")
+        ready = [i for i, task in enumerate(wave) if task.view is not None]
         try:
-            made = self._draw([wave[i] for i in ready], [views[i] for i in ready])
+            made = self._draw([wave[i] for i in ready])
         except Exception as error:  # whatever it is, the faces stay covered and the clip goes on
             return [generation.failed(job, error) for job in jobs]
         for i, new in zip(ready, made, strict=True):
             try:
-                outcomes[i] = self._show(erased, hidden, wave[i], views[i], new)
+                outcomes[i] = self._show(erased, hidden, wave[i], new)
             except Exception as error:
                 outcomes[i] = generation.failed(jobs[i], error)
         return [o for o in outcomes if o is not None]
 
-    def _draw(
-        self, wave: Sequence[_Task], views: Sequence[np.ndarray]
-    ) -> list[generation.Drawn | None]:
+    def _draw(self, wave: Sequence[_Task]) -> list[generation.Drawn | None]:
         """The new face of each view; a track's latent is settled by its first one that is a face."""
         made: list[generation.Drawn | None] = [None] * len(wave)
         settled = []
         for i, task in enumerate(wave):
-            if self._rests(task, views[i]):
-                made[i] = generation.Drawn(task.memory.candidate, task.memory.view)
+            if self._rests(task):
+                made[i] = generation.Drawn(task.memory.candidate, task.memory.latest)
             elif task.memory.candidate is not None:
                 settled.append(i)
         if settled:
             faces = generation.generate(
                 [wave[i].job for i in settled],
-                [views[i] for i in settled],
+                [wave[i].view for i in settled],
                 [[wave[i].memory.candidate] for i in settled],
                 self._generator,
             )
             for i, (face,) in zip(settled, faces, strict=True):
                 if not generation.is_flat(wave[i].job, face):
                     made[i] = generation.Drawn(wave[i].memory.candidate, face)
-                    wave[i].memory.drawn = wave[i].sighting.frame
+                    wave[i].memory.beat = wave[i].beat
         new = []
         for i, task in enumerate(wave):
             if task.memory.candidate is None:
@@ -269,33 +256,32 @@ class Renderer:
         if new:
             options = self.settings.candidates, self._generator, self._is_face
             chosen = generation.choose(
-                [wave[i].job for i in new], [views[i] for i in new], *options
+                [wave[i].job for i in new], [wave[i].view for i in new], *options
             )
             for i, drawn in zip(new, chosen, strict=True):
                 made[i] = drawn
                 wave[i].memory.candidate = None if drawn is None else drawn.candidate
+                wave[i].memory.beat = wave[i].beat
         return made
 
-    def _rests(self, task: _Task, view: np.ndarray) -> bool:
-        """Whether the average of the pictures so far will do: the network takes half of all the time."""
-        if not self.coherence.blend_previous:
-            return False
-        job = task.job
-        return task.memory.rests(view, job.mask, task.sighting.frame, job.alignment.scale)
+    def _rests(self, task: _Task) -> bool:
+        use = self.coherence.blend_previous
+        return use and task.memory.rests(task.beat, task.job.alignment.scale)
 
     def _show(
         self,
         erased: np.ndarray,
         hidden: np.ndarray,
         task: _Task,
-        view: np.ndarray,
         drawn: generation.Drawn | None,
     ) -> Outcome:
         """Blends a new face into the erased frame, changed in place."""
         job, memory = task.job, task.memory
         if drawn is None:
             return generation.no_face(job)
-        composed = memory.compose(view, drawn.view, job.mask, self.coherence, causal=self._causal)
+        composed = memory.compose(
+            task.view, drawn.view, job.mask, self.coherence, causal=self._causal
+        )
         shown = geometry.project(composed, job.alignment, task.own, quick=True)
         geometry.place(erased, task.own, shown)
         if self.coherence.steady_grain:
@@ -360,37 +346,3 @@ def _plan(track: Track, sighting: Sighting, key: bytes, memory: Memory | None = 
     )
     candidate = None if memory is None else memory.candidate
     return Plan(face, key, track.keep, track.method, candidate, track.reason)
-
-
-def _cover(
-    cover: str, place: _Place, box: Sequence[float], shape: Sequence[int]
-) -> geometry.Region:
-    """The pixels that a classic method covers: by the smoothed and by the raw alignment."""
-    smooth = methods.covered(place.smooth, box, cover, shape, place.growth)
-    if place.raw is place.smooth:
-        return smooth
-    return geometry.joined(smooth, methods.covered(place.raw, box, cover, shape, place.wider))
-
-
-def _job(
-    number: int, plan: Plan, place: _Place, shape: Sequence[int]
-) -> tuple[generation.Job, geometry.Region]:
-    """A face to be made, with all that is hidden as its target; and the part that it is put into.
-
-    Hidden is the face by its smoothed and by its raw alignment.
-    """
-    mask, own = _grown(place.smooth, plan.face.box, place.growth, shape)
-    target = own
-    if place.raw is not place.smooth:
-        _, raw = _grown(place.raw, plan.face.box, place.wider, shape)
-        target = geometry.joined(own, raw)
-    return generation.Job(number, plan, place.smooth, mask, target), own
-
-
-def _grown(
-    alignment: geometry.Alignment, box: Sequence[float], by: int, shape: Sequence[int]
-) -> tuple[np.ndarray, geometry.Region]:
-    """A face's mask f32[S, S, 1] grown by canonical px, and its pixels, beyond the canonical view too."""
-    mask = methods.grown(geometry.face_mask(alignment, box, enough=1.0)[..., 0], by)
-    own = slice(by, mask.shape[0] - by)
-    return mask[own, own, None], geometry.region(alignment.shifted(by, by), mask, shape)

@@ -152,7 +152,7 @@ def _write(
     with_audio: bool,
     keep_metadata: bool,
 ) -> tuple[str, ...]:
-    options = _container_options(info, encoding, plan)
+    options = container_options(info, encoding, plan.last)
     with av.open(
         f"file:{path}", "w", format=encoding.container, container_options=options
     ) as output:
@@ -162,30 +162,31 @@ def _write(
         video.time_base = info.time_base
         left_out = list(info.left_out)
         copies = {}
-        shift = 0
+        taken = Fraction(0)
         if source is not None:
-            copies = _add_copies(output, source, encoding.container, with_audio, left_out)
-            shift = _shift(source)
-            _set_chapters(output, source, shift)
+            copies = add_copies(output, source, encoding.container, with_audio, left_out)
+            taken = start_shift(source)
+            set_chapters(output, source, taken)
             if keep_metadata:
-                output.metadata.update(_safe_metadata(source.metadata))
-        lead = _avi_lead(info) if encoding.container == "avi" else round(shift / info.time_base)
+                output.metadata.update(safe_metadata(source.metadata))
+        lead = _avi_lead(info) if encoding.container == "avi" else round(taken / info.time_base)
         pictures = _pictures(plan, info.time_base, lead, encoding.container == "gif")
-        copied = _copied(source, copies, shift) if copies else iter(())
+        copied = _copied(source, copies, taken) if copies else iter(())
         for packet, stream in heapq.merge(pictures, copied, key=lambda item: _time(item[0])):
             packet.stream = stream or video
             output.mux_one(packet)
     return tuple(left_out)
 
 
-def _container_options(info: VideoInfo, encoding: Encoding, plan: _Plan) -> dict[str, str]:
+def container_options(info: VideoInfo, encoding: Encoding, last: int = 0) -> dict[str, str]:
+    """Of the muxer; `last`: ticks for which the last frame of a GIF is shown."""
     if encoding.container in ("mp4", "mov"):
         ticks = (
             info.time_base.denominator
         )  # of edit lists too, else they are rounded to milliseconds
         return {"movflags": "+faststart", "movie_timescale": str(ticks * max(1, 1000 // ticks))}
     if encoding.container == "gif":
-        delay = round(plan.last * info.time_base * 100)  # in the muxer's hundredths of a second
+        delay = round(last * info.time_base * 100)  # in the muxer's hundredths of a second
         return {"loop": str(_loops(info.path)), "final_delay": str(delay)}
     return {}
 
@@ -198,7 +199,7 @@ def _loops(path: pathlib.Path) -> int:
         return image.info.get("loop", -1)
 
 
-def _add_copies(
+def add_copies(
     output: av.container.OutputContainer,
     source: av.container.InputContainer,
     container: str,
@@ -245,7 +246,7 @@ def _copy_of(output: av.container.OutputContainer, stream: av.stream.Stream) -> 
     return copy
 
 
-def _shift(source: av.container.InputContainer) -> Fraction:
+def start_shift(source: av.container.InputContainer) -> Fraction:
     """Seconds that are taken from all times."""
     if source.format.name.split(",")[0] in _START_ANYWHERE and source.start_time:
         return Fraction(source.start_time, av.time_base)
@@ -263,9 +264,10 @@ def _avi_lead(info: VideoInfo) -> int:
         return (packet.pts or 0) - (packet.dts or 0)
 
 
-def _set_chapters(
+def set_chapters(
     output: av.container.OutputContainer, source: av.container.InputContainer, shift: Fraction
 ) -> None:
+    """Copies times, less `shift` seconds, and titles of chapters."""
     chapters = []
     for chapter in source.chapters():
         offset = round(shift / chapter["time_base"])
@@ -283,7 +285,8 @@ def _set_chapters(
         output.set_chapters(chapters)
 
 
-def _safe_metadata(metadata: dict[str, str]) -> dict[str, str]:
+def safe_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """When and with what a video was taken."""
     return {
         key.removeprefix(_APPLE): value
         for key, value in metadata.items()
@@ -346,16 +349,22 @@ def _copied(
             stream.discard = av.stream.Discard.all
     try:
         for packet in source.demux(streams):
-            if packet.size == 0 and packet.pts is None and packet.dts is None:
-                continue  # marks the end
-            if reading.codec_name(packet.stream) == "mov_text" and bytes(packet) == b"\0\0":
-                continue  # a pause between subtitles, which the muxer writes itself
-            offset = round(shift / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts - offset
-            packet.dts = None if packet.dts is None else packet.dts - offset
-            yield packet, copies[packet.stream_index]
+            if prepare_copy(packet, shift):
+                yield packet, copies[packet.stream_index]
     except av.error.FFmpegError:
         return  # The rest of a damaged source; reading its frames has said so.
+
+
+def prepare_copy(packet: av.Packet, shift: Fraction) -> bool:
+    """Takes `shift` seconds from the times of a packet to be copied; whether it is to be copied at all."""
+    if packet.size == 0 and packet.pts is None and packet.dts is None:
+        return False  # marks the end
+    if reading.codec_name(packet.stream) == "mov_text" and bytes(packet) == b"\0\0":
+        return False  # a pause between subtitles, which the muxer writes itself
+    offset = round(shift / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts - offset
+    packet.dts = None if packet.dts is None else packet.dts - offset
+    return True
 
 
 def _time(packet: av.Packet) -> Fraction:

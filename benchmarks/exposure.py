@@ -1,0 +1,144 @@
+"""How well `video_metrics.exposure` tells faces that show from faces that are hidden, through lossy encoding.
+
+    python benchmarks/exposure.py CLIP... --strangers FOLDER [--start 0] [--frames 60] [--every 3]
+
+Of each clip --frames frames are made in several ways, encoded by x264 as a clip, and each --every'th of them
+is judged. "all" and "third" are the original face and a third of it in a generated one; these are to be
+found. The rest is hidden: generated (two secrets, as `dp3 anonymize` does it, and a new face in every frame),
+other people's real faces in the same place (--strangers: FOLDER/NAME/FILE.jpg), covers. Counts are of faces
+in frames that have detail enough to be judged.
+"""
+
+import argparse
+import collections
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+
+import av
+import numpy as np
+
+from dp3_jax.anonymization import geometry
+from dp3_jax.anonymization.anonymize import Anonymizer
+from dp3_jax.errors import UserError
+from dp3_jax.evaluation import people, video_command, video_metrics, video_variants
+from dp3_jax.evaluation.video_clip import Faces, Render
+from dp3_jax.video import reading
+from dp3_jax.video.tracks import Sighting, Tracking, by_frame
+
+QUALITIES = (None, 18, 28, 36)  # CRF; None: not encoded
+TO_FIND = ("all", "third")
+
+
+def encoded(frames: Iterable[np.ndarray], crf: int | None) -> Iterator[np.ndarray]:
+    """The frames u8[h, w, 3] after H.264; odd sides lose a row or column."""
+    if crf is None:
+        yield from frames
+        return
+    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+    encoder.pix_fmt, encoder.framerate, packets = "yuv420p", 25, []
+    encoder.options = {"crf": str(crf), "preset": "veryfast"}
+    for number, image in enumerate(frames):
+        height, width = (side // 2 * 2 for side in image.shape[:2])
+        if not number:
+            encoder.width, encoder.height = width, height
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]))
+        picture.pts = number
+        packets += encoder.encode(picture.reformat(format="yuv420p"))
+    for packet in [*packets, *encoder.encode(None), None]:
+        yield from (frame.to_ndarray(format="rgb24") for frame in decoder.decode(packet))
+
+
+def place(sighting: Sighting, shape) -> tuple[geometry.Alignment, np.ndarray, geometry.Region]:
+    """Where a face is: alignment, mask, and the frame's pixels that are to be hidden."""
+    alignment = geometry.align(sighting.box, sighting.points)
+    mask = geometry.face_mask(alignment, sighting.box)
+    return alignment, mask, geometry.region(alignment, mask, shape)
+
+
+def third(target: geometry.Region, number: int) -> np.ndarray:
+    """bool[h, w]: upper, middle, lower, left or right third of a region's pixels, in turn."""
+    axis, part = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2))[number % 5]
+    along = np.indices(target.inside.shape)[axis]
+    low, high = np.quantile(along[target.inside], (part / 3, (part + 1) / 3))
+    return target.inside & (along >= low) & (along <= high)
+
+
+def renders(tracking: Tracking, anonymizer: Anonymizer, strangers: np.ndarray) -> dict[str, Render]:
+    """The ways to make a frame, by name; each remembers its last frame and is good for one run."""
+    made = video_variants.standard(tracking, *anonymizer.parts(), ablations=False)
+    behind = video_variants.standard(tracking, *anonymizer.parts(), ablations=False)
+    random = np.random.default_rng(0)
+
+    def partly(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
+        result = behind[video_variants.GENERATE](image, faces, cut).copy()
+        for track, sighting in faces:
+            target = place(sighting, image.shape)[2]
+            if target.inside.any():
+                shown = third(target, track.number + sighting.frame)
+                result[target.slices][shown] = image[target.slices][shown]
+        return result
+
+    def exchanged(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
+        del cut
+        for _, sighting in faces:
+            alignment, mask, _ = place(sighting, image.shape)
+            face = strangers[random.integers(len(strangers))]
+            image = geometry.paste(image, [face], [alignment], [mask])
+        return image
+
+    others = {"someone else": exchanged} if len(strangers) else {}
+    return {"all": lambda image, *_: image, "third": partly, **made, **others}
+
+
+def judge(
+    clip: pathlib.Path, numbers: range, every: int, strangers: np.ndarray
+) -> Mapping[tuple[str, int | None], list[int]]:
+    """[faces judged, faces found to be shown] by way and quality."""
+    anonymizer = Anonymizer()
+    tracking = video_command.find_tracks(reading.open_video(clip), anonymizer.min_confidence)
+    faces_in, cuts, counts = by_frame(tracking), frozenset(tracking.cuts), {}
+    with reading.read_frames(clip, numbers.start) as frames:
+        source = [frame.image for frame, _ in zip(frames, numbers, strict=False)]
+    if not source:
+        raise UserError(f"{clip} has no frame {numbers.start}; give another --start")
+    for name, render in renders(tracking, anonymizer, strangers).items():
+        made = [render(i, faces_in(n), n in cuts) for n, i in zip(numbers, source, strict=False)]
+        for quality in QUALITIES:
+            count = counts[name, quality] = [0, 0]
+            for number, image in zip(numbers, encoded(made, quality), strict=False):
+                if (number - numbers.start) % every:
+                    continue
+                original = source[number - numbers.start]
+                for _, sighting in faces_in(number):
+                    alignment, mask, target = place(sighting, original.shape)
+                    if sighting.source == "detected" and target.inside.any():
+                        views = (geometry.extract(i, alignment) for i in (original, image))
+                        seen = video_metrics.exposure(*views, mask)
+                        count[0] += seen.judged > 0
+                        count[1] += seen.shown
+    return counts
+
+
+def main() -> None:
+    """Prints a table for each clip, and one for all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clips", nargs="+", type=pathlib.Path)
+    parser.add_argument("--strangers", type=pathlib.Path, help="photos of other people")
+    for name, value in (("--start", 0), ("--frames", 60), ("--every", 3)):
+        parser.add_argument(name, type=int, default=value)
+    options = parser.parse_args()
+    strangers = people.read_folder(options.strangers, 1)[0].images if options.strangers else ()
+    total: dict = collections.defaultdict(lambda: np.zeros(2, int))
+    numbers = range(options.start, options.start + options.frames)
+    for clip in [*options.clips, None]:
+        counts = judge(clip, numbers, options.every, strangers) if clip else total
+        print(f"\n{clip or 'all clips'}: found to be shown, not encoded | at CRF {QUALITIES[1:]}")
+        for name in dict.fromkeys(name for name, _ in counts):
+            cells = [f"{counts[name, q][1]:5} of {counts[name, q][0]:<5}" for q in QUALITIES]
+            print(f"{name if name in TO_FIND else f'hidden: {name}':30}", *cells, flush=True)
+        for key, count in counts.items() if clip else ():
+            total[key] += count
+
+
+if __name__ == "__main__":
+    main()

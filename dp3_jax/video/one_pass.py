@@ -1,0 +1,277 @@
+"""Anonymizing a video in one pass, for pipes: frames go out while later ones are still to come.
+
+Faces are found and followed as in live video (`live.watching`), but every frame is taken, looked at
+thoroughly and written: one that cannot be made safe ends the job. Sound and subtitles go past the frames,
+packet by packet.
+"""
+
+import functools
+import time
+from collections.abc import Generator, Iterable, Mapping
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from dp3_jax.anonymization import secrets
+from dp3_jax.anonymization.anonymize import Anonymizer
+from dp3_jax.anonymization.plans import Outcome, Plan
+from dp3_jax.data.prefetch import Prefetcher
+from dp3_jax.errors import UserError
+from dp3_jax.live.governor import LEVELS
+from dp3_jax.live.keys import Keys
+from dp3_jax.live.pipeline import Painter
+from dp3_jax.live.watching import Watched, new_watch
+from dp3_jax.video import encoding, spans, tracks, writing
+from dp3_jax.video.colours import FromRgb
+from dp3_jax.video.encoding import Encoding
+from dp3_jax.video.job import Request, Summary
+from dp3_jax.video.pipes import PIPE, Source, opened_source, opened_target
+from dp3_jax.video.reading import Frame, VideoInfo
+from dp3_jax.video.rendering import Renderer
+from dp3_jax.video.second_pass import Tally
+from dp3_jax.video.stages import Background, Progress
+
+_AHEAD = 6  # frames decoded ahead, looked at ahead, and waiting to be encoded
+_DELAY = 0.5  # s of later frames that are looked at before one is written: for faces that come in
+_DELAY_BYTES = 200e6  # that these frames have at most
+_UNWRITTEN = ("gif", "avi")  # containers that need to know all frames, or hold no times
+
+
+def process(
+    request: Request, anonymizer: Anonymizer, progress: Progress
+) -> tuple[list[Outcome], Summary]:
+    """Makes one anonymized video.
+
+    Args:
+      request: what to do, of which only what needs one pass; the path "-" is standard input, or output.
+      anonymizer: generator and settings.
+      progress: told how many frames are done.
+
+    Returns:
+      One outcome for each track (the worst of its frames), and a summary.
+
+    Raises:
+      UserError: the video cannot be read or written, or a frame could not be made safe. A file is not
+        written then; standard output has got the frames before.
+    """
+    started = time.monotonic()
+    with opened_source(request.source) as source:
+        chosen = _encoding(source.info, request)
+        record = _Record(Keys(request.secret or secrets.fresh_secret()))
+        frames = _Frames(request, anonymizer, source.info, record)
+        with (
+            opened_target(request.target) as target,
+            av.open(
+                target,
+                "w",
+                format=chosen.container,
+                container_options=writing.container_options(source.info, chosen),
+            ) as output,
+        ):
+            writer = _Writer(output, source, chosen, request)
+            count = _run(source, frames, writer, progress)
+    notes = tuple(f"left out: {what}" for what in writer.left_out)
+    seconds = (0.0, time.monotonic() - started)
+    return record.outcomes(), Summary(count, seconds, False, notes, source.damage)
+
+
+def _encoding(info: VideoInfo, request: Request) -> Encoding:
+    suffix = ".mkv" if str(request.target) == PIPE else request.target.suffix
+    chosen = encoding.choose(info, suffix, request.video.encoder)
+    if chosen.container in _UNWRITTEN:
+        raise UserError(
+            f"--one-pass cannot write {chosen.container}; choose a name that ends in .mkv or .mp4"
+        )
+    if request.video.audio == "copy":
+        encoding.check_audio(info, chosen)
+    return chosen
+
+
+def _run(source: Source, frames: "_Frames", writer: "_Writer", progress: Progress) -> int:
+    """Reads, looks, draws and writes, each in a thread of its own; the number of frames."""
+    count = 0
+    with (
+        Background(lambda call: call(), _AHEAD) as written,
+        Prefetcher(source.items(), _AHEAD) as items,
+        Prefetcher(frames.looked(items), _AHEAD) as looked,
+    ):
+        try:
+            for item in looked:
+                if isinstance(item, av.Packet):
+                    written.put(functools.partial(writer.copy, item))
+                    continue
+                image = frames.drawn(item)
+                written.put(functools.partial(writer.write, image, item.frame))
+                count += 1
+                progress("anonymizing", 1, source.info.frames_estimate)
+        finally:
+            source.stop()
+    writer.finish()
+    return count
+
+
+class _Record:
+    """What was done with each track."""
+
+    def __init__(self, keys: Mapping[int, bytes]):
+        self.keys = keys
+        self._tally = Tally()
+        self._best: dict[int, tracks.Track] = {}
+
+    def add(self, watched: Watched, outcomes: list[Outcome]) -> None:
+        """Counts one frame."""
+        self._tally.add(list(watched.faces), outcomes)
+        for number, track in watched.faces.items():
+            best = self._best.get(number)
+            if best is None or track.sightings[-1].confidence >= best.sightings[-1].confidence:
+                self._best[number] = track
+
+    def outcomes(self) -> list[Outcome]:
+        """One for each track: what was done most, or the fall-back if there was one."""
+        found = []
+        for number, counts in self._tally.done.items():
+            track = self._best[number]
+            face = tracks.to_face(track.sightings[-1])
+            plan = Plan(face, self.keys[number], method=track.method, reason=track.reason)
+            done, reason = counts.most_common(1)[0][0], track.reason
+            if fallen := counts.get("covered"):
+                done = "covered"
+                reason = f"in {fallen} of {counts.total()} frames: {self._tally.reasons[number]}"
+            found.append(Outcome(plan, done, reason=reason))
+        return found
+
+
+class _Frames:
+    """Finds the faces in frames and hides them."""
+
+    def __init__(self, request: Request, anonymizer: Anonymizer, info: VideoInfo, record: _Record):
+        settings = anonymizer.settings
+        makes = settings.method == "generate"
+        generator, is_face = anonymizer.parts() if makes else (None, None)
+        size, rate = (info.width, info.height), float(info.rate)
+        delay = max(1, min(round(_DELAY * rate), int(_DELAY_BYTES / (3 * size[0] * size[1]))))
+        least = anonymizer.min_confidence
+        self._watch = new_watch(size, rate, settings.method, least, delay=delay)
+        self._painter = Painter(
+            functools.partial(
+                Renderer,
+                settings,
+                generator,
+                record.keys,
+                request.video.coherence,
+                is_face,
+                causal=True,
+            )
+        )
+        self._record = record
+        self._hidden = request.video.spans
+        self._time_base = info.time_base
+        self._first: int | None = None
+
+    def looked(self, items: Iterable[Frame | av.Packet]) -> Generator[Watched | av.Packet]:
+        """Finds the faces in frames; packets go past.
+
+        Raises:
+          UserError: the detector failed: where the faces are in this frame, nobody knows.
+        """
+        for item in items:
+            if isinstance(item, av.Packet):
+                yield item
+                continue
+            yield from self._watch.take(item, LEVELS[0])
+            if self._watch.failures:
+                raise UserError(f"frame {item.number}: {self._watch.failure}; it cannot be shown")
+        yield from self._watch.finish()
+
+    def drawn(self, watched: Watched) -> np.ndarray:
+        """The frame without its faces, u8[h, w, 3].
+
+        Raises:
+          UserError: it failed.
+        """
+        frame = watched.frame
+        self._first = frame.pts if self._first is None else self._first
+        if not spans.hidden_at(self._hidden, float((frame.pts - self._first) * self._time_base)):
+            return frame.image
+        try:
+            image, outcomes = self._painter.paint(watched)
+        except Exception as error:  # whatever it is, a frame with a face in it is not written
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"frame {frame.number}: {reason}; it cannot be shown") from error
+        self._record.add(watched, outcomes)
+        return image
+
+
+class _Writer:
+    """Encodes frames and copies packets into an open container, which interleaves them by their times."""
+
+    def __init__(
+        self,
+        output: av.container.OutputContainer,
+        source: Source,
+        chosen: Encoding,
+        request: Request,
+    ):
+        info = source.info
+        output.flags |= av.container.Flags.bitexact.value  # no names and dates of programs
+        self._output = output
+        self._encoding = chosen
+        self._time_base = info.time_base
+        self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._video = output.add_stream(chosen.encoder, rate=chosen.rate)
+        encoding.configure(self._video.codec_context, info, chosen)
+        self._video.time_base = info.time_base
+        self._convert = FromRgb(chosen.colours, info.width, info.height, chosen.pixel_format)
+        self.left_out = list(info.left_out)
+        with_audio = request.video.audio == "copy"
+        self._copies = writing.add_copies(
+            output, source.container, chosen.container, with_audio, self.left_out
+        )
+        self._shift = writing.start_shift(source.container)
+        writing.set_chapters(output, source.container, self._shift)
+        if request.keep_metadata:
+            output.metadata.update(writing.safe_metadata(source.container.metadata))
+        self._lead = round(self._shift / info.time_base)
+        self._times: dict[int, tuple[int, int]] = {}  # pts and duration by number, while needed
+        self._count = 0
+
+    def copy(self, packet: av.Packet) -> None:
+        """Copies a packet of the source, if its stream is copied."""
+        stream = self._copies.get(packet.stream_index)
+        if stream is not None and writing.prepare_copy(packet, self._shift):
+            packet.stream = stream
+            self._output.mux_one(packet)
+
+    def write(self, image: np.ndarray, frame: Frame) -> None:
+        """Encodes u8[h, w, 3], to be shown when `frame` is."""
+        picture = self._convert(image)
+        picture.pts, picture.time_base = self._count, 1 / self._encoding.rate
+        self._times[self._count] = frame.pts - self._lead, frame.duration or self._step
+        self._count += 1
+        self._mux(self._video.encode(picture))
+
+    def finish(self) -> None:
+        """Encodes what the encoder has held back."""
+        self._mux(self._video.encode(None))
+
+    def _mux(self, packets: Iterable[av.Packet]) -> None:
+        """Writes packets at the source's times: the encoder has only numbered the frames.
+
+        A frame is decoded when the one is shown that the encoder has given its place to, before the first
+        frame in steps of the usual length.
+        """
+        for packet in packets:
+            shown = self._number(packet.pts, packet.time_base)
+            decoded = shown if packet.dts is None else self._number(packet.dts, packet.time_base)
+            pts, duration = self._times[shown]
+            first = self._times[0][0] if decoded < 0 else 0
+            dts = first + decoded * self._step if decoded < 0 else self._times[decoded][0]
+            for number in [n for n in self._times if 0 < n < decoded]:
+                del self._times[number]
+            packet.time_base = self._time_base
+            packet.pts, packet.dts, packet.duration = pts, dts, duration
+            self._output.mux_one(packet)
+
+    def _number(self, ticks: int, time_base: Fraction) -> int:
+        return round(ticks * time_base * self._encoding.rate)

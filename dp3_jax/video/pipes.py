@@ -1,0 +1,227 @@
+"""Both ends of a video that is read and written once, as it comes: files, or standard input and output."""
+
+import contextlib
+import io
+import itertools
+import os
+import pathlib
+import select
+import sys
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import av
+
+from dp3_jax.errors import UserError
+from dp3_jax.files import atomic_target
+from dp3_jax.video import probing
+from dp3_jax.video.colours import ToRgb
+from dp3_jax.video.probing import VideoInfo
+from dp3_jax.video.reading import Frame, upright
+
+PIPE = "-"
+
+_POLL = 0.2  # s between two looks whether reading is to end
+_SLACK = (0.5, 0.1)  # as of `reading.Reader`
+
+
+class _Input(io.RawIOBase):
+    """Standard input where it cannot be searched; ends when `stopped` is set.
+
+    Attributes:
+      head: the first bytes.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._descriptor = sys.stdin.fileno()
+        self.head = b""
+        self.stopped = False
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """What has come, up to `size` bytes; b"" at the end."""
+        while not self.stopped:
+            if select.select([self._descriptor], [], [], _POLL)[0]:
+                data = os.read(self._descriptor, size if size > 0 else io.DEFAULT_BUFFER_SIZE)
+                self.head = self.head or data[:12]
+                return data
+        return b""
+
+
+class _Output:
+    """Standard output, for PyAV.
+
+    Attributes:
+      error: why it could not be written, which PyAV keeps to itself.
+    """
+
+    def __init__(self):
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Writes all of it."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(sys.stdout.fileno(), left) :]
+        except OSError as error:
+            self.error = error
+            raise
+        return len(data)
+
+
+class Source:
+    """An open video that is read once, in its own order.
+
+    Attributes:
+      container: for what its headers say of other streams.
+      info: of the video.
+      damage: after the last of `items`, what could not be read, in words; empty if all could.
+    """
+
+    def __init__(
+        self,
+        container: av.container.InputContainer,
+        name: pathlib.Path,
+        file: _Input | None = None,
+    ):
+        """Reads up to the first frame.
+
+        Args:
+          container: just opened.
+          name: for people.
+          file: what the container reads, if it is to be stopped.
+
+        Raises:
+          UserError: as `probing.open_video`.
+        """
+        self.container = container
+        self.damage = ""
+        self._file = file
+        self._damaged = 0
+        self._stream = probing.video_stream(container, name)
+        self._stream.thread_type = "AUTO"
+        self._items = self._read()
+        self._early: list[av.VideoFrame | av.Packet] = []
+        for item in self._items:
+            self._early.append(item)
+            if isinstance(item, av.VideoFrame):
+                break
+        else:
+            raise UserError(f"cannot decode {name}: no frame in it; it may be damaged or encrypted")
+        probing.check_progressive(item, name)
+        self.info: VideoInfo = probing.describe(name, container, self._stream, item)
+
+    def _read(self) -> Iterator[av.VideoFrame | av.Packet]:
+        """Frames of the video, and packets of all streams that may be copied."""
+        streams = [self._stream]
+        for stream in self.container.streams:
+            if stream.type in ("audio", "subtitle"):
+                streams.append(stream)
+            elif stream is not self._stream:
+                stream.discard = av.stream.Discard.all
+        packets = self.container.demux(streams)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                if packet.stream_index == self._stream.index:
+                    self._damaged += packet.is_corrupt
+                    yield from packet.decode()
+                else:
+                    yield packet
+            except (av.error.FFmpegError, OSError):
+                self._damaged += 1
+
+    def items(self) -> Generator[Frame | av.Packet]:
+        """Frames as `reading.read_frames` gives them, and packets of the other streams as they come."""
+        info = self.info
+        to_rgb = ToRgb(info.colours, info.coded_width, info.coded_height)
+        step = max(1, round(1 / (info.rate * info.time_base)))
+        last, number = None, 0
+        early, self._early = self._early, []
+        for item in itertools.chain(early, self._items):
+            if isinstance(item, av.Packet):
+                yield item
+                continue
+            pts = item.pts if item.pts is not None else item.dts
+            if last is not None:
+                pts = last + step if pts is None else max(pts, last + 1)
+            last = 0 if pts is None else pts
+            image = upright(to_rgb(item), info.rotation, info.mirrored)
+            yield Frame(number, last, item.duration or None, image)
+            number += 1
+        end = float(((last or 0) + step) * info.time_base)
+        promised = info.duration_seconds or 0
+        if self._damaged:
+            self.damage = f"{info.path} is damaged: {self._damaged} packets could not be read whole"
+        elif promised - end > max(_SLACK[0], _SLACK[1] * promised):
+            self.damage = f"{info.path} may be cut off: pictures for {end:.2f} of {promised:.2f} s"
+
+    def stop(self) -> None:
+        """Lets reading end, also where it waits for input that may never come."""
+        if self._file is not None:
+            self._file.stopped = True
+
+
+@contextlib.contextmanager
+def opened_source(path: pathlib.Path) -> Iterator[Source]:
+    """A video file, or standard input for "-".
+
+    Raises:
+      UserError: as `probing.open_video`, or it cannot be read in order.
+    """
+    if str(path) != PIPE:
+        with probing.opened(path) as container:
+            yield Source(container, path)
+        return
+    name = pathlib.Path("standard input")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))
+        piped = None if file.seekable() else _Input()
+        try:
+            container = stack.enter_context(probing.opened_input(piped or file, name))
+            source = Source(container, name, piped)
+        except UserError as error:
+            if piped is None or b"ftyp" not in piped.head:
+                raise
+            raise UserError(
+                "this MP4 cannot be read from a pipe, as its index is at its end: give the file's name, "
+                "or first move it: ffmpeg -i IN -c copy -movflags +faststart OUT"
+            ) from error
+        yield source
+
+
+@contextlib.contextmanager
+def opened_target(path: pathlib.Path) -> Iterator[Any]:
+    """What PyAV is to write to: a file that gets its name at the end, or standard output for "-".
+
+    Raises:
+      UserError: what the block wrote there was refused.
+    """
+    if str(path) != PIPE:
+        with atomic_target(path) as temporary:
+            try:
+                yield f"file:{temporary}"
+            except (av.error.FFmpegError, OSError) as error:
+                raise UserError(f"cannot write {path}: {_reason(error)}") from error
+        return
+    output = _Output()
+    try:
+        yield output
+    except (av.error.FFmpegError, OSError) as error:
+        if isinstance(output.error, BrokenPipeError):
+            raise UserError(
+                "nobody reads standard output any more; it got the beginning"
+            ) from error
+        reason = _reason(output.error or error)
+        raise UserError(f"cannot write to standard output: {reason}") from error
+
+
+def _reason(error: OSError) -> str:
+    return " ".join(str(error.strerror or error).split())
