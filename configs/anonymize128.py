@@ -49,7 +49,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.style_dim = 128  # numbers that z, and the context, give to the modulated convolutions
     config.model.generator_widths = (32, 64, 128, 256)  # channels at 64, 32, 16, 8 px
     config.model.discriminator_widths = (32, 64, 128, 256, 256)  # channels at 64, 32, 16, 8, 4 px
-    config.model.perceptual = "mobilenet_v2"  # features of the content and style losses: mobilenet_v2 | vgg19
+    config.model.perceptual = "mobilenet_v2"  # fixed network of the content and style losses: that or vgg19
+    config.model.projected = False  # let the discriminator judge that network's features as well
 
     config.losses = ConfigDict()  # factors; formulas in losses.py and inpainting_losses.py
     config.losses.adversarial = 0.5  # binary cross-entropy
@@ -64,6 +65,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.losses.style = 50.0  # on their Gram matrices
     config.losses.diversity = 1.0  # hinge on the difference between two latents' faces
     config.losses.diversity_target = 0.06  # where it ends: mean |a - b| in [-1, 1], pooled over 4 px
+    config.losses.feature_diversity = 0.0  # the same on the coarser half of the perceptual features
+    config.losses.feature_diversity_target = 0.23  # mean |a - b|; from a true face it is about 0.3
     config.losses.temporal = 0.0  # L1 between two views of one scene; see configs/video128.py
 
     config.train = ConfigDict()

@@ -50,6 +50,20 @@ def diversity(
     return jax.nn.relu(1.0 - distance / target).mean()
 
 
+def feature_diversity(
+    first: Sequence[jax.Array], second: Sequence[jax.Array], target: float
+) -> jax.Array:
+    """As `diversity`, of the features of a pair's images: mean of max(0, 1 - distance / target) over pairs.
+
+    The distance of two images is the mean over layers of the mean |a - b|. Coarse layers of a classifier see
+    the parts of a face and their shape, so what this asks for is another face and not another light.
+    """
+    axes = [tuple(range(1, a.ndim)) for a in first]
+    layers = zip(first, second, axes, strict=True)
+    distance = jnp.stack([jnp.abs(a - b).mean(axis) for a, b, axis in layers]).mean(0)
+    return jax.nn.relu(1.0 - distance / target).mean()
+
+
 def total_variation(image: jax.Array, region: jax.Array) -> jax.Array:
     """Mean |difference| of neighbouring pixels of which at least one lies in the region.
 

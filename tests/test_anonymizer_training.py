@@ -49,7 +49,7 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly():
         return g_apply({"params": params}, target, hole, z, train=True)
 
     def judge(params, image):
-        return d_apply({"params": params}, image, hole, train=True)
+        return d_apply({"params": params}, image, hole, train=True)[:2]
 
     @jax.jit
     def discriminator(params):
@@ -127,31 +127,67 @@ def test_augmentation_moves_real_fake_and_mask_together():
     np.testing.assert_allclose(moved_cut, moved_mask * real, atol=1e-6)
 
 
-def test_content_and_style_losses_reach_the_generator():
-    config = tiny_config(content=1.0, style=1.0)
+def shades(image):
+    """Any differentiable feature maps will do."""
+    return [image[:, ::2, ::2] ** 2, image[:, ::4, ::4].mean(-1, keepdims=True)]
+
+
+def looking_at_shades(config, monkeypatch):
+    monkeypatch.setattr(configuration, "perceptual_features", lambda config: shades)
     state, real, mask, z = step_parts(config)
-    options = configuration.step_options(config)
-    weights = anonymizer_steps.LossOptions(**config.losses)
-    bare = dataclasses.replace(weights, content=0.0, style=0.0)
 
-    def features(image):  # any differentiable features will do
-        return [image[:, ::2, ::2] ** 2, image.mean(-1, keepdims=True)]
+    def gradients(options=None, **weights):
+        weights = {**config.losses, **weights}
+        return jax.jit(
+            lambda: anonymizer_steps.anonymizer_gradients(
+                state, real, mask, z, {"augment": jax.random.key(5)},
+                options=options or configuration.step_options(config),
+                weights=anonymizer_steps.LossOptions(**weights),
+            )
+        )()  # fmt: skip
 
-    def grads(weights, features):
-        keys = {"augment": jax.random.key(5)}
-        return anonymizer_steps.anonymizer_gradients(
-            state, real, mask, z, keys, options=options, weights=weights, features=features
-        )
+    return gradients, (state, real, mask, z)
 
-    with_g, with_d, metrics = jax.jit(lambda: grads(weights, features))()
-    without_g, without_d, _ = jax.jit(lambda: grads(bare, None))()
+
+def change(a, b):
+    leaves = zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    return max(float(jnp.abs(x - y).max()) for x, y in leaves)
+
+
+def test_losses_on_perceptual_features_reach_the_generator_only(monkeypatch):
+    gradients, _ = looking_at_shades(tiny_config(content=1.0, style=1.0), monkeypatch)
+    with_g, with_d, metrics = gradients()
+    without_g, without_d, _ = gradients(content=0.0, style=0.0)
     assert metrics["content"] > 0 and metrics["style"] > 0
-
-    def change(a, b):
-        return max(float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (a, b)),
-                                                               strict=True))  # fmt: skip
-
     assert change(with_g, without_g) > 1e-4 and change(with_d, without_d) < 1e-6
+    diverse_g, diverse_d, _ = gradients(feature_diversity=1.0, feature_diversity_target=9.0)
+    assert change(with_g, diverse_g) > 1e-4 and change(with_d, diverse_d) < 1e-6
+
+
+def test_projected_heads_judge_place_by_place_and_r1_leaves_them_out(monkeypatch):
+    config = tiny_config(hole=0.0, rim=0.0, total_variation=0.0, feature_matching=0.0).unlock()
+    config.model.projected = True
+    config.train.update(augment=(), r1_weight=0.0)
+    gradients, (state, real, mask, _) = looking_at_shades(config, monkeypatch)
+    variables = {"params": state.discriminator.params}
+    hole = jnp.repeat(mask, 2, 0)
+    judged = state.discriminator.apply_fn(variables, real, hole)
+    own = state.discriminator.apply_fn(variables, real, hole, own_only=True)
+    assert judged.logits.shape == (len(real), 32) and own.logits.shape == (len(real),)
+    np.testing.assert_array_equal(judged.logits[:, :16], np.repeat(own.logits[:, None], 16, 1))
+    # A change in one corner is noticed by the heads of that corner, and not by those of the opposite one.
+    corner = real.at[:, :4, :4].add(0.5)
+    other = state.discriminator.apply_fn(variables, corner, hole).logits
+    moved = np.abs(other - judged.logits)[:, 16:].reshape(-1, 4, 4)
+    assert moved[:, 0, 0].min() > 0 and moved[:, 3, 3].max() == 0
+    _, plain, _ = gradients()
+    options = dataclasses.replace(configuration.step_options(config), r1_weight=10.0, r1_every=1)
+    _, punished, _ = gradients(options)
+    heads = {name for name in plain if name.startswith("head_")}
+    assert heads == {"head_0"}  # on all maps but the finest
+    assert all(change(plain[n], punished[n]) == 0 for n in heads)
+    assert change(plain["down_0"], punished["down_0"]) > 0
+    assert all(np.abs(leaf).max() > 0 for n in heads for leaf in jax.tree.leaves(plain[n]))
 
 
 def test_accumulated_micro_batches_equal_one_batch():

@@ -121,3 +121,11 @@ def test_derivatives_agree_with_differences(loss):
     with jax.enable_x64(True):
         x = jnp.asarray(np.asarray(pictures(0), np.float64))
         check_grads(loss, (x,), order=1, modes=["rev"], eps=1e-6, atol=1e-5, rtol=1e-4)
+
+
+def test_feature_diversity_is_a_hinge_on_the_mean_distance_of_all_layers():
+    first = [np.zeros((2, 4, 4, 3)), np.zeros((2, 2, 2, 5))]
+    second = [np.full((2, 4, 4, 3), 0.1), np.stack([np.full((2, 2, 5), 0.3), np.zeros((2, 2, 5))])]
+    # Distances: (0.1 + 0.3) / 2 and (0.1 + 0) / 2.
+    assert losses.feature_diversity(first, second, 0.2) == pytest.approx((0 + 0.75) / 2, abs=1e-6)
+    assert losses.feature_diversity(first, first, 0.2) == 1.0

@@ -8,8 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import anonymize128, shared, video128
-from dp3_jax import export, images, inpainting_losses, masks, warping
+from configs import (
+    anonymize128,
+    anonymize128_polish,
+    anonymize128_projected,
+    shared,
+    video128,
+)
+from dp3_jax import export, images, inpainting_losses, masks, models, warping
 from dp3_jax.errors import UserError
 from dp3_jax.training import (
     anonymizer_steps,
@@ -193,6 +199,21 @@ def test_a_run_can_begin_with_both_networks_of_another(trained):
     assert int(state.step) == 0 and same(state.generator.opt_state, fresh.generator.opt_state)
 
 
+def test_heads_that_a_run_did_not_have_begin_afresh(trained, monkeypatch):
+    def shades(image):
+        return [image, image[:, ::4, ::4]]
+
+    monkeypatch.setattr(configuration, "perceptual_features", lambda config: shades)
+    fresh, state = begun(trained[0], model__projected=True)
+    _, plain = begun(trained[0], model__projected=False)
+    before, after = fresh.discriminator.params, dict(state.discriminator.params)
+    assert same(after.pop("head_0"), before["head_0"])
+    assert after.keys() == plain.discriminator.params.keys()
+    assert same(after, plain.discriminator.params) and not same(
+        after, {name: before[name] for name in after}
+    )
+
+
 def test_a_run_can_begin_with_an_exported_generator(trained, tmp_path):
     path = tmp_path / "weights.safetensors"
     export.export(trained[0], path, half=True)
@@ -216,11 +237,26 @@ def test_a_run_of_a_version_without_these_keys_can_go_on(tmp_path):
     path = tmp_path / "config.json"
     old = json.loads(path.read_text())
     del old["losses"]["temporal"], old["data"]["clips"], old["train"]["initial_generator"]
+    del old["losses"]["feature_diversity"], old["model"]["projected"]
     path.write_text(json.dumps(old))
     configuration.claim_workdir(tmp_path, config)
     path.write_text(json.dumps(old))
     with pytest.raises(UserError, match=r"temporal was 0\.0"):
         configuration.claim_workdir(tmp_path, video128.get_config("smoke"))
+
+
+@pytest.mark.parametrize("variant", shared.VARIANTS)
+def test_the_stages_share_data_and_generator(variant):
+    first = anonymize128.get_config(variant)
+    for later in (anonymize128_projected, anonymize128_polish):
+        config = later.get_config(variant)
+        configuration.check(config)
+        assert config.is_locked and config.data.to_dict() == first.data.to_dict()
+        model = configuration.model_section(config)
+        assert models.build_generator(model) == models.build_generator(
+            configuration.model_section(first)
+        )
+        assert bool(config.train.initial_generator) == (not variant)
 
 
 @pytest.mark.parametrize("variant", shared.VARIANTS)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dp3_jax.models import anonymizer, dcgan
+from dp3_jax.models.projected import Features
 
 FAMILIES = ("dcgan", "anonymizer")
 # Families whose generator fills a hole in an image; every one of them must be blind to what was there.
@@ -38,12 +39,21 @@ def build_generator(model: Mapping[str, Any], dtype: Any = jnp.float32) -> nn.Mo
     )
 
 
-def build_discriminator(model: Mapping[str, Any], dtype: Any = jnp.float32) -> nn.Module:
-    """The discriminator that `model` (a config's `model` section) describes, computing in `dtype`."""
+def build_discriminator(
+    model: Mapping[str, Any], dtype: Any = jnp.float32, perceptual: Features | None = None
+) -> nn.Module:
+    """The discriminator that `model` (a config's `model` section) describes, computing in `dtype`.
+
+    `perceptual` gives the feature maps of a fixed network, for the CONDITIONAL families; without it
+    they have no projected heads, whatever `model` says.
+    """
     _check_family(model)
     if model["family"] == "anonymizer":
         return anonymizer.AnonymizerDiscriminator(
-            widths=tuple(model["discriminator_widths"]), dtype=dtype
+            widths=tuple(model["discriminator_widths"]),
+            dtype=dtype,
+            perceptual=perceptual,
+            projected=model.get("projected", False),
         )
     return dcgan.Discriminator(
         widths=tuple(model["discriminator_widths"]),

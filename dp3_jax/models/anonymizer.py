@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from dp3_jax.models.convolution import StridedConv
 from dp3_jax.models.dcgan import depth_to_space
+from dp3_jax.models.projected import HEAD, PLACES, Features, Judgement, ProjectedHead
 
 # LeakyReLU(0.2) keeps the variance of a standard normal input with this factor.
 _GAIN = math.sqrt(2.0 / (1.0 + 0.2**2))
@@ -213,29 +214,34 @@ class AnonymizerGenerator(nn.Module):
 
 
 class AnonymizerDiscriminator(nn.Module):
-    """(image, mask) to one logit per image; no layer mixes images.
+    """(image, mask) to logits; no layer mixes images.
 
     Attributes:
       widths: channels of the stride-2 4x4 convolutions, one per halving of the side.
       dtype: of the computation; parameters stay float32.
+      perceptual: gives feature maps of a fixed network, fine to coarse, which are part of the judgement.
+      projected: judge those as well, all but the finest, with a head on each.
     """
 
     widths: Sequence[int] = (32, 64, 128, 256, 256)
     dtype: Any = jnp.float32
+    perceptual: Features | None = None
+    projected: bool = False
 
     @nn.compact
     def __call__(
-        self, image: jax.Array, mask: jax.Array, *, train: bool = False
-    ) -> tuple[jax.Array, list[jax.Array]]:
+        self, image: jax.Array, mask: jax.Array, *, train: bool = False, own_only: bool = False
+    ) -> Judgement:
         """Judges the image; the mask tells where to look.
 
         Args:
           image: f32[B, S, S, 3] in [-1, 1].
           mask: f32[B, S, S, 1].
           train: has no effect.
+          own_only: leave the fixed network out.
 
         Returns:
-          (logits f32[B], positive for real; feature maps of all hidden layers, for feature matching).
+          The logits f32[B] of the pixels; or f32[B, 16 * (1 + heads)], in which they count as much as a head.
         """
         del train
         x = jnp.concatenate([image, mask - 0.5], -1).astype(self.dtype)
@@ -246,4 +252,14 @@ class AnonymizerDiscriminator(nn.Module):
             features.append(x)
         flat = x.reshape(x.shape[0], -1)
         logit = nn.Dense(1, dtype=self.dtype, kernel_init=_UNIT, name="logit")(flat)
-        return logit[:, 0].astype(jnp.float32), features
+        logits = logit[:, 0].astype(jnp.float32)
+        if self.perceptual is None or own_only:
+            return Judgement(logits, features)
+        maps = self.perceptual(image)
+        if self.projected:
+            heads = [
+                ProjectedHead(_UNIT, activate, self.dtype, name=f"{HEAD}{index}")(feature, mask)
+                for index, feature in enumerate(maps[1:])
+            ]
+            logits = jnp.concatenate([jnp.tile(logits[:, None], PLACES), *heads], -1)
+        return Judgement(logits, features, maps)

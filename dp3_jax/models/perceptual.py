@@ -6,7 +6,7 @@ network, once.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,8 +16,7 @@ import numpy as np
 
 from dp3_jax.errors import UserError
 from dp3_jax.models import mobilenet
-
-Features = Callable[[jax.Array], list[jax.Array]]
+from dp3_jax.models.projected import Features
 
 # Outputs of MobileNetV2 at 1/2, 1/4, 1/8 and 1/16 of the side: textures to parts of a face.
 MOBILENET_LAYERS = (1, 3, 6, 10)

@@ -4,21 +4,20 @@ Images come in pairs: the generator fills each context twice, with two latents, 
 the latent changes. A batch of B images gives B real ones and B / 2 contexts x 2 latents.
 """
 
-import collections
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dp3_jax import augmentation, images, inpainting_losses, losses, masks
+from dp3_jax.models.projected import Judgement
 from dp3_jax.training import steps
 from dp3_jax.training.state import GanState, TrainState
 
 RIM = 4  # px, width of the seam that the rim losses look at
-Features = Callable[[jax.Array], list[jax.Array]]
 # (the generator's parameters, the batch's fakes) -> (weighted loss of the generator, metrics)
 ExtraLoss = Callable[[Any, jax.Array], tuple[jax.Array, steps.Metrics]]
 
@@ -38,8 +37,10 @@ class LossOptions:
       fade_halflife: updates in which the way there halves.
       rim: L1 on the rim of the mask.
       total_variation: on the rim.
-      content, style: on MobileNetV2's features and their Gram matrices.
+      content, style: on the fixed network's features and their Gram matrices.
       diversity: of a pair; its hinge ends at `diversity_target`, mean absolute difference in [-1, 1].
+      feature_diversity: the same on the coarser half of the fixed network's features; its hinge ends at
+        `feature_diversity_target`, mean absolute difference of features.
       temporal: between two views of one scene; see `temporal_steps`, whose train step it needs.
     """
 
@@ -55,6 +56,8 @@ class LossOptions:
     style: float = 0.0
     diversity: float = 0.0
     diversity_target: float = 0.1
+    feature_diversity: float = 0.0
+    feature_diversity_target: float = 0.23
     temporal: float = 0.0
 
 
@@ -126,34 +129,48 @@ def generator_losses(
 
 
 def _perceptual(
-    features: Features, fake: jax.Array, real: jax.Array, options: LossOptions
+    of_real: Sequence[jax.Array], of_fake: Sequence[jax.Array], options: LossOptions
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Weighted sum of content and style, and each by name; arguments as in `generator_losses`."""
-    of_fake, of_real = features(fake), [_twice(feature) for feature in features(real)]
-    content = inpainting_losses.feature_distance(of_fake, of_real)
-    style = inpainting_losses.style_distance(of_fake, of_real)
+    """Weighted sum of what looks at perceptual features, and each by name.
+
+    The features are those of the real batch and of the fakes; 0 without any.
+    """
+    if not of_fake:
+        return jnp.zeros(()), {}
+    targets = _targets(of_real)
+    content = inpainting_losses.feature_distance(of_fake, targets)
+    style = inpainting_losses.style_distance(of_fake, targets)
+    coarse = [_pairs(feature) for feature in of_fake[len(of_fake) // 2 :]]
+    diversity = inpainting_losses.feature_diversity(
+        *zip(*coarse, strict=True), options.feature_diversity_target
+    )
     total = options.content * content + options.style * style
-    return total, {"content": content, "style": style}
+    total += options.feature_diversity * diversity
+    return total, {"content": content, "style": style, "feature_diversity": diversity}
+
+
+def _targets(of_real: Sequence[jax.Array]) -> list[jax.Array]:
+    """Features of the contexts' true images, twice each as there are two fakes of each, and constant."""
+    return [jax.lax.stop_gradient(_twice(_pairs(feature)[0])) for feature in of_real]
 
 
 def _judgement_losses(
-    judged: Any, updates: jax.Array, options: LossOptions
+    real: Judgement, fake: Judgement, updates: jax.Array, options: LossOptions
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Adversarial loss and feature matching of what the discriminator gave for (real, fake)."""
-    (_, of_real), (fake_logits, of_fake) = judged
-    adversarial = losses.generator_bce(fake_logits)
-    matching = inpainting_losses.feature_distance(
-        of_fake, [jax.lax.stop_gradient(_twice(_pairs(feature)[0])) for feature in of_real]
-    )
+    """All that the generator learns from what the discriminator, and the network in it, saw."""
+    adversarial = losses.generator_bce(fake.logits)
+    matching = inpainting_losses.feature_distance(fake.features, _targets(real.features))
     factor = options.adversarial
     if options.adversarial_rampup:
         factor = factor * jnp.minimum(1.0, updates / options.adversarial_rampup)
     total = factor * adversarial + options.feature_matching * _fade(updates, options) * matching
-    return total, {"feature_matching": matching}
+    perceptual, found = _perceptual(real.perceptual, fake.perceptual, options)
+    return total + perceptual, {"feature_matching": matching, **found}
 
 
 def _logits(d_state: TrainState, mask: jax.Array, params: Any, image: jax.Array) -> jax.Array:
-    return d_state.apply_fn({"params": params}, image, mask, train=True)[0]
+    # Of its own layers alone: twice backwards through the fixed network would cost more than all else.
+    return d_state.apply_fn({"params": params}, image, mask, train=True, own_only=True).logits
 
 
 def _backward(
@@ -180,7 +197,6 @@ def anonymizer_gradients(
     *,
     options: steps.StepOptions,
     weights: LossOptions,
-    features: Features | None = None,
     extra: ExtraLoss | None = None,
 ) -> tuple[Any, Any, steps.Metrics]:
     """Both networks' gradients at the same parameters, from one forward pass through each.
@@ -192,7 +208,6 @@ def anonymizer_gradients(
       z: f32[B, Z].
       keys: "augment".
       options, weights: see StepOptions and LossOptions.
-      features: perceptual features of images, for the content and style losses.
       extra: a further loss of the generator, which may apply it to other images.
 
     Returns:
@@ -205,19 +220,18 @@ def anonymizer_gradients(
     def generate(params: Any) -> jax.Array:
         return g_state.apply_fn({"params": params}, _twice(target), hole, z, train=True)
 
-    def judge(params: Any, fake: jax.Array) -> list[Any]:
+    def judge(params: Any, fake: jax.Array) -> list[Judgement]:
         *seen, hole = _augment(keys["augment"], real, fake, mask, options.augment)
         return [d_state.apply_fn({"params": params}, image, hole, train=True) for image in seen]
 
-    def discriminator_loss(judged: Any) -> jax.Array:
-        return losses.discriminator_bce(judged[0][0], judged[1][0], options.label_smoothing)
+    def discriminator_loss(judged: list[Judgement]) -> jax.Array:
+        logits = (one.logits for one in judged)
+        return losses.discriminator_bce(*logits, options.label_smoothing)
 
-    def generator_loss(judged: Any, fake: jax.Array) -> tuple[jax.Array, steps.Metrics]:
-        terms = [generator_losses(fake, target, mask, updates, weights)]
-        terms.append(_judgement_losses(judged, updates, weights))
-        if features is not None:
-            terms.append(_perceptual(features, fake, target, weights))
-        return sum(total for total, _ in terms), dict(collections.ChainMap(*(p for _, p in terms)))
+    def generator_loss(judged: list[Judgement], fake: jax.Array) -> tuple[jax.Array, steps.Metrics]:
+        pixel, by_pixel = generator_losses(fake, target, mask, updates, weights)
+        other, by_judge = _judgement_losses(*judged, updates, weights)
+        return pixel + other, by_pixel | by_judge
 
     fake, g_backward = jax.vjp(generate, g_state.params)
     judged, d_backward = jax.vjp(judge, d_state.params, fake)
@@ -226,7 +240,10 @@ def anonymizer_gradients(
     (on_judged, on_fake), metrics = jax.grad(generator_loss, (0, 1), has_aux=True)(judged, fake)
     _, through_judge = d_backward(on_judged)
     g_grads, found = _backward(g_backward, on_fake + through_judge, extra, g_state.params, fake)
-    metrics |= found | {"loss_d": d_loss, **steps.judgement_metrics(judged[0][0], judged[1][0])}
+    metrics |= found | {
+        "loss_d": d_loss,
+        **steps.judgement_metrics(*(one.logits for one in judged)),
+    }
     if options.r1_weight:
         logits = functools.partial(_logits, d_state, hole)
         d_grads, metrics["r1"] = steps.add_r1(d_grads, d_state, logits, real, options)
@@ -253,19 +270,18 @@ def train_step(
     *,
     options: steps.StepOptions,
     weights: LossOptions,
-    features: Features | None = None,
 ) -> tuple[GanState, steps.Metrics]:
     """One micro-batch, as `steps.train_step`, with random masks and two latents for each context.
 
     Args:
       state: the current state.
       batch: {"image": u8[B, S, S, 3]}, B even.
-      options, weights, features: see `anonymizer_gradients`.
+      options, weights: see `anonymizer_gradients`.
 
     Returns:
       The next state and the scalars of `steps.train_step`, and each loss by its name in LossOptions.
     """
     g_grads, d_grads, metrics = anonymizer_gradients(
-        state, *draw(state, batch, options), options=options, weights=weights, features=features
+        state, *draw(state, batch, options), options=options, weights=weights
     )
     return steps.apply_gradients(state, g_grads, d_grads, metrics, options)

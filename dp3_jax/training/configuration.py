@@ -15,6 +15,7 @@ from dp3_jax import assets, augmentation, files, models
 from dp3_jax.data import DataOptions
 from dp3_jax.errors import UserError
 from dp3_jax.models import perceptual
+from dp3_jax.models.projected import Features
 from dp3_jax.training import anonymizer_steps, steps, temporal_steps
 from dp3_jax.training.checkpoint import CONFIG_FILE, read_config
 from dp3_jax.training.state import OptimizerOptions
@@ -29,6 +30,9 @@ FREE_TO_CHANGE = ("log.", "evaluate.", "train.epochs", "train.max_skipped", "dat
 _LATER = {
     "data.clips": "",
     "losses.temporal": 0.0,
+    "losses.feature_diversity": 0.0,
+    "losses.feature_diversity_target": 0.23,
+    "model.projected": False,
     "train.initial_generator": "",
     "train.clip_norm": 0.0,
 }
@@ -191,23 +195,30 @@ def step_options(config: ConfigDict) -> StepOptions:
 
 
 def train_step(config: ConfigDict) -> Callable[..., Any]:
-    """The pure function (state, batch) -> (state, metrics) that this config trains with.
-
-    Raises:
-      UserError: it needs the weights of a perceptual network, and they cannot be had.
-    """
+    """The pure function (state, batch) -> (state, metrics) that this config trains with."""
     options = step_options(config)
     if not models.is_conditional(config.model):
         return functools.partial(steps.train_step, options=options)
     weights = anonymizer_steps.LossOptions(**config.losses)
-    features = None
-    if weights.content or weights.style:
-        if config.model.perceptual == "vgg19":
-            features = perceptual.vgg19_features()
-        else:
-            features = perceptual.mobilenet_features(assets.fetch("mobilenet_v2"))
     step = temporal_steps.train_step if weights.temporal else anonymizer_steps.train_step
-    return functools.partial(step, options=options, weights=weights, features=features)
+    return functools.partial(step, options=options, weights=weights)
+
+
+def perceptual_features(config: ConfigDict) -> Features | None:
+    """The fixed network whose features this config's losses or discriminator look at; None if none do.
+
+    Raises:
+      UserError: its weights cannot be had.
+    """
+    if not models.is_conditional(config.model):
+        return None
+    users = ("content", "style", "feature_diversity")
+    wanted = any(config.losses.get(name) for name in users) or config.model.get("projected")
+    if not wanted:
+        return None
+    if config.model.perceptual == "vgg19":
+        return perceptual.vgg19_features()
+    return perceptual.mobilenet_features(assets.fetch("mobilenet_v2"))
 
 
 def model_section(config: Mapping[str, Any]) -> dict[str, Any]:

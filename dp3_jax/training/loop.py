@@ -48,13 +48,17 @@ def _log_sizes(state: GanState, dtype: Any, reason: str) -> None:
 
 
 def build(config: ConfigDict, layout: sharding.Layout) -> tuple[GanState, Any, str]:
-    """A fresh state on `layout`'s devices, and the dtype it computes in with the reason."""
+    """A fresh state on `layout`'s devices, and the dtype it computes in with the reason.
+
+    Raises:
+      UserError: the weights of a fixed network that the losses look at cannot be had.
+    """
     dtype, reason = configuration.compute_dtype(config.train.compute_dtype)
     model = configuration.model_section(config)
     make = functools.partial(
         create_state,
         models.build_generator(model, dtype),
-        models.build_discriminator(model, dtype),
+        models.build_discriminator(model, dtype, configuration.perceptual_features(config)),
         configuration.optimizer_options(config),
         generator_inputs=models.generator_inputs(model),
         discriminator_inputs=models.discriminator_inputs(model),

@@ -107,14 +107,13 @@ def train_step(
     *,
     options: steps.StepOptions,
     weights: anonymizer_steps.LossOptions,
-    features: anonymizer_steps.Features | None = None,
 ) -> tuple[GanState, steps.Metrics]:
     """`anonymizer_steps.train_step`, with the temporal loss added to the generator's.
 
     Args:
       state: the current state.
       batch: {"image": u8[B, S, S, 3]}, B even, and with clips also the rows of `data.clips.ClipPairs`.
-      options, weights, features: see `anonymizer_steps.anonymizer_gradients`.
+      options, weights: see `anonymizer_steps.anonymizer_gradients`.
 
     Returns:
       As `anonymizer_steps.train_step`; the metrics also hold temporal, and with clips temporal_clips.
@@ -132,6 +131,6 @@ def train_step(
         weight=weights.temporal,
     )  # fmt: skip
     g_grads, d_grads, metrics = anonymizer_steps.anonymizer_gradients(
-        state, real, mask, z, keys, options=options, weights=weights, features=features, extra=extra
+        state, real, mask, z, keys, options=options, weights=weights, extra=extra
     )
     return steps.apply_gradients(state, g_grads, d_grads, metrics, options)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dp3_jax import export
 from dp3_jax.errors import UserError
+from dp3_jax.models.projected import HEAD
 from dp3_jax.training import checkpoint
 from dp3_jax.training.sharding import Layout
 from dp3_jax.training.state import GanState
@@ -35,8 +36,10 @@ def _checked(found: Mapping[str, Any], wanted: Any, source: pathlib.Path, networ
     return found
 
 
-def _discriminator(source: pathlib.Path, step: int, wanted: Any) -> Any:
-    """The discriminator's parameters in checkpoint `step` of the run in `source`.
+def _discriminator(source: pathlib.Path, step: int, fresh: Any) -> Any:
+    """`fresh` with the discriminator's parameters in checkpoint `step` of the run in `source`.
+
+    Heads that the run's discriminator did not have stay as they are in `fresh`.
 
     Raises:
       UserError: they cannot be read or are of another shape.
@@ -44,6 +47,8 @@ def _discriminator(source: pathlib.Path, step: int, wanted: Any) -> Any:
     path = source.absolute() / "checkpoints" / str(step) / "state"
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         there = dict(checkpointer.metadata(path).item_metadata.tree)["discriminator"]["params"]
+        heads = {name for name in fresh if name.startswith(HEAD)} - set(there)
+        wanted = {name: value for name, value in fresh.items() if name not in heads}
         item = {"discriminator": {"params": _checked(there, wanted, source, "discriminator")}}
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         as_arrays = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(sharding=device), item)
@@ -51,14 +56,15 @@ def _discriminator(source: pathlib.Path, step: int, wanted: Any) -> Any:
             path,
             args=ocp.args.PyTreeRestore(item=item, restore_args=as_arrays, partial_restore=True),
         )
-    return restored["discriminator"]["params"]
+    return {**fresh, **restored["discriminator"]["params"]}
 
 
 def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
     """`state` with the networks that `config.train.initial_generator` names; as it is without that key.
 
     An exported file (.safetensors) gives the generator and its running average; the folder of a run gives
-    the averaged generator of its latest checkpoint, and its discriminator as well. Optimizers start afresh.
+    the averaged generator of its latest checkpoint, and its discriminator as well, save for projected heads
+    that only the new run has. Optimizers start afresh.
 
     Raises:
       UserError: it cannot be read, or the networks are not those of the config.
