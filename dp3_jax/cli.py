@@ -50,14 +50,14 @@ def _add_anonymize(commands) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="photo, video, folder (with all below it) or glob pattern; with --one-pass: or - for a video "
-        "on standard input",
+        help="photo, video, folder (with all below it), glob pattern, or numbered pictures such as "
+        "frames/%%05d.png; with --one-pass: or - for a video on standard input",
     )
     add(
         "-o",
         "--output",
-        help="file or folder; default: NAME_anonymized.EXT beside each input; with --one-pass: or - for "
-        "Matroska on standard output",
+        help="file or folder; default: NAME_anonymized.EXT beside each input; of numbered pictures a video, "
+        "or FOLDER/%%05d.png; with --one-pass: or - for Matroska on standard output",
     )
     add("--in-place", action="store_true", help="overwrite the inputs")
     how = parser.add_argument_group("how faces are treated")
@@ -118,6 +118,9 @@ def _add_video_options(group) -> None:
         metavar="START-END,...",
         help="hide faces only in these spans of time, in seconds or [H:]MM:SS",
     )
+    group.add_argument(
+        "--rate", metavar="FPS", help="numbered pictures a second, such as 30000/1001; default: 25"
+    )
     group.add_argument("--codec", help="h264, hevc, vp9, av1, ...; default: the input's")
     group.add_argument("--crf", type=float, help="quality, smaller is better")
     group.add_argument("--preset", help="speed against size, in the encoder's words")
@@ -163,8 +166,26 @@ def _tasks(arguments: argparse.Namespace):
     return tasks, others
 
 
-def _video_options(arguments: argparse.Namespace):
-    """What the options for videos say, as `video.job` takes it."""
+def _rate(arguments: argparse.Namespace):
+    """Numbered pictures a second.
+
+    Raises:
+      UserError: there is another kind of input, or --one-pass, which does not read them.
+    """
+    from dp3_jax.video import names, sequences
+
+    is_sequence = any(map(names.is_pattern, arguments.inputs))
+    if is_sequence and arguments.one_pass:
+        raise UserError(f"--one-pass does not read pictures: {arguments.inputs[0]}; leave it out")
+    if arguments.rate is None:
+        return sequences.RATE
+    if not is_sequence:
+        raise UserError(f"--rate is of numbered pictures, and {arguments.inputs[0]} is none")
+    return sequences.parse_rate(arguments.rate)
+
+
+def _video_options(arguments: argparse.Namespace, rate):
+    """What the options for videos say, as `video.job` takes it; `rate` of numbered pictures."""
     from dp3_jax.video import encoding, job, spans
 
     settings = encoding.EncoderSettings(
@@ -174,7 +195,7 @@ def _video_options(arguments: argparse.Namespace):
         hardware=arguments.hardware,
     )
     when = spans.parse_spans(arguments.spans) if arguments.spans else ()
-    return job.VideoOptions(encoder=settings, audio=arguments.audio, spans=when)
+    return job.VideoOptions(encoder=settings, audio=arguments.audio, spans=when, rate=rate)
 
 
 def _add_assets(commands) -> None:
@@ -252,6 +273,7 @@ def _state(path: pathlib.Path, sha256: str) -> str:
 def _anonymize(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     # What can be wrong in the call is looked at before anything slow is imported.
+    rate = _rate(arguments)
     tasks, others = _tasks(arguments)
     if arguments.faces and len(tasks) > 1:
         raise UserError(f"--faces {arguments.faces} belongs to one input, not to {len(tasks)}")
@@ -280,7 +302,7 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         sidecar=arguments.sidecar,
         preview=arguments.preview,
         keep_metadata=arguments.keep_metadata,
-        video=_video_options(arguments) if video else None,
+        video=_video_options(arguments, rate) if video else None,
         one_pass=arguments.one_pass,
     )
     loaded = batch.Batch(anonymizer, options, photos=not all(task.is_video for task in tasks))

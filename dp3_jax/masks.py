@@ -7,10 +7,12 @@ numbers.
 """
 
 import functools
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax  # takes half a second to load, which those who only hide faces need not wait for
 
 SIZE = 128  # px, side of the canonical frame that the constants below refer to
 
@@ -37,8 +39,8 @@ _BOX_SHARE = 0.2  # of the training masks are axis-aligned boxes
 
 
 def superellipse(
-    centre: jax.Array, half_axes: jax.Array, exponent: jax.Array, size: int
-) -> jax.Array:
+    centre: "jax.Array", half_axes: "jax.Array", exponent: "jax.Array", size: int
+) -> "jax.Array":
     """f32[B, size, size, 1]: 1 where |x/a|^n + |y/b|^n <= 1 (Lame curve), for B curves.
 
     Args:
@@ -47,6 +49,8 @@ def superellipse(
       exponent: f32[B], n; infinity gives the box.
       size: side of the output in px.
     """
+    import jax.numpy as jnp
+
     grid = jnp.arange(size, dtype=jnp.float32)
     dx = jnp.abs(grid[None, :] - centre[:, :1]) / half_axes[:, :1]
     dy = jnp.abs(grid[None, :] - centre[:, 1:]) / half_axes[:, 1:]
@@ -74,12 +78,15 @@ def inference_mask(size: int = SIZE) -> np.ndarray:
     return result
 
 
-def random_masks(key: jax.Array, batch: int, size: int = SIZE) -> jax.Array:
+def random_masks(key: "jax.Array", batch: int, size: int = SIZE) -> "jax.Array":
     """Training masks f32[batch, size, size, 1]: varied in position, size and shape, some of them boxes.
 
     Centres lie within 6 px (of 128) of the inference mask's, half-axes are 0.85 to 1.15 times its, exponents
     2 to 5, and one mask in five is a box, so that a badly placed box still works at inference.
     """
+    import jax
+    import jax.numpy as jnp
+
     keys = jax.random.split(key, 4)
     scale = size / SIZE
     shift = jax.random.uniform(keys[0], (batch, 2), minval=-_SHIFT, maxval=_SHIFT)
@@ -93,13 +100,16 @@ def random_masks(key: jax.Array, batch: int, size: int = SIZE) -> jax.Array:
     return superellipse(centre, half_axes, jnp.where(is_box, jnp.inf, exponent), size)
 
 
-def rim(mask: jax.Array, width: int) -> jax.Array:
+def rim(mask: "jax.Array", width: int) -> "jax.Array":
     """The part of the mask within `width` px (Chebyshev distance) of its complement, f32 as `mask`.
 
     Args:
       mask: f32[B, S, S, 1] of 0 and 1.
       width: px, at least 1. The frame's border counts as inside, so a mask cut by it has no rim there.
     """
+    import jax
+    import jax.numpy as jnp
+
     window = (1, 2 * width + 1, 2 * width + 1, 1)
     eroded = jax.lax.reduce_window(mask, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), "SAME")
     return mask - eroded

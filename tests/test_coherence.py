@@ -217,6 +217,39 @@ def test_a_drawing_is_averaged_in_over_all_the_frames_that_it_is_shown_in():
     assert shown[3] == 90 and (steps[3:] > 0).all() and steps.max() < 0.5  # of 4 and of 8 levels
 
 
+def rims(fills, use):
+    """What is shown of frames whose erased part is of these levels, round a face that never changes."""
+    mask, memory = np.asarray(inference_mask()), coherence.Memory(0)
+    shown = []
+    for level in fills:
+        view = np.where(mask > 0, np.uint8(level), VIEW)
+        memory.look(view, mask)
+        shown.append(memory.compose(view, np.full_like(VIEW, 120), mask, use).astype(int))
+    depth = cv2.distanceTransform((mask[..., 0] > 0).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.array(shown), depth
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_flickering_fill_shows_less_but_for_the_very_edge(colour):
+    fills = 90 + np.random.default_rng(2).normal(0, 5, 40)
+    use = coherence.Coherence(steady_colour=colour)
+    steady, depth = rims(fills, use)
+    alone, _ = rims(fills, dataclasses.replace(use, steady_fill=False))
+    rim = (depth > 2.5) & (depth < 4)
+    assert np.diff(steady[:, rim], axis=0).std() < 0.6 * np.diff(alone[:, rim], axis=0).std()
+    np.testing.assert_array_equal(steady[:, depth == 0], 90)
+
+
+def test_a_fill_that_is_wholly_different_is_shown_at_once():
+    fills = [40] * 10 + [200] * 3
+    (steady, depth), (alone, _) = (
+        rims(fills, coherence.ALL),
+        rims(fills, coherence.Coherence(steady_fill=False)),
+    )
+    rim = (depth > 0) & (depth < 2)
+    assert np.abs(steady[10] - alone[10])[rim].max() <= 12
+
+
 def test_a_coarse_correction_gives_nearly_the_same_picture():
     random, mask = np.random.default_rng(1), np.asarray(inference_mask())
     coarse = random.integers(40, 200, (2, 6, 6, 3)).astype(np.float32)

@@ -145,7 +145,8 @@ def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
     kept = {}
 
     def keep(path, tracking, settings, keys, fingerprint):
-        kept[path.name] = tracking
+        kept[path.parent.name] = tracking
+        path.touch()
 
     monkeypatch.setattr(job.track_file, "write", keep)
     process(source, tmp_path / "whole.mkv", sidecar=True)
@@ -154,7 +155,7 @@ def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
             process(source, tmp_path / "ended.mkv", stopped_at(moment), sidecar=True)
     _, summary = process(source, tmp_path / "ended.mkv", sidecar=True)
     assert summary.resumed
-    whole, ended = kept["whole.mkv.tracks.json"], kept["ended.mkv.tracks.json"]
+    whole, ended = kept[".whole.mkv.dp3"], kept[".ended.mkv.dp3"]
     assert whole.cuts == ended.cuts == (12, 20) and len(whole.tracks) >= 2
     for one, other in zip(whole.tracks, ended.tracks, strict=True):
         for a, b in zip(one.sightings, other.sightings, strict=True):

@@ -138,7 +138,7 @@ class _Pyramid:
         return np.array(image.shape[1::-1]) / np.array(self.frame.shape[1::-1])
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -203,7 +203,7 @@ class Detector:
         self.min_confidence = min_confidence
         self.rotations = rotations
         self._path = str(assets.fetch("yunet"))
-        self._threads = min(_available_cores(), _MOST_THREADS) if threads is None else threads
+        self._threads = min(available_cores(), _MOST_THREADS) if threads is None else threads
         self._idle: queue.LifoQueue = queue.LifoQueue()  # networks; a call has one for itself
         self._idle.put(self._new_network())
         self._pool = futures.ThreadPoolExecutor(self._threads) if self._threads > 1 else None

@@ -1,19 +1,25 @@
-"""The trained face generator, from its weights file to pixels in and pixels out."""
+"""The trained face generator, from its weights file to pixels in and pixels out.
 
+JAX is loaded where the network is: that takes half a second, in which a video can be looked at.
+"""
+
+import atexit
 import dataclasses
 import functools
+import gc
 import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dp3_jax import export, images, masks, models
+from dp3_jax import masks
 from dp3_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import jax
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "anonymizer128.safetensors"
 # The network is compiled for each of these batch sizes; other numbers of faces take several calls. On two
@@ -35,6 +41,7 @@ class FaceGenerator:
     size: int
     fingerprint: str
     _load: Callable[[], tuple[Callable, Any]] = dataclasses.field(repr=False)
+    _ready: set[int] = dataclasses.field(default_factory=set, repr=False, compare=False)
 
     @functools.cached_property
     def _network(self) -> tuple[Callable, Any]:
@@ -73,11 +80,12 @@ class FaceGenerator:
         return result
 
     def warm(self, count: int) -> None:
-        """Gets ready to draw `count` faces at once: compiles the network, or loads what once was compiled."""
-        size = next(n for n in BATCHES if n <= count)
-        view = np.zeros((size, self.size, self.size, 3), np.uint8)
-        mask = np.ones((size, self.size, self.size, 1), np.float32)
-        self.generate(view, mask, np.zeros((size, self.latent_dim), np.float32))
+        """Gets ready to draw up to `count` faces: compiles the network, or loads what once was compiled."""
+        for size in (n for n in BATCHES[::-1] if n <= count and n not in self._ready):
+            view = np.zeros((size, self.size, self.size, 3), np.uint8)
+            mask = np.ones((size, self.size, self.size, 1), np.float32)
+            self.generate(view, mask, np.zeros((size, self.latent_dim), np.float32))
+            self._ready.add(size)
 
     def _check(self, image: np.ndarray, mask: np.ndarray, z: np.ndarray) -> None:
         count, side = len(image), self.size
@@ -95,17 +103,24 @@ class FaceGenerator:
 
 def _network(model: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[Callable, Any]:
     """A generator as `FaceGenerator` runs it."""
+    import jax
+    import jax.numpy as jnp
+
+    from dp3_jax import images, models
+
+    atexit.register(gc.freeze)  # or Python looks for cycles in all of JAX at its end, for 0.4 s
     network = models.build_generator(model)
 
     @jax.jit
-    def apply(variables: Any, image: jax.Array, hole: jax.Array, z: jax.Array) -> jax.Array:
+    def apply(variables: Any, image: "jax.Array", hole: "jax.Array", z: "jax.Array") -> "jax.Array":
         filled = network.apply(
             variables, images.to_float(image), hole.astype(jnp.float32), z, train=False
         )
         return images.to_uint8(filled)
 
     _remember_compilations()
-    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), dict(variables))
+    # In NumPy: JAX would compile a program for each shape.
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(variables))
     return apply, jax.device_put(variables)
 
 
@@ -117,11 +132,22 @@ def _make(
 
 def _remember_compilations() -> None:
     """Keeps compiled programs between processes, unless the user has chosen a place already."""
+    import jax
+
     if jax.config.jax_compilation_cache_dir is None:
         root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         folder = pathlib.Path(root) / "dp3_jax" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _shipped() -> tuple[Callable, Any]:
+    """The network that comes with the package, as `_network` gives it."""
+    import flax.traverse_util
+    import safetensors.numpy
+
+    flat = safetensors.numpy.load_file(WEIGHTS)  # not held against the model, which takes 0.4 s
+    return _network(DEFAULT_MODEL, flax.traverse_util.unflatten_dict(flat, sep="/"))
 
 
 def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:
@@ -140,7 +166,9 @@ def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:
         raise UserError(f"cannot read the weights {source}: {error.strerror}; {remedy}") from error
     digest = hashlib.sha256(content).hexdigest()
     if path is None:
-        return _make(DEFAULT_MODEL, digest, lambda: _network(*export.read_generator(source)[:2]))
+        return _make(DEFAULT_MODEL, digest, _shipped)
+    from dp3_jax import export, models
+
     model, variables, _ = export.read_generator(source)
     if not models.is_conditional(model):
         raise UserError(f"{source} holds a generator that draws whole pictures, not an anonymizer")
@@ -149,6 +177,10 @@ def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:
 
 def random_anonymizer(seed: int = 0) -> FaceGenerator:
     """A generator of the shipped shape with random weights, for tests and timing: it draws no faces."""
+    import jax
+
+    from dp3_jax import models
+
     model = DEFAULT_MODEL
     network = models.build_generator(model)
     inputs = models.generator_inputs(model)

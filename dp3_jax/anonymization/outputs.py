@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 from dp3_jax.anonymization.photos import FORMATS, is_photo_name
 from dp3_jax.errors import UserError
-from dp3_jax.video.names import SUFFIXES, is_video_name
+from dp3_jax.video.names import SUFFIXES, as_one, is_pattern, is_video_name
+from dp3_jax.video.sequences import numbers
 
 ENDING = "_anonymized"
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A photo or video to be read from `source` and written to `target`."""
+    """A photo or video to be read from `source` and written to `target`: files, or patterns of pictures."""
 
     source: pathlib.Path
     target: pathlib.Path
@@ -23,7 +24,12 @@ class Task:
     @property
     def is_video(self) -> bool:
         """Whether it is a video, by the name of its source."""
-        return is_video_name(self.source)
+        return is_video_name(self.source) or self.is_sequence
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether it is a video of numbered pictures."""
+        return is_pattern(self.source)
 
 
 def _is_ours(path: str | os.PathLike) -> bool:
@@ -91,8 +97,9 @@ def plan(
     file only) it gets that name, with a folder it keeps its name, and its place below an input folder.
 
     Args:
-      inputs: files, folders (searched with all below them) and glob patterns.
-      output: file or folder.
+      inputs: files, folders (searched with all below them) and glob patterns; or one pattern of numbered
+        pictures.
+      output: file or folder; of numbered pictures also a pattern.
       in_place: replace the sources.
 
     Returns:
@@ -104,6 +111,8 @@ def plan(
     """
     if in_place and output is not None:
         raise UserError("--in-place writes to the inputs themselves; leave out -o")
+    if any(map(is_pattern, inputs)):
+        return [_sequence(inputs, output, in_place)], 0
     to_file = output is not None and is_file_name(output)
     folder = pathlib.Path(output).resolve() if output is not None and not to_file else None
     photos, others = _expand(inputs, folder)
@@ -121,12 +130,43 @@ def plan(
         else:
             target = pathlib.Path(output) if to_file else pathlib.Path(output) / below
         tasks.append(Task(photo, target))
-    if to_file and tasks[0].is_video != is_video_name(output):
+    if to_file and (tasks[0].is_video != is_video_name(output) or is_pattern(output)):
         raise UserError(
             f"-o {output} does not end like a {'video' if tasks[0].is_video else 'photo'}"
         )
     _check(tasks, in_place)
     return tasks, others
+
+
+def _sequence(inputs: Sequence[str], output: str | None, in_place: bool) -> Task:
+    """The task of numbered pictures; arguments and errors as of `plan`."""
+    name = next(filter(is_pattern, inputs))
+    source = pathlib.Path(name)
+    if len(inputs) > 1:
+        raise UserError(f"{name} is a whole sequence of pictures; anonymize other inputs apart")
+    if in_place:
+        raise UserError(
+            f"--in-place cannot replace all pictures of {name} at once; write others with -o"
+        )
+    if output is None or not (is_video_name(output) or is_pattern(output)):
+        raise UserError(
+            f"say where the video of {name} goes: -o NAME.mp4, or -o FOLDER/{source.name} for pictures"
+        )
+    numbers(source)  # says which is missing
+    target = pathlib.Path(output)
+    if is_pattern(target):
+        _check_folder(target)
+    return Task(source, target)
+
+
+def _check_folder(target: pathlib.Path) -> None:
+    """Raises UserError unless a folder for numbered pictures can get its name at once, with all in it."""
+    folder = as_one(target)
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken or not target.parent.name or os.path.ismount(folder):
+        raise UserError(
+            f"{target.parent} is there already; pictures are written all at once, so name a new folder"
+        )
 
 
 def _check(tasks: Sequence[Task], in_place: bool) -> None:

@@ -2,13 +2,14 @@
 
 import collections
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from dp3_jax.anonymization.detection import available_cores
 
 _MOST_MS = 10_000
 
@@ -19,11 +20,6 @@ def percentile(counts: np.ndarray, share: float) -> float:
     if not total:
         return 0.0
     return float(np.searchsorted(np.cumsum(counts), share * total))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Meter:
@@ -85,7 +81,7 @@ class Meter:
             seconds = max(now - before, 1e-9)
             return {
                 "seconds": seconds,
-                "cpu": (cpu_now - cpu) / seconds / _cores(),
+                "cpu": (cpu_now - cpu) / seconds / available_cores(),
                 "counts": {name: self._counts[name] - counts[name] for name in self._counts},
                 "busy": {name: (self._busy[name] - busy[name]) / seconds for name in self._busy},
                 "p50": percentile(recent, 0.50),

@@ -7,6 +7,8 @@ import numpy as np
 
 # Least weight of the new picture in the average: of what is wrong half has gone after 14 frames.
 FRESH = 0.05
+# The same for the smooth fill of what is erased, which moves with the background and only must not flicker.
+FILL_FRESH = 0.3
 EVERY = 4  # frames from one drawing to the next: it is averaged in over all of them
 _SAME = 8.0  # levels: surroundings that differ by less show the same
 _OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
@@ -54,23 +56,32 @@ def freshness(before: np.ndarray | None, now: np.ndarray) -> float:
     return float(np.clip((difference - _SAME) / (_OTHER - _SAME), 0.0, 1.0))
 
 
-def average(before: np.ndarray, new: np.ndarray, fresh: float) -> np.ndarray:
+def average(
+    before: np.ndarray,
+    new: np.ndarray,
+    fresh: float,
+    *,
+    least: float = FRESH,
+    every: int = EVERY,
+) -> np.ndarray:
     """The running average of a picture, f32[S, S, 3].
 
     Args:
       before: f32[S, S, 3], the average so far.
       new: [S, S, 3].
       fresh: as `freshness` gives it.
+      least: weight of the new picture.
+      every: frames in which the same new picture comes again.
 
-    Each pixel of the new picture gets a weight of FRESH at least, and more where the two are very
+    Each pixel of the new picture gets a weight of `least` at least, and more where the two are very
     different: noise is averaged away, and of what has moved no ghost stays for long.
     """
     difference = cv2.subtract(new, before, dtype=cv2.CV_32F)
     cells = cv2.resize(difference, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)
     local = np.abs(cv2.blur(cells, (_LOCAL, _LOCAL))).max(-1)
     changed = np.clip((local - _STEADY) / (_CHANGED - _STEADY), 0.0, 1.0)
-    changed = 1 - (1 - changed) ** (1 / EVERY)
-    weight = FRESH + (1 - FRESH) * np.maximum(changed, np.float32(fresh))
+    changed = 1 - (1 - changed) ** (1 / every)
+    weight = least + (1 - least) * np.maximum(changed, np.float32(fresh))
     if weight.max() == weight.min():
         return cv2.scaleAdd(difference, float(weight[0, 0]), before)
     weight = cv2.resize(weight, before.shape[1::-1], interpolation=cv2.INTER_LINEAR)

@@ -38,6 +38,9 @@ _CENTRE_CUTOFF, _CENTRE_RISE = (
 _SHAPE_CUTOFF, _SHAPE_RISE = 0.04, 1.5  # the same for log size and radians
 _SPEED_CUTOFF = 0.1
 
+# Canonical px inside the mask over which the averaged fill takes over: at the very edge only the fill of this
+# frame continues this frame's surroundings.
+_FILL_EDGE = 2.0
 _FRESH_CAUSAL = 0.1  # added to what is out of date in live video
 _SMALL_RESTS = 2  # times as long small faces are not drawn, whose details nobody sees
 _SMALL_SCALE = 1.0  # canonical px per px from which on a face is small: narrower than about 60 px
@@ -56,6 +59,7 @@ class Coherence:
       smooth_alignment: places of faces are smoothed over time.
       blend_previous: the previous picture of a face is blended into the new one where it still fits.
       steady_colour: corrections of light and colour are averaged over time.
+      steady_fill: what the surroundings continue into under the rim of a face is averaged over time.
       steady_grain: the grain's strength is averaged over time, and its pattern is new in every frame.
       steady_method: faces near the smallest size, and masks, do not change from frame to frame.
     """
@@ -63,6 +67,7 @@ class Coherence:
     smooth_alignment: bool = True
     blend_previous: bool = True
     steady_colour: bool = True
+    steady_fill: bool = True
     steady_grain: bool = True
     steady_method: bool = True
 
@@ -215,6 +220,7 @@ class Memory:
       grain: standard deviation in levels.
       latest: u8[S, S, 3], the last drawing.
       view: f32[S, S, 3], average of the drawings.
+      fill: f32[S, S, 3], average of the erased frame's views, of which what is inside the mask is used.
       around: f32[32, 32, 4], the `surroundings` in the last frame.
       fresh: their `freshness` against those before.
       correct: f32[S / 4, S / 4, 3], average of the corrections of colour.
@@ -232,13 +238,14 @@ class Memory:
     grain: float = 0.0
     latest: np.ndarray | None = None
     view: np.ndarray | None = None
+    fill: np.ndarray | None = None
     around: np.ndarray | None = None
     fresh: float = 1.0
     correct: np.ndarray | None = None
 
     def forget_pictures(self) -> None:
         """After a cut, a gap or a failure; the face stays who it is."""
-        self.latest = self.view = self.around = self.correct = None
+        self.latest = self.view = self.fill = self.around = self.correct = None
         self.age = 0
 
     def forget_place(self) -> None:
@@ -298,6 +305,8 @@ class Memory:
             shown = self.view = (
                 new.astype(np.float32) if first else averaging.average(self.view, new, fresh)
             )
+        if use.steady_fill:
+            view = self._steady_fill(view, mask, fresh)
         correct = blending.correction(view, shown, mask, quick=True)
         if use.steady_colour:
             first = self.correct is None
@@ -305,6 +314,18 @@ class Memory:
                 correct if first else averaging.drift(self.correct, correct, fresh)
             )
         return blending.blend(view, shown, mask, correct)
+
+    def _steady_fill(self, view: np.ndarray, mask: np.ndarray, fresh: float) -> np.ndarray:
+        """`view` with the average of what the erased frames showed inside the mask, from _FILL_EDGE on."""
+        if self.fill is None:
+            self.fill = view.astype(np.float32)
+            return view
+        self.fill = averaging.average(self.fill, view, fresh, least=averaging.FILL_FRESH, every=1)
+        share = geometry.feather(mask, _FILL_EDGE)
+        change = cv2.multiply(
+            cv2.subtract(self.fill, view, dtype=cv2.CV_32F), cv2.merge([share] * 3)
+        )
+        return cv2.add(view, change, dtype=cv2.CV_8U)
 
     def steady_grain(self, frame: np.ndarray, target: Region, hidden: np.ndarray) -> float:
         """The grain's standard deviation; looked at now and then. Arguments as `blending.add_grain`."""

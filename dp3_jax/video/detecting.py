@@ -21,6 +21,7 @@ CHUNK = 32  # frames
 MEMORY = 8  # frames whose faces tell all that is known for the next
 
 _CHUNK_BYTES = 200e6  # that the frames of a chunk may have
+_AHEAD = 4  # a share of 1 / _AHEAD of the next chunk is begun while one is finished
 _UPRIGHT_EVERY = 16  # frames, between those with all upright passes
 _SHORT_SCENE = (
     3  # frames since one with all passes, from which on the last one before a cut has them too
@@ -97,7 +98,7 @@ class VideoDetector(looking.Looker):
         """Yields (number, faces, whether a cut is before it) of each frame, in order.
 
         Args:
-          frames: of one clip, in order; at most a chunk of them is held.
+          frames: of one clip, in order; at most a chunk and a quarter of them are held.
           is_cut: called once with each image, in order: whether a new scene begins with it.
           before: where a job goes on at the end of a chunk: what was found in the frames before, oldest
             first; the last 8 are enough, and none before the last cut.
@@ -106,25 +107,34 @@ class VideoDetector(looking.Looker):
         views: list[_View] = []
         since = 0 if recent else CHUNK  # frames since one with all passes
         begins = not recent
-        for frame in frames:
-            cut = bool(is_cut(frame.image))
-            size = self.chunk_of(frame.image)
-            if cut and views and since >= _SHORT_SCENE:
-                self._start_passes(views[-1])
-            views.append(self._start(frame, cut))
-            since += 1
-            if cut or begins or len(views) == size:
-                self._start_passes(views[-1])
-                since = 0
-            elif len(views) % _UPRIGHT_EVERY == 0 and since >= _SHORT_SCENE:
-                self._start_passes(views[-1], turned=0)
-            begins = False
-            if len(views) == size:
-                recent = yield from self._finish(views, recent)
-                views = []
+        finishing: futures.Future | None = None  # of the chunk before, which takes one core only
+        with futures.ThreadPoolExecutor(1) as worker:
+            for frame in frames:
+                cut = bool(is_cut(frame.image))
+                size = self.chunk_of(frame.image)
+                if cut and views and since >= _SHORT_SCENE:
+                    self._start_passes(views[-1])
+                views.append(self._start(frame, cut))
+                since += 1
+                if cut or begins or len(views) == size:
+                    self._start_passes(views[-1])
+                    since = 0
+                elif len(views) % _UPRIGHT_EVERY == 0 and since >= _SHORT_SCENE:
+                    self._start_passes(views[-1], turned=0)
+                begins = False
+                if finishing is not None and len(views) >= size // _AHEAD:
+                    found, recent = finishing.result()
+                    yield from found
+                    finishing = None
+                if len(views) == size:
+                    finishing = worker.submit(self._finish, views, recent)
+                    views = []
+            if finishing is not None:
+                found, recent = finishing.result()
+                yield from found
         if views:
             self._start_passes(views[-1])
-            yield from self._finish(views, recent)
+            yield from self._finish(views, recent)[0]
 
     def _start(self, frame: Numbered, cut: bool) -> _View:
         factor = looking.coarse_factor(frame.image.shape, _COARSE_AREA)
@@ -136,8 +146,10 @@ class VideoDetector(looking.Looker):
             passes = self.detector.passes(view.image, turned=turned, glanced=view.factor)
             view.passes.extend(self.pool.submit(one) for one in passes)
 
-    def _finish(self, views: Sequence[_View], recent: list[list[Face]]) -> Iterator[Found]:
-        """Yields the results of a chunk; returns what was found in the last frames since a cut."""
+    def _finish(
+        self, views: Sequence[_View], recent: list[list[Face]]
+    ) -> tuple[list[Found], list[list[Face]]]:
+        """The results of a chunk, and what was found in the last frames since a cut."""
         pictures, found = [], []
         for view in views:
             picture, faces = view.glance.result()
@@ -153,8 +165,8 @@ class VideoDetector(looking.Looker):
         for view, faces in zip(views, backward[::-1], strict=True):
             recent = [] if view.cut else recent
             recent = [*recent, faces][-MEMORY:]
-            yield view.number, faces, view.cut
-        return recent
+        faces_of = zip(views, backward[::-1], strict=True)
+        return [(view.number, faces, view.cut) for view, faces in faces_of], recent
 
     def _follow(
         self,

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import av
 
+from dp3_jax.anonymization.detection import available_cores
 from dp3_jax.errors import UserError
 from dp3_jax.video.colours import FULL, LIMITED, Colours, is_yuv
 from dp3_jax.video.reading import VideoInfo
@@ -27,6 +28,7 @@ CONTAINERS = {
     ".avi": "avi",
     ".gif": "gif",
 }
+SEQUENCE = "image2"  # FFmpeg's name of what `VideoInfo.container` is for numbered pictures
 _ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc", "avc": "h264", "mpeg2": "mpeg2video"}
 _FALLBACK = {"webm": "vp9", "avi": "mpeg4", "gif": "gif"}  # "h264" elsewhere
 _HEADERS_APART = ("mp4", "mov", "matroska", "webm")  # codec headers go into the container's
@@ -140,7 +142,7 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
       UserError: the ending, codec, quality or preset is unknown or impossible here.
     """
     container = _container(info, target_suffix)
-    if container == "avi" and info.container != "avi":
+    if container == "avi" and info.container not in ("avi", SEQUENCE):
         raise UserError(
             "an .avi file cannot hold this video's times; choose a name that ends in .mp4 or .mkv"
         )
@@ -190,8 +192,7 @@ def _threads(codec: str) -> int:
     """Of an encoder; 0 for as many as it likes."""
     # VP8's threads wait by spinning. x264 with three threads takes 40% more processor time than with one,
     # which two cores that draw faces do not have to spare.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return 1 if codec == "vp8" or (codec == "h264" and (cores or 1) <= 2) else 0
+    return 1 if codec == "vp8" or (codec == "h264" and available_cores() <= 2) else 0
 
 
 def holds(container: str, codec: str) -> bool:

@@ -1,6 +1,7 @@
 """The first pass over a video file: every face of every frame, as tracks without gaps."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -112,14 +113,23 @@ def detect(
     progress(len(found))
     size = detector.chunk_of(np.broadcast_to(np.uint8(0), (info.height, info.width, 3)))
     chunk: list[Found] = []
+    ends: list[dict[str, Any]] = []  # what `cuts` remembered at each end of a chunk: it is ahead
+    images = itertools.count(1)
+
+    def is_cut(image: np.ndarray) -> bool:
+        cut = cuts.update(image)
+        if next(images) % size == 0:
+            ends.append(cuts.state())
+        return cut
+
     before = found[-detecting.MEMORY :]
-    for one in _look(info, detector, cuts, keeper, before, size=size):
+    for one in _look(info, detector, is_cut, keeper, before, size=size):
         chunk.append(one)
         if saw is not None:
             saw(one)
         progress(1)
         if len(chunk) == size:
-            folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": cuts.state()})
+            folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": ends.pop(0)})
             found += chunk
             chunk = []
     folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": None})
@@ -129,7 +139,7 @@ def detect(
 def _look(
     info: VideoInfo,
     detector: VideoDetector,
-    cuts: CutDetector,
+    is_cut: Callable[[np.ndarray], bool],
     keeper: Keeper | None,
     before: Sequence[Found],
     *,
@@ -151,13 +161,14 @@ def _look(
             images[frame.number] = frame.image
             yield frame
 
-    # A whole chunk, during which the detector and `cuts` stay at its end.
+    # A whole chunk, as what the journal has is whole ones.
     waiting: list[tuple[Found, list[Future | None]]] = []
     # The frame before tells how heads have come into the first one.
     decoded = reading.read_frames(info.path, max(start - 1, 0))
+    loading: Future | None = None
     with ThreadPoolExecutor(2) as pool, Prefetcher(decoded, 4) as frames:
         last = _grey(next(frames).image) if start else None
-        for number, faces, cut in detector.find(noted(frames), cuts.update, known):
+        for number, faces, cut in detector.find(noted(frames), is_cut, known):
             image = images.pop(number)
             looked = keeper is not None and number % COMPARED_EVERY == 0
             kept = tuple(keeper.decide(image, faces)) if looked else None
@@ -166,6 +177,8 @@ def _look(
             if last is not None and not cut:
                 steps = [pool.submit(motion.step, last, now, f.box, f.points) for f in faces]
             last = now
+            if loading is None and len(faces) > 1:
+                loading = pool.submit(tracking.solver)  # `link` may need it
             waiting.append((Found(number, times.pop(number), cut, tuple(faces), kept), steps))
             if len(waiting) == size:
                 yield from (_with_steps(*one) for one in waiting)

@@ -10,6 +10,7 @@ import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ from dp3_jax.video import (
     boxes,
     encoding,
     first_pass,
+    pictures,
     reading,
     second_pass,
+    sequences,
     track_file,
     tracks,
     workfolder,
@@ -35,6 +38,7 @@ from dp3_jax.video import (
 )
 from dp3_jax.video.coherence import Coherence
 from dp3_jax.video.detecting import VideoDetector
+from dp3_jax.video.names import as_one, is_pattern
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.spans import Span
 from dp3_jax.video.stages import Progress
@@ -50,12 +54,14 @@ class VideoOptions:
       audio: "copy" or "drop".
       spans: when faces are hidden; always if empty.
       coherence: what is steadied over time.
+      rate: of numbered pictures, how many a second.
     """
 
     encoder: encoding.EncoderSettings = dataclasses.field(default_factory=encoding.EncoderSettings)
     audio: str = "copy"
     spans: tuple[Span, ...] = ()
     coherence: Coherence = dataclasses.field(default_factory=Coherence)
+    rate: Fraction = sequences.RATE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,7 @@ class Request:
     """One video to be made.
 
     Attributes:
-      source, target: files.
+      source, target: files, or patterns of numbered pictures.
       secret: what new faces are drawn from; None for a fresh one.
       given_boxes: file with boxes instead of detection.
       given_tracks: sidecar with tracks instead of detection.
@@ -108,7 +114,8 @@ class Summary:
 
 
 def sidecar_path(target: pathlib.Path) -> pathlib.Path:
-    """Beside the result: NAME.EXT.tracks.json."""
+    """Beside the result: NAME.EXT.tracks.json, of pictures FOLDER.tracks.json."""
+    target = as_one(target)
     return target.with_name(target.name + track_file.SUFFIX)
 
 
@@ -119,11 +126,21 @@ class _Job:
         self.request = request
         self.anonymizer = anonymizer
         self.progress = progress
-        self.info = reading.open_video(request.source)
-        self.encoding = encoding.choose(self.info, request.target.suffix, request.video.encoder)
+        self.is_sequence = is_pattern(request.source)
+        if self.is_sequence:
+            self.info = pictures.open_sequence(request.source, request.video.rate)
+        else:
+            self.info = reading.open_video(request.source)
+        self.encoding = self._encoding()
         if request.video.audio == "copy":
             encoding.check_audio(self.info, self.encoding)
         self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
+
+    def _encoding(self) -> encoding.Encoding | pictures.Pictures:
+        request, settings = self.request, self.request.video.encoder
+        if is_pattern(request.target):
+            return pictures.choose(request.source, request.target, settings, request.keep_metadata)
+        return encoding.choose(self.info, request.target.suffix, settings)
 
     def identity(self) -> dict[str, Any]:
         """What a work folder must agree with to be gone on with."""
@@ -185,12 +202,15 @@ class _Job:
 
     def assemble(self, target: pathlib.Path, segments: Sequence[pathlib.Path]) -> tuple[str, ...]:
         """Writes the whole video; returns what was left out."""
+        if isinstance(self.encoding, pictures.Pictures):
+            pictures.assemble(target, self.encoding, segments)
+            return ()
         return writing.assemble(
             target,
             self.info,
             self.encoding,
             segments,
-            source=self.request.source,
+            source=None if self.is_sequence else self.request.source,
             audio=self.request.video.audio,
             keep_metadata=self.request.keep_metadata,
         )
@@ -306,9 +326,11 @@ def process(
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
         left_out = job.assemble(folder.path / "result", segments)
+        workfolder.check_unchanged(request.source, identity["source"])
         if request.sidecar:
-            track_file.write(sidecar_path(request.target), found, settings, keys, fingerprint)
-        os.replace(folder.path / "result", request.target)
+            track_file.write(folder.path / "tracks", found, settings, keys, fingerprint)
+            os.replace(folder.path / "tracks", sidecar_path(request.target))
+        os.replace(folder.path / "result", as_one(request.target))
         seconds = (middle - started, time.monotonic() - middle)
         notes = (*notes, *(f"left out: {what}" for what in left_out))
         summary = Summary(found.frames, seconds, folder.resumed, notes, render.damage)
@@ -324,12 +346,5 @@ def _outcome(track: tracks.Track, tally: second_pass.Tally, keys: Mapping[int, b
         method=track.method,
         reason=track.reason,
     )
-    counts = tally.done.get(track.number)
-    if not counts:  # wholly outside the spans
-        return Outcome(plan, "kept", reason="outside the spans")
-    if fallen := counts.get("covered"):
-        total = sum(counts.values())
-        reason = tally.reasons.get(track.number, "")
-        return Outcome(plan, "covered", reason=f"in {fallen} of {total} frames: {reason}")
-    done, _ = counts.most_common(1)[0]
-    return Outcome(plan, done, reason=track.reason)
+    # None: wholly outside the spans.
+    return tally.outcome(track.number, plan) or Outcome(plan, "kept", reason="outside the spans")

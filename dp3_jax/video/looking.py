@@ -7,7 +7,6 @@ likes, and may ask less confidence, as that there is a face is known.
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Iterable, Sequence
 from concurrent import futures
 
@@ -172,8 +171,7 @@ class Looker:
 
     def __init__(self, min_confidence: float, rotations: bool, threads: int | None):
         self.detector = Detector(min_confidence, rotations, threads=1)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self.pool = futures.ThreadPoolExecutor(threads or min(cores or 1, 4))
+        self.pool = futures.ThreadPoolExecutor(threads or min(detection.available_cores(), 4))
 
     def _look(self, picture: Picture, face: Face, least: float, reach: float) -> Face | None:
         """The face as it is now if it is near its place; its source stays, as a look cannot tell."""

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import linalg
 
 from dp3_jax import masks
 from dp3_jax.anonymization import geometry
@@ -160,8 +159,29 @@ def _chain(
     right = weights * values
     right[1:] += links * b
     right[:-1] -= links * np.conj(a) * b
-    above = np.concatenate([[0], -links * np.conj(a)])
-    return linalg.solveh_banded(np.array([above, diagonal]), right)
+    return _solved(diagonal, -links * np.conj(a), right)
+
+
+def _solved(diagonal: np.ndarray, above: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """complex[n]: solves a Hermitian tridiagonal system by elimination, which is stable for a definite one.
+
+    By hand, as SciPy's solver takes longer to import than a clip of minutes to solve.
+
+    Args:
+      diagonal: complex[n].
+      above: complex[n - 1], what stands to the right of the diagonal.
+      right: complex[n].
+    """
+    pivots, found = diagonal.tolist(), right.tolist()
+    upper = above.tolist()
+    for i, value in enumerate(upper):
+        factor = value.conjugate() / pivots[i]
+        pivots[i + 1] -= factor * value
+        found[i + 1] -= factor * found[i]
+    found[-1] /= pivots[-1]
+    for i in reversed(range(len(upper))):
+        found[i] = (found[i] - upper[i] * found[i + 1]) / pivots[i]
+    return np.array(found)
 
 
 def _fitted(raw: list[Pose], sure: np.ndarray, steps: list[Step | None]) -> list[Pose]:

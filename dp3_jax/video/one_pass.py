@@ -128,18 +128,13 @@ class _Record:
                 self._best[number] = track
 
     def outcomes(self) -> list[Outcome]:
-        """One for each track: what was done most, or the fall-back if there was one."""
+        """One for each track that was seen."""
         found = []
-        for number, counts in self._tally.done.items():
-            track = self._best[number]
+        for number, track in self._best.items():
             face = tracks.to_face(track.sightings[-1])
             plan = Plan(face, self.keys[number], method=track.method, reason=track.reason)
-            done, reason = counts.most_common(1)[0][0], track.reason
-            if fallen := counts.get("covered"):
-                done = "covered"
-                reason = f"in {fallen} of {counts.total()} frames: {self._tally.reasons[number]}"
-            found.append(Outcome(plan, done, reason=reason))
-        return found
+            found.append(self._tally.outcome(number, plan))
+        return [outcome for outcome in found if outcome is not None]
 
 
 class _Frames:

@@ -17,12 +17,11 @@ from dp3_jax.files import atomic_target
 from dp3_jax.video import probing
 from dp3_jax.video.colours import ToRgb
 from dp3_jax.video.probing import VideoInfo
-from dp3_jax.video.reading import Frame, upright
+from dp3_jax.video.reading import Clock, Frame, upright
 
 PIPE = "-"
 
 _POLL = 0.2  # s between two looks whether reading is to end
-_SLACK = (0.5, 0.1)  # as of `reading.Reader`
 
 
 class _Input(io.RawIOBase):
@@ -141,27 +140,20 @@ class Source:
     def items(self) -> Generator[Frame | av.Packet]:
         """Frames as `reading.read_frames` gives them, and packets of the other streams as they come."""
         info = self.info
-        to_rgb = ToRgb(info.colours, info.coded_width, info.coded_height)
-        step = max(1, round(1 / (info.rate * info.time_base)))
-        last, number = None, 0
+        to_rgb, clock = ToRgb(info.colours, info.coded_width, info.coded_height), Clock(info)
+        number = 0
         early, self._early = self._early, []
         for item in itertools.chain(early, self._items):
             if isinstance(item, av.Packet):
                 yield item
                 continue
-            pts = item.pts if item.pts is not None else item.dts
-            if last is not None:
-                pts = last + step if pts is None else max(pts, last + 1)
-            last = 0 if pts is None else pts
+            pts = clock.time(item)
             image = upright(to_rgb(item), info.rotation, info.mirrored)
-            yield Frame(number, last, item.duration or None, image)
+            yield Frame(number, pts, item.duration or None, image)
             number += 1
-        end = float(((last or 0) + step) * info.time_base)
-        promised = info.duration_seconds or 0
+        self.damage = clock.cut_off() or ""
         if self._damaged:
             self.damage = f"{info.path} is damaged: {self._damaged} packets could not be read whole"
-        elif promised - end > max(_SLACK[0], _SLACK[1] * promised):
-            self.damage = f"{info.path} may be cut off: pictures for {end:.2f} of {promised:.2f} s"
 
     def stop(self) -> None:
         """Lets reading end, also where it waits for input that may never come."""

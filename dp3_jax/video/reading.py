@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import pathlib
+import typing
 from collections.abc import Iterator
 
 import av
@@ -9,7 +11,7 @@ import cv2
 import numpy as np
 
 from dp3_jax.video.colours import ToRgb
-from dp3_jax.video.names import is_video_name
+from dp3_jax.video.names import is_pattern, is_video_name
 from dp3_jax.video.probing import (
     StreamSummary,
     VideoInfo,
@@ -19,6 +21,9 @@ from dp3_jax.video.probing import (
     opened,
     video_stream,
 )
+
+if typing.TYPE_CHECKING:
+    from dp3_jax.video.pictures import SequenceReader
 
 __all__ = [
     "Frame",
@@ -66,6 +71,31 @@ def upright(image: np.ndarray, rotation: int, mirrored: bool) -> np.ndarray:
     return cv2.rotate(image, _TURNS[rotation]) if rotation else image
 
 
+class Clock:
+    """The times of a clip's frames, repaired as `read_frames` says."""
+
+    def __init__(self, info: VideoInfo):
+        self._info = info
+        self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._last: int | None = None
+
+    def time(self, frame: av.VideoFrame) -> int:
+        """When the next frame is shown, in ticks."""
+        pts = frame.pts if frame.pts is not None else frame.dts
+        if self._last is not None:
+            pts = self._last + self._step if pts is None else max(pts, self._last + 1)
+        self._last = 0 if pts is None else pts
+        return self._last
+
+    def cut_off(self) -> str | None:
+        """After the last frame: in words, that it came much before the end that the file promises."""
+        end = float(((self._last or 0) + self._step) * self._info.time_base)
+        promised = self._info.duration_seconds or 0
+        if promised - end <= max(_SLACK[0], _SLACK[1] * promised):
+            return None
+        return f"{self._info.path} may be cut off: pictures for {end:.2f} of {promised:.2f} s"
+
+
 class Reader(Iterator[Frame]):
     """The frames of a file in order; see `read_frames`.
 
@@ -94,21 +124,13 @@ class Reader(Iterator[Frame]):
 
     def _read(self, start: int, threads: bool) -> Iterator[Frame]:
         info = self.info
-        to_rgb = ToRgb(info.colours, info.coded_width, info.coded_height)
-        last = None
-        step = max(1, round(1 / (info.rate * info.time_base)))
+        to_rgb, clock = ToRgb(info.colours, info.coded_width, info.coded_height), Clock(info)
         for number, frame in enumerate(self._decode(threads)):
-            pts = frame.pts if frame.pts is not None else frame.dts
-            if last is not None:
-                pts = last + step if pts is None else max(pts, last + 1)
-            last = 0 if pts is None else pts
+            pts = clock.time(frame)
             if number >= start:
                 image = upright(to_rgb(frame), info.rotation, info.mirrored)
-                yield Frame(number, last, frame.duration or None, image)
-        end = float(((last or 0) + step) * info.time_base)
-        promised = info.duration_seconds or 0
-        if self.damage is None and promised - end > max(_SLACK[0], _SLACK[1] * promised):
-            self.damage = f"{info.path} may be cut off: pictures for {end:.2f} of {promised:.2f} s"
+                yield Frame(number, pts, frame.duration or None, image)
+        self.damage = self.damage or clock.cut_off()
 
     def _decode(self, threads: bool) -> Iterator[av.VideoFrame]:
         damaged = 0
@@ -133,7 +155,9 @@ class Reader(Iterator[Frame]):
             self.damage = f"{self.info.path} is damaged: it ends after {seen} of {promised} frames"
 
 
-def read_frames(path: str | os.PathLike, start: int = 0, *, threads: bool = True) -> Reader:
+def read_frames(
+    path: str | os.PathLike, start: int = 0, *, threads: bool = True
+) -> "Reader | SequenceReader":
     """The frames of a video, upright RGB, numbered and timed.
 
     Every frame before `start` is decoded too, but not converted: that costs 1 to 2 ms per frame of
@@ -142,11 +166,15 @@ def read_frames(path: str | os.PathLike, start: int = 0, *, threads: bool = True
     the frames that can be decoded are given, and `Reader.damage` says so.
 
     Args:
-      path: the file.
+      path: the file, or the pattern of numbered pictures (see `pictures.SequenceReader`).
       start: number of the first frame to give.
       threads: decode several frames at once; without, frames come out with less delay.
 
     Raises:
       UserError: see `open_video`.
     """
+    if is_pattern(path):
+        from dp3_jax.video.pictures import SequenceReader  # which takes `Frame` from here
+
+        return SequenceReader(pathlib.Path(path), start)
     return Reader(path, start, threads)

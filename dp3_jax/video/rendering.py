@@ -23,8 +23,8 @@ from dp3_jax.video.coherence import Coherence, Memory, Motion
 from dp3_jax.video.poses import Pose
 from dp3_jax.video.tracks import Sighting, Track
 
-_FORMAT = "dp3 renderer 2"
-_ARRAYS = ("latest", "view", "around", "correct")
+_FORMAT = "dp3 renderer 3"
+_ARRAYS = ("latest", "view", "fill", "around", "correct")
 
 _LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
 _WIDER = 5  # canonical px by which the mask of a filled sighting is wider: where exactly it is, is a guess

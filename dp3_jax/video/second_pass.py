@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from dp3_jax import files
-from dp3_jax.anonymization.plans import Outcome
+from dp3_jax.anonymization.plans import Outcome, Plan
 from dp3_jax.data.prefetch import Prefetcher
 from dp3_jax.errors import UserError
-from dp3_jax.video import encoding, reading, segments, spans, tracks, writing
+from dp3_jax.video import encoding, pictures, reading, segments, spans, tracks, writing
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.stages import Background
@@ -49,6 +49,19 @@ class Tally:
             self.done.setdefault(number, Counter()).update(counts)
         for number, reason in other.reasons.items():
             self.reasons.setdefault(number, reason)
+
+    def outcome(self, number: int, plan: Plan) -> Outcome | None:
+        """What was done with a track: what was done most, or the fall-back if there was one; None: nothing.
+
+        The reason is that of the fall-back, or of the plan.
+        """
+        counts = self.done.get(number)
+        if not counts:
+            return None
+        if fallen := counts.get("covered"):
+            reason = f"in {fallen} of {counts.total()} frames: {self.reasons.get(number, '')}"
+            return Outcome(plan, "covered", reason=reason)
+        return Outcome(plan, counts.most_common(1)[0][0], reason=plan.reason)
 
     def to_json(self) -> dict[str, Any]:
         """For a journal."""
@@ -84,7 +97,7 @@ class SecondPass:
         info: VideoInfo,
         tracking: Tracking,
         renderer: Renderer,
-        chosen: encoding.Encoding,
+        chosen: encoding.Encoding | pictures.Pictures,
         folder: WorkFolder,
         *,
         weights: str | None = None,
@@ -97,7 +110,7 @@ class SecondPass:
           info: of the clip.
           tracking: its tracks.
           renderer: of its frames.
-          chosen: how they are encoded.
+          chosen: how they are encoded, or written as pictures.
           folder: where segments go.
           weights: fingerprint of those that draw the faces; segments drawn with others are not used.
           times: i64[frames], ticks; where a damaged file is decoded to frames of other times, their
@@ -202,7 +215,7 @@ class SecondPass:
         tally, count = Tally(), 0
         following: reading.Frame | None = frame
         with (
-            writing.SegmentWriter(self._path(number), self._info, self._encoding) as writer,
+            pictures.segment_writer(self._path(number), self._info, self._encoding) as writer,
             Background(lambda item: writer.write(*item), _AHEAD) as encoder,
         ):
             while following is not None and count < length:

@@ -6,6 +6,7 @@ half a file cannot be taken for a whole one and nothing is rounded to some conta
     b"dp3 segment 1\\n", the packets, JSON (see `Segment`), the JSON's length (u64, little-endian), b"end\\n"
 """
 
+import abc
 import contextlib
 import dataclasses
 import json
@@ -13,6 +14,7 @@ import os
 import pathlib
 import struct
 from collections.abc import Iterator
+from typing import Self
 
 import av
 import numpy as np
@@ -84,11 +86,47 @@ def _last(file, size: int) -> bytes:
     return file.read(size)
 
 
-class SegmentWriter:
-    """Encodes upright RGB frames into one segment file; a context manager.
+class PacketWriter(abc.ABC):
+    """Writes one segment file, packet by packet; a context manager.
 
     The file appears under its name when the block ends well, and not at all when it raises.
     """
+
+    def __init__(self, path: str | os.PathLike):
+        """Opens the file.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        self._stack = contextlib.ExitStack()
+        temporary = self._stack.enter_context(atomic_target(path))
+        self._file = self._stack.enter_context(temporary.open("wb"))
+        self._file.write(_MAGIC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            extradata, packets = self._index()
+            index = {"extradata": extradata.hex(), "packets": packets}
+            content = json.dumps(index, separators=(",", ":")).encode()
+            self._file.write(content + _TAIL.pack(len(content), _END))
+
+    def _add(self, packet: bytes | av.Packet) -> None:
+        """Writes the next packet."""
+        self._file.write(packet)
+
+    @abc.abstractmethod
+    def _index(self) -> tuple[bytes, list[tuple[int, int, int, bool]]]:
+        """Writes the last packets; what `Segment` says of all: extradata and packets."""
+
+
+class SegmentWriter(PacketWriter):
+    """Encodes upright RGB frames into one segment file."""
 
     def __init__(self, path: str | os.PathLike, info: VideoInfo, encoding: Encoding):
         """Opens the encoder.
@@ -118,20 +156,7 @@ class SegmentWriter:
                 f"{encoding.encoder} cannot encode {size[0]}x{size[1]} {encoding.pixel_format}:"
                 f" {error}; choose another --codec"
             ) from error
-        self._stack = contextlib.ExitStack()
-        temporary = self._stack.enter_context(atomic_target(path))
-        self._file = self._stack.enter_context(temporary.open("wb"))
-        self._file.write(_MAGIC)
-
-    def __enter__(self) -> "SegmentWriter":
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            self._finish()
+        super().__init__(path)
 
     def write(self, image: np.ndarray, pts: int, duration: int | None = None) -> None:
         """Encodes one frame.
@@ -157,10 +182,10 @@ class SegmentWriter:
     def _store(self, packets: list[av.Packet]) -> None:
         for packet in packets:
             number = round(packet.pts * packet.time_base * self._encoding.rate)
-            self._file.write(packet)
+            self._add(packet)
             self._packets.append((packet.size, number, packet.is_keyframe))
 
-    def _finish(self) -> None:
+    def _index(self) -> tuple[bytes, list[tuple[int, int, int, bool]]]:
         if not self._times:
             raise ValueError("a segment without frames")
         self._store(self._context.encode(None))
@@ -170,9 +195,7 @@ class SegmentWriter:
             (size, self._times[number][0], self._duration(number), key)
             for size, number, key in self._packets
         ]
-        index = {"extradata": (self._context.extradata or b"").hex(), "packets": packets}
-        content = json.dumps(index, separators=(",", ":")).encode()
-        self._file.write(content + _TAIL.pack(len(content), _END))
+        return self._context.extradata or b"", packets
 
     def _duration(self, number: int) -> int:
         pts, duration = self._times[number]

@@ -7,13 +7,11 @@ nobody begins a track). For files, pieces of tracks are then joined over gaps by
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.errors import UserError
@@ -129,6 +127,14 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return common / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - common)
 
 
+@functools.cache
+def solver() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """SciPy's solver of assignments; it takes 0.3 s to load, and is not needed where no faces compete."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment
+
+
 def _assign(
     targets: Sequence[_Target], seen: Sequence[Sighting], frame: int, reach: float
 ) -> list[tuple[_Target, Sighting]]:
@@ -145,10 +151,12 @@ def _assign(
     ratio = np.abs(np.log(b[..., 2:] / a[..., 2:])).max(-1)
     near = (away < np.minimum(_GATE**2 * variance, reach**2)) | (_iou(a, b) > _SAME_IOU)
     fits = near & (ratio < np.log(_SIZE_RATIO))
+    if fits.sum(0).max() <= 1 and fits.sum(1).max() <= 1:  # no two for one: nothing to weigh
+        return [(targets[i], seen[j]) for i, j in np.argwhere(fits)]
     # The negative logarithm of a normal density, 0 for a perfect fit to a face known exactly.
     unlikely = (error**2).sum(-1) / (2 * variance) + np.log(variance / _NOISE**2)
     cost = np.where(fits, np.minimum(unlikely, 0.99 * _ALONE), _ALONE)
-    pairs = zip(*linear_sum_assignment(cost), strict=True)
+    pairs = zip(*solver()(cost), strict=True)
     return [(targets[i], seen[j]) for i, j in pairs if fits[i, j]]
 
 
@@ -170,6 +178,8 @@ class Tracker:
         self._targets: list[_Target] = []
         self._numbers = itertools.count(1)
         self._frame = -1
+        if self._options.grace:  # live: not in the middle of it
+            solver()
 
     def associate(
         self, frame: int, faces: Sequence[Face], *, cut: bool = False
@@ -239,6 +249,9 @@ def _joins(pieces: Sequence[Sequence[Sighting]], options: Linking) -> list[tuple
                 costs.append(cost)
     if not rows:
         return []
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     # Ends and starts that have nothing to do with each other are assigned apart: the matrices stay small.
     count = len(pieces)
     links = coo_matrix((np.ones(len(rows)), (rows, np.add(columns, count))), (2 * count, 2 * count))
@@ -250,7 +263,7 @@ def _joins(pieces: Sequence[Sequence[Sighting]], options: Linking) -> list[tuple
         begins, column = np.unique(np.array(columns)[chosen], return_inverse=True)
         cost = np.full((len(ends), len(begins)), _ALONE)
         cost[row, column] = np.array(costs)[chosen]
-        pairs = zip(*linear_sum_assignment(cost), strict=True)
+        pairs = zip(*solver()(cost), strict=True)
         found += [(int(ends[a]), int(begins[b])) for a, b in pairs if cost[a, b] < _ALONE]
     return found
 

@@ -17,6 +17,8 @@ from typing import Any
 from dp3_jax import files
 from dp3_jax.anonymization import secrets
 from dp3_jax.errors import UserError
+from dp3_jax.video import sequences
+from dp3_jax.video.names import as_one, is_pattern
 
 try:
     import fcntl
@@ -101,7 +103,10 @@ class WorkFolder:
     def clear_halves(self) -> None:
         """Removes what a killed process was writing."""
         for file in self.path.glob(".*.tmp"):
-            file.unlink()
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink()
 
     def is_empty(self) -> bool:
         """Whether there is nothing to go on with."""
@@ -168,7 +173,7 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
     """The work folder of the job that writes `target`; removed when the block ends without an exception.
 
     Args:
-      target: the video to be written.
+      target: the video to be written, or the pattern of pictures.
       identity: JSON values that tell this job from any other: source, settings. What another job left in the
         folder is thrown away.
 
@@ -176,6 +181,7 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
       UserError: it cannot be made, or another process is at work in it.
     """
     identity = json.loads(json.dumps({"format": FORMAT, **identity}))
+    target = as_one(target)
     path = target.with_name(f".{target.name}.dp3")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,13 +207,24 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
 
 
 def source_identity(source: pathlib.Path) -> dict[str, Any]:
-    """Tells a source file from a changed or another one, without reading it.
+    """Tells a source file, or numbered pictures, from changed or other ones, without reading them.
 
     Raises:
       UserError: it is not there.
     """
+    if is_pattern(source):
+        return sequences.identity(source)
     try:
         status = source.stat()
     except OSError as error:
         raise UserError(f"cannot read {source}: {error.strerror}; check the path") from error
     return {"name": source.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def check_unchanged(source: pathlib.Path, identity: Mapping[str, Any]) -> None:
+    """Raises UserError where numbered pictures are no longer those that `source_identity` described.
+
+    Faces may have been looked for in others than are shown. A file's frames are held to their times instead.
+    """
+    if is_pattern(source) and sequences.identity(source) != identity:
+        raise UserError(f"pictures of {source} have changed meanwhile; run it again")

@@ -257,8 +257,10 @@ def _avi_lead(info: VideoInfo) -> int:
     """Ticks by which FFmpeg shows the frames of an AVI file late.
 
     AVI holds no times of showing, and FFmpeg guesses a delay for codecs that may have B-frames. It will
-    guess the same of the copy.
+    guess the same of the copy. Numbered pictures are late in no way.
     """
+    if info.container == encoders.SEQUENCE:
+        return 0
     with reading.opened(info.path) as source:
         packet = next(source.demux(source.streams[info.stream]))
         return (packet.pts or 0) - (packet.dts or 0)

@@ -1,0 +1,187 @@
+"""Numbered pictures as the frames of a video, and a video's frames as numbered pictures.
+
+Each picture is read and written as a photo is (`anonymization.photos`): upright, in 8 bits, with nothing of
+its metadata, and written with its transparency, its colour profile and, where the format stays, its strength
+of compression. In a video there is no room for the first two: they are left away.
+"""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from dp3_jax.anonymization.photos import Photo, read_photo, write_photo
+from dp3_jax.errors import UserError
+from dp3_jax.files import atomic_target
+from dp3_jax.video import sequences
+from dp3_jax.video.colours import Colours
+from dp3_jax.video.encoding import SEQUENCE, EncoderSettings, Encoding
+from dp3_jax.video.probing import VideoInfo
+from dp3_jax.video.reading import Frame
+from dp3_jax.video.segments import PacketWriter, SegmentWriter, read_segment
+
+
+def open_sequence(pattern: pathlib.Path, rate: Fraction) -> VideoInfo:
+    """What is known of pictures that are shown at a rate; a tick is the time from one to the next.
+
+    Raises:
+      UserError: there are none, one is missing, or the first one cannot be read.
+    """
+    found = sequences.numbers(pattern)
+    height, width, _ = read_photo(sequences.path_of(pattern, found[0])).pixels.shape
+    return VideoInfo(
+        path=pattern,
+        container=SEQUENCE,
+        codec="pictures",  # which no video is written with: the target decides
+        stream=0,
+        width=width,
+        height=height,
+        coded_width=width,
+        coded_height=height,
+        rotation=0,
+        mirrored=False,
+        time_base=1 / rate,
+        average_rate=rate,
+        frames_estimate=len(found),
+        duration_seconds=float(len(found) / rate),
+        pixel_format="rgb24",
+        sample_aspect_ratio=None,
+        colours=Colours(matrix=0),
+        bit_depth=8,
+        bit_rate=None,
+        audio=(),
+        subtitles=(),
+        left_out=(),
+    )
+
+
+class SequenceReader(Iterator[Frame]):
+    """The pictures as frames, from a number (counted from 0) on; in use as `reading.Reader`.
+
+    A picture that cannot be read, or has another size than the first one, ends the iteration with a
+    UserError, so `damage` stays None.
+    """
+
+    damage: None = None
+
+    def __init__(self, pattern: pathlib.Path, start: int = 0):
+        self._frames = self._read(pattern, sequences.numbers(pattern), start)
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """As of `reading.Reader`."""
+        self._frames.close()
+
+    def __enter__(self) -> "SequenceReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    def _read(pattern: pathlib.Path, found: range, start: int) -> Iterator[Frame]:
+        first = sequences.path_of(pattern, found[0])
+        size = None if start == 0 else read_photo(first).pixels.shape
+        for number in range(start, len(found)):
+            path = sequences.path_of(pattern, found[number])
+            pixels = read_photo(path).pixels
+            size = size or pixels.shape
+            if pixels.shape != size:
+                raise UserError(
+                    f"{path} has {pixels.shape[1]}x{pixels.shape[0]} pixels, {first} {size[1]}x{size[0]}; "
+                    "scale them to one size"
+                )
+            yield Frame(number, number, 1, np.require(pixels, requirements=["C", "W"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """How a sequence is written as pictures, in the place of an `Encoding`.
+
+    Attributes:
+      source, target: patterns.
+      first: number of the first picture.
+      keep_metadata: as of `photos.write_photo`.
+    """
+
+    source: pathlib.Path
+    target: pathlib.Path
+    first: int
+    keep_metadata: bool
+
+    def photo(self, index: int) -> Photo:
+        """The source's picture at a place, counted from 0."""
+        return read_photo(sequences.path_of(self.source, self.first + index))
+
+
+def choose(
+    source: pathlib.Path, target: pathlib.Path, settings: EncoderSettings, keep_metadata: bool
+) -> Pictures:
+    """How the pictures are written.
+
+    Raises:
+      UserError: `settings` are not the usual ones, which only videos have a use for.
+    """
+    if settings != EncoderSettings():
+        raise UserError(
+            f"--codec, --crf, --preset and --hardware are of videos; leave them out for {target}"
+        )
+    return Pictures(source, target, sequences.numbers(source)[0], keep_metadata)
+
+
+class PictureWriter(PacketWriter):
+    """Writes frames as pictures, as `SegmentWriter` does as video: each is a packet of the segment."""
+
+    def __init__(self, path: str | os.PathLike, pictures: Pictures):
+        super().__init__(path)
+        self._pictures = pictures
+        # Beside the segment and named like it, so that it is removed with it after a kill.
+        self._one = pathlib.Path(path).with_suffix(pictures.target.suffix)
+        self._packets: list[tuple[int, int, int, bool]] = []
+
+    def write(self, image: np.ndarray, pts: int, duration: int | None = None) -> None:
+        """Adds the picture u8[h, w, 3], RGB, which is the one at `pts` in the sequence."""
+        photo = self._pictures.photo(pts)
+        if photo.pixels.shape != image.shape:
+            raise UserError(f"a picture of {self._pictures.source} has changed; run it again")
+        write_photo(self._one, photo.with_pixels(image), keep_metadata=self._pictures.keep_metadata)
+        content = self._one.read_bytes()
+        self._one.unlink()
+        self._add(content)
+        self._packets.append((len(content), pts, duration or 1, True))
+
+    def _index(self) -> tuple[bytes, list[tuple[int, int, int, bool]]]:
+        return b"", self._packets
+
+
+def segment_writer(
+    path: pathlib.Path, info: VideoInfo, chosen: Encoding | Pictures
+) -> SegmentWriter | PictureWriter:
+    """What writes a segment as pictures or as video."""
+    if isinstance(chosen, Pictures):
+        return PictureWriter(path, chosen)
+    return SegmentWriter(path, info, chosen)
+
+
+def assemble(target: pathlib.Path, pictures: Pictures, segments: Sequence[pathlib.Path]) -> None:
+    """Writes the pictures of all segments into the folder `target`, which is there only when all are in it.
+
+    They are numbered as their sources are.
+
+    Raises:
+      UserError: a segment is damaged, or the folder cannot be written.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    with atomic_target(target) as temporary:
+        temporary.mkdir()
+        for path in segments:
+            segment = read_segment(path)
+            for (_, index, *_), content in zip(segment.packets, segment.payloads(), strict=True):
+                name = sequences.path_of(pictures.target, pictures.first + index).name
+                (temporary / name).write_bytes(content)
