@@ -1,6 +1,8 @@
 """The anonymizer: blind to what lies under the mask, exact outside it, and moved by its latent."""
 
 import functools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -241,3 +243,15 @@ def test_the_shipped_weights_are_small_blind_and_draw_with_the_latent():
     np.testing.assert_array_equal(out, faces.generate(b, mask, z[0]))
     assert faces.generate(a, mask, z[1])[np.broadcast_to(mask > 0, a.shape)].std() > 1
     assert (out != faces.generate(a, mask, z[1])).any()
+
+
+def test_the_shipped_weights_are_loaded_as_they_are_in_their_file():
+    _, variables, _ = export.read_generator(generator.WEIGHTS)
+    _, shipped = generator.load_anonymizer()._network
+    jax.tree.map(np.testing.assert_array_equal, shipped, {"params": variables["params"]})
+
+
+def test_covering_faces_of_a_video_loads_neither_jax_nor_scipy():
+    # They take a second to load, which nobody should wait for who does not need them.
+    code = "import sys, dp3_jax.video.job; sys.exit(bool({'jax', 'scipy'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", code], check=True)

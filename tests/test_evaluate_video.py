@@ -10,7 +10,7 @@ from dp3_jax.anonymization import plans
 from dp3_jax.anonymization.anonymize import anonymize_frame
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation import evaluate_video, forced_judge, video_report, video_variants
-from dp3_jax.video import job, track_file
+from dp3_jax.video import job, track_file, tracks
 from dp3_jax.video.tracks import Sighting, Track, Tracking, to_face
 from tests.face_photos import BOX, POINTS, Painter, astronaut, detector_or_skip
 
@@ -249,6 +249,22 @@ def test_the_standard_variants_run_and_hide_the_face(clip):
     assert found["targets"]["identity adjacent / source's"]["met"] is None  # without a judge
     assert "Target faces shown: 0.00, limit 0: met" in video_report.format_report(found)
     assert rows["one latent only"]["flicker"]["value"] < rows["per frame"]["flicker"]["value"]
+
+
+def test_a_seed_decides_on_all_faces_of_all_variants():
+    def drawn(seed):
+        variants = video_variants.standard(tracking(), Painter(), seed=seed, ablations=False)
+        by_frame = tracks.by_frame(tracking())
+        return {
+            name: [variants[name](frame(n), by_frame(n), n == 0) for n in range(2)]
+            for name in ("generate", "generate, other secret", "per frame")
+        }
+
+    first, again, other = drawn(3), drawn(3), drawn(None)
+    for name, pictures in first.items():
+        np.testing.assert_array_equal(pictures, again[name])
+        assert (np.asarray(pictures) != other[name]).any()
+    assert (np.asarray(first["generate"]) != first["generate, other secret"]).any()
 
 
 # The command: what is wrong in the call is said before the tracks are looked for.

@@ -196,3 +196,15 @@ def test_the_journal_keeps_motions_exactly(steps):
     found = first_pass.Found(3, 40, False, (face,), None, steps)
     again = first_pass._from_json(json.loads(json.dumps(first_pass._to_json(found))))
     assert again.steps == steps
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_chains_of_poses_are_solved_as_a_full_system_is(size, seed):
+    random = np.random.default_rng(seed)
+    above = random.normal(size=(size - 1, 2)) @ (1, 1j)
+    matrix = np.diag(above, 1) + np.diag(np.conj(above), -1)
+    # Definite, as a sum of squares is: the diagonal outweighs the rest of its row.
+    matrix += np.diag(np.abs(matrix).sum(1) + random.uniform(0.1, 10, size))
+    right = random.normal(size=(size, 2)) @ (1, 1j)
+    found = motion._solved(np.diag(matrix), above, right)
+    np.testing.assert_allclose(matrix @ found, right, atol=1e-9)

@@ -33,6 +33,7 @@ def add_parser(commands: Any) -> None:
     )
     add("--no-ablations", action="store_true", help="leave out the variants without single steps")
     add("--weights", metavar="FILE", help="generator to use instead of the shipped one")
+    add("--seed", type=int, metavar="N", help="of the new faces; default: fresh secrets")
     add("--json", metavar="FILE", help="write all numbers to this file too")
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
@@ -116,7 +117,10 @@ def run(arguments: argparse.Namespace) -> int:
             )
         else:
             variants = video_variants.standard(
-                tracking, *anonymizer.parts(), ablations=not arguments.no_ablations
+                tracking,
+                *anonymizer.parts(),
+                seed=arguments.seed,
+                ablations=not arguments.no_ablations,
             )
             options["links"] = video_variants.LINKS
             result = evaluate_video.evaluate(arguments.original, variants, tracking, **options)

@@ -1,7 +1,8 @@
 """The ways to anonymize a clip that `dp3 evaluate-video` compares, rendered frame by frame without a file."""
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,20 @@ def _rendered(renderer: Renderer) -> Render:
     return render
 
 
-def _per_frame(tracking: Tracking, generator: Generator, is_face: FaceCheck | None) -> Render:
+def _secrets(seed: int | None) -> Iterator[bytes]:
+    """Ever other ones; the same for the same seed."""
+    if seed is None:
+        return iter(secrets.fresh_secret, None)
+    return map(secrets.secret_from_seed, itertools.count(seed))
+
+
+def _per_frame(
+    tracking: Tracking, generator: Generator, is_face: FaceCheck | None, drawn: Iterator[bytes]
+) -> Render:
     """Every frame as if it were a photo: nothing is known of the frame before, not even the latent."""
 
     def render(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
-        keys = _keys(tracking, secrets.fresh_secret())
+        keys = _keys(tracking, next(drawn))
         renderer = Renderer(Settings(), generator, keys, _NOTHING, is_face)
         return renderer.render(image, faces, cut=cut)[0]
 
@@ -55,7 +65,7 @@ def standard(
     generator: Generator,
     is_face: FaceCheck | None = None,
     *,
-    secret: bytes | None = None,
+    seed: int | None = None,
     ablations: bool = True,
 ) -> dict[str, Render]:
     """Functions for `evaluate_video.evaluate`, each with a memory of its own and good for one clip.
@@ -64,14 +74,16 @@ def standard(
       tracking: of the clip.
       generator: makes the new faces.
       is_face: verdict on new faces, see `Renderer`.
-      secret: of GENERATE's faces; None for a fresh one. OTHER_SECRET has always a fresh one.
+      seed: of GENERATE's faces; those of OTHER_SECRET have the next one, those of PER_FRAME all that follow.
+        None for fresh secrets.
       ablations: also without each single switch of `Coherence`, and with one latent for each track only.
 
     Returns:
       By name: GENERATE with all that is done for coherence, the same with other faces, PER_FRAME without
       any of it, the classic covers, and the ablations.
     """
-    secret = secret or secrets.fresh_secret()
+    drawn = _secrets(seed)
+    secret, other = next(drawn), next(drawn)
 
     def generated(key: bytes, use: Coherence) -> Render:
         renderer = Renderer(
@@ -81,8 +93,8 @@ def standard(
 
     variants = {
         GENERATE: generated(secret, coherence.ALL),
-        OTHER_SECRET: generated(secrets.fresh_secret(), coherence.ALL),
-        PER_FRAME: _per_frame(tracking, generator, is_face),
+        OTHER_SECRET: generated(other, coherence.ALL),
+        PER_FRAME: _per_frame(tracking, generator, is_face, drawn),
     }
     for method in methods.CLASSIC:
         settings = Settings(method=method)
