@@ -10,7 +10,6 @@ import pytest
 
 from configs import (
     anonymize128,
-    anonymize128_polish,
     anonymize128_projected,
     shared,
     video128,
@@ -248,7 +247,7 @@ def test_a_run_of_a_version_without_these_keys_can_go_on(tmp_path):
 @pytest.mark.parametrize("variant", shared.VARIANTS)
 def test_the_stages_share_data_and_generator(variant):
     first = anonymize128.get_config(variant)
-    for later in (anonymize128_projected, anonymize128_polish):
+    for later in (anonymize128_projected, video128):
         config = later.get_config(variant)
         configuration.check(config)
         assert config.is_locked and config.data.to_dict() == first.data.to_dict()
