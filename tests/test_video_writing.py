@@ -283,6 +283,29 @@ def test_sound_that_does_not_fit_is_refused_before_anything_is_written(tmp_path)
     assert not (tmp_path / "b.webm").exists()
 
 
+@pytest.mark.parametrize("width", [160, 192, 256])
+def test_the_same_frames_give_the_same_bits_whatever_lies_in_memory(tmp_path, width):
+    """At 160 and 192 px x264's macroblock tree made nearly every run another file."""
+    info = reading.open_video(Clip(tmp_path / "a.mp4", width=width, height=96).write())
+    chosen = encoding.choose(info, ".mp4", EncoderSettings())
+    y, x = np.mgrid[:96, :width]
+    noise = np.random.default_rng(0).integers(0, 12, (96, width, 1))
+    frames = [
+        (np.dstack([120 + 20 * np.sin((x - n) / 9), 110 + 15 * np.cos(y / 7), 60 + 0 * x])
+         + np.roll(noise, n, 1)).astype(np.uint8)
+        for n in range(10)
+    ]  # fmt: skip
+    written = set()
+    for run in range(12):
+        rubbish = [np.full(size, run, np.uint8) for size in range(1000, 60000, 3000)]
+        del rubbish[::2]
+        with writing.SegmentWriter(tmp_path / "s", info, chosen) as segment:
+            for number, image in enumerate(frames):
+                segment.write(image, number * 100)
+        written.add((tmp_path / "s").read_bytes())
+    assert len(written) == 1
+
+
 def test_a_segment_that_failed_or_was_cut_is_none(tmp_path):
     source = Clip(tmp_path / "a.mp4").write()
     info = reading.open_video(source)

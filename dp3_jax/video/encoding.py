@@ -2,7 +2,9 @@
 
 Measured on two shared cores with lp_source_s18 (1280x720), CPU time per frame: x264 5.4 ms, SVT-AV1 10 ms,
 VP9 10 ms, VP8 7 ms, x265 16 ms, MPEG-4 and MJPEG 3 ms. x264's "superfast" does without macroblock-tree rate
-control, which costs nearly nothing and saves more than half of the bits, so it is switched on.
+control, which costs nearly nothing and saves up to half of the bits, so it is switched on where it is
+deterministic: in a picture whose width is not a multiple of 8 macroblocks (128 px), its vector code reads past
+the ends of rows, and some runs give other bits (seen with libx264 of PyAV 18.1 on AVX-512).
 """
 
 import dataclasses
@@ -63,6 +65,7 @@ class _Codec:
 
 _ALL_CHROMA = ("yuv420p", "yuv422p", "yuv444p")
 _X264 = {"preset": "superfast", "x264-params": "mbtree=1:rc-lookahead=10:b-adapt=0"}
+_X264_ANY_WIDTH = "mbtree=0:b-adapt=0"
 _X265 = {"preset": "ultrafast", "x265-params": "log-level=none:info=0:open-gop=0"}
 _VPX = {"deadline": "realtime", "row-mt": "1", "lag-in-frames": "0"}
 _CODECS = {
@@ -159,7 +162,7 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
         encoder=encoder,
         container=container,
         pixel_format=pixel_format,
-        options=_options(name, codec, settings, container),
+        options=_options(name, codec, settings, container, info.width),
         colours=_colours(info, name, codec),
         rate=info.rate.limit_denominator(1001),
     )
@@ -298,9 +301,11 @@ def _pixel_format(info: VideoInfo, name: str, codec: _Codec) -> str:
 
 
 def _options(
-    name: str, codec: _Codec, settings: EncoderSettings, container: str
+    name: str, codec: _Codec, settings: EncoderSettings, container: str, width: int
 ) -> tuple[tuple[str, str], ...]:
     options = dict(codec.options)
+    if name == "h264" and -(-width // 16) % 8:
+        options["x264-params"] = _X264_ANY_WIDTH
     quality = codec.crf if settings.crf is None else settings.crf
     if settings.hardware:
         # Constant quality is called differently by each; the bit rate is what all of them know.
