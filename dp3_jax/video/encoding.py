@@ -3,7 +3,7 @@
 Measured on two shared cores with lp_source_s18 (1280x720), CPU time per frame: x264 5.4 ms, SVT-AV1 10 ms,
 VP9 10 ms, VP8 7 ms, x265 16 ms, MPEG-4 and MJPEG 3 ms. x264's "superfast" does without macroblock-tree rate
 control, which costs nearly nothing and saves up to half of the bits, so it is switched on where it is
-deterministic: in a picture whose width is not a multiple of 8 macroblocks (128 px), its vector code reads past
+deterministic: where the width is not a multiple of 8 macroblocks (128 px), its vector code reads past
 the ends of rows, and some runs give other bits (seen with libx264 of PyAV 18.1 on AVX-512).
 """
 
