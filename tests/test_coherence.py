@@ -154,9 +154,16 @@ def test_an_average_evens_out_noise_and_comes_back_from_what_was_wrong():
         wrong = averaging.average(wrong, np.full_like(VIEW, 100), 0.0)
     assert np.abs(wrong - 100).max() < 1
     other = np.where(np.arange(128)[:, None, None] < 64, VIEW, np.uint8(250))
-    moved = averaging.average(np.full((128, 128, 3), 90, np.float32), other, 0.0)
-    assert moved[110:, :, :].min() > 240  # the part that is wholly different is there at once
+    moved = np.full((128, 128, 3), 90, np.float32)
+    for _ in range(averaging.EVERY):  # what is wholly different comes soon, but without a jump
+        before, moved = moved, averaging.average(moved, other, 0.0)
+        assert 10 < (moved - before)[110:].min() and (moved - before).max() < 40
+    assert moved[110:].min() > 160
     np.testing.assert_array_equal(moved[:40], 90)
+    at_once = averaging.average(
+        np.full((128, 128, 3), 90, np.float32), other, 0.0, most=1.0, every=1
+    )
+    assert at_once[110:].min() > 240
     np.testing.assert_allclose(averaging.average(view, VIEW, 1.0), VIEW, atol=1e-3)
 
 

@@ -14,7 +14,10 @@ _SAME = 8.0  # levels: surroundings that differ by less show the same
 _OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
 _COARSE = 32  # px, the side at which pictures are compared
 _STEADY = 20.0  # levels by which the new picture may differ locally and still be averaged fully
-_CHANGED = 100.0  # levels of local difference from which on only the new picture counts
+_CHANGED = (
+    100.0  # levels of local difference from which on the new picture counts as much as it may
+)
+_MOST = 0.5  # its weight then, of a drawing: all at once would be a jump
 _LOCAL = 3  # coarse px, what "locally" means
 
 
@@ -62,6 +65,7 @@ def average(
     fresh: float,
     *,
     least: float = FRESH,
+    most: float = _MOST,
     every: int = EVERY,
 ) -> np.ndarray:
     """The running average of a picture, f32[S, S, 3].
@@ -71,6 +75,7 @@ def average(
       new: [S, S, 3].
       fresh: as `freshness` gives it.
       least: weight of the new picture.
+      most: its weight where it is very different.
       every: frames in which the same new picture comes again.
 
     Each pixel of the new picture gets a weight of `least` at least, and more where the two are very
@@ -79,7 +84,7 @@ def average(
     difference = cv2.subtract(new, before, dtype=cv2.CV_32F)
     cells = cv2.resize(difference, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)
     local = np.abs(cv2.blur(cells, (_LOCAL, _LOCAL))).max(-1)
-    changed = np.clip((local - _STEADY) / (_CHANGED - _STEADY), 0.0, 1.0)
+    changed = most * np.clip((local - _STEADY) / (_CHANGED - _STEADY), 0.0, 1.0)
     changed = 1 - (1 - changed) ** (1 / every)
     weight = least + (1 - least) * np.maximum(changed, np.float32(fresh))
     if weight.max() == weight.min():

@@ -2,7 +2,8 @@
 
 All memory is kept in the canonical frame of the face. Averaging there over frames is the same as warping the
 previous output by the motion of the face, from alignment to alignment, without resampling it again and
-again. Everything remembered comes from erased frames and generated pictures, never from a hidden pixel.
+again. Everything remembered comes from erased frames and generated pictures, never from a hidden pixel, but
+for the motion of the hidden face (see `following`).
 """
 
 import bisect
@@ -17,7 +18,7 @@ import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.geometry import Alignment, Region
-from dp3_jax.video import averaging
+from dp3_jax.video import averaging, following
 from dp3_jax.video.poses import Pose, limited, to_alignment, to_pose, turned
 from dp3_jax.video.tracks import Sighting, Track
 
@@ -58,6 +59,7 @@ class Coherence:
     Attributes:
       smooth_alignment: places of faces are smoothed over time.
       blend_previous: the previous picture of a face is blended into the new one where it still fits.
+      follow_motion: the picture is moved as the hidden face moves, lips and lids included.
       steady_colour: corrections of light and colour are averaged over time.
       steady_fill: what the surroundings continue into under the rim of a face is averaged over time.
       steady_grain: the grain's strength is averaged over time, and its pattern is new in every frame.
@@ -66,6 +68,7 @@ class Coherence:
 
     smooth_alignment: bool = True
     blend_previous: bool = True
+    follow_motion: bool = True
     steady_colour: bool = True
     steady_fill: bool = True
     steady_grain: bool = True
@@ -224,6 +227,7 @@ class Memory:
       around: f32[32, 32, 4], the `surroundings` in the last frame.
       fresh: their `freshness` against those before.
       correct: f32[S / 4, S / 4, 3], average of the corrections of colour.
+      offset: f32[GRID, 2], how far the picture has been moved, as `following.advance` gives it.
     """
 
     frame: int
@@ -242,10 +246,11 @@ class Memory:
     around: np.ndarray | None = None
     fresh: float = 1.0
     correct: np.ndarray | None = None
+    offset: np.ndarray | None = None
 
     def forget_pictures(self) -> None:
         """After a cut, a gap or a failure; the face stays who it is."""
-        self.latest = self.view = self.fill = self.around = self.correct = None
+        self.latest = self.view = self.fill = self.around = self.correct = self.offset = None
         self.age = 0
 
     def forget_place(self) -> None:
@@ -305,6 +310,8 @@ class Memory:
             shown = self.view = (
                 new.astype(np.float32) if first else averaging.average(self.view, new, fresh)
             )
+        if use.follow_motion and self.offset is not None:
+            shown = following.moved(shown, self.offset)
         if use.steady_fill:
             view = self._steady_fill(view, mask, fresh)
         correct = blending.correction(view, shown, mask, quick=True)
@@ -320,7 +327,9 @@ class Memory:
         if self.fill is None:
             self.fill = view.astype(np.float32)
             return view
-        self.fill = averaging.average(self.fill, view, fresh, least=averaging.FILL_FRESH, every=1)
+        self.fill = averaging.average(
+            self.fill, view, fresh, least=averaging.FILL_FRESH, most=1.0, every=1
+        )
         share = geometry.feather(mask, _FILL_EDGE)
         change = cv2.multiply(
             cv2.subtract(self.fill, view, dtype=cv2.CV_32F), cv2.merge([share] * 3)

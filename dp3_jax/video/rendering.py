@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 
 from dp3_jax.anonymization import blending, generation, geometry, methods, secrets
@@ -18,13 +19,13 @@ from dp3_jax.anonymization.anonymize import DONE, SMALLEST_GENERATED, classic, h
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generation import FaceCheck, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
-from dp3_jax.video import coherence, placing, poses
+from dp3_jax.video import coherence, following, placing, poses
 from dp3_jax.video.coherence import Coherence, Memory, Motion
 from dp3_jax.video.poses import Pose
 from dp3_jax.video.tracks import Sighting, Track
 
-_FORMAT = "dp3 renderer 3"
-_ARRAYS = ("latest", "view", "fill", "around", "correct")
+_FORMAT = "dp3 renderer 4"
+_ARRAYS = ("latest", "view", "fill", "around", "correct", "offset")
 
 _LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
 _WIDER = 5  # canonical px by which the mask of a filled sighting is wider: where exactly it is, is a guess
@@ -45,6 +46,7 @@ class _Task:
       job: for `generation`; its target is all that is hidden.
       own: the part of the target that the new face is put into.
       sighting, memory: of the face.
+      track: its number.
       beat: see `Memory.rests`.
       view: u8[S, S, 3], canonical, of the erased frame.
     """
@@ -53,6 +55,7 @@ class _Task:
     own: geometry.Region
     sighting: Sighting
     memory: Memory
+    track: int
     beat: int
     view: np.ndarray | None = None
 
@@ -91,6 +94,9 @@ class Renderer:
         self._causal = causal
         self._memories: dict[int, Memory] = {}
         self._pictured: set[int] = set()  # numbers of tracks with pictures in their memories
+        self._seen: dict[
+            int, tuple[int, np.ndarray]
+        ] = {}  # frame and view of each track's last face
 
     def render(
         self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
@@ -132,9 +138,11 @@ class Renderer:
                 job, own = placing.job(number, plan, place, image.shape)
                 # A file has time to draw all faces together, a live picture none to lose.
                 beat = sighting.frame + (track.number if self._causal else 0)
-                tasks.append(_Task(job, own, sighting, memory, beat))
+                tasks.append(_Task(job, own, sighting, memory, track.number, beat))
         if not covers and not tasks:
             return image, [o for o in outcomes if o is not None]
+        if self.coherence.follow_motion:
+            self._follow(image, tasks)
         result, hidden = hide(image, covers, [task.job.target for task in tasks], quick=True)
         by_number = {task.job.number: task for task in tasks}
         for wave in generation.waves([task.job for task in tasks]):
@@ -149,6 +157,7 @@ class Renderer:
     def _forget(self, faces: Sequence[tuple[Track, Sighting]], cut: bool) -> None:
         """Lets go of what is of no use any more; of tracks that have ended nothing large is left."""
         if cut:
+            self.forget_originals()
             for memory in self._memories.values():
                 memory.forget_place()
         now = max((one.frame for _, one in faces), default=0)
@@ -202,6 +211,26 @@ class Renderer:
         memory.growth = growth
         memory.frame = sighting.frame
         return placing.Place(smooth, raw, math.ceil(growth), wider)
+
+    def _follow(self, image: np.ndarray, tasks: Sequence[_Task]) -> None:
+        """Notes how the faces have moved since the last frame; all that hidden pixels are looked at for."""
+        seen, self._seen = self._seen, {}
+        grey = None
+        for task in tasks:
+            memory, frame, moved = task.memory, task.sighting.frame, None
+            if not following.is_small(task.job.alignment):
+                grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grey is None else grey
+                view = following.detail(grey, task.job.alignment)
+                number, before = seen.get(task.track, (frame, view))
+                if 0 < frame - number <= _LONGEST_GAP and before.shape == view.shape:
+                    moved = following.step(before, view)
+                self._seen[task.track] = frame, view
+            if moved is not None or memory.offset is not None:
+                memory.offset = following.advance(memory.offset, moved)
+
+    def forget_originals(self) -> None:
+        """Lets go of what was seen of hidden faces, which is no part of `state`."""
+        self._seen.clear()
 
     def _fill(self, erased: np.ndarray, hidden: np.ndarray, wave: Sequence[_Task]) -> list[Outcome]:
         """Puts new faces into the erased frame, changed in place; what cannot be made stays erased."""
@@ -293,7 +322,10 @@ class Renderer:
         return Outcome(job.plan, "generated", drawn.candidate)
 
     def state(self) -> bytes:
-        """All that is remembered: a renderer that is given it goes on bit by bit like this one."""
+        """All that is remembered, save the originals; nothing of hidden pixels is written to a disk.
+
+        A renderer that is given it goes on bit by bit like this one after `forget_originals`.
+        """
         arrays, entries = {}, {}
         for number, memory in self._memories.items():
             entry = {f.name: getattr(memory, f.name) for f in dataclasses.fields(memory)}

@@ -224,6 +224,8 @@ class SecondPass:
                 count += 1
                 progress(1)
                 following = next(frames, None)
+        # Every segment begins without them, so that it does not matter which ones are made in one run.
+        self._renderer.forget_originals()
         files.write_bytes(self._state(number), self._renderer.state())
         entry = {
             "number": number,
