@@ -8,6 +8,7 @@ because no new one could be made (standard error names them); 2 a mistake in the
 import argparse
 import hashlib
 import json
+import os
 import pathlib
 import sys
 import time
@@ -27,6 +28,8 @@ class _Parser(argparse.ArgumentParser):
     """Answers a wrong argument with one line."""
 
     def error(self, message: str):
+        if message.startswith("unrecognized arguments: ") and " -" not in message:
+            message += " (inputs stand together, before the options)"
         sys.exit(fail(f"{message}; see {self.prog} --help"))
 
 
@@ -119,6 +122,12 @@ def _add_video_options(group) -> None:
         help="hide faces only in these spans of time, in seconds or [H:]MM:SS",
     )
     group.add_argument(
+        "--motion",
+        choices=("face", "head"),
+        default="face",
+        help="what a new face follows: lips and lids too, or the head alone; default: face",
+    )
+    group.add_argument(
         "--rate", metavar="FPS", help="numbered pictures a second, such as 30000/1001; default: 25"
     )
     group.add_argument("--codec", help="h264, hevc, vp9, av1, ...; default: the input's")
@@ -150,6 +159,7 @@ def _check_one_pass(arguments: argparse.Namespace) -> None:
 def _tasks(arguments: argparse.Namespace):
     """The files to be made, and how many other files are in the folders."""
     from dp3_jax.anonymization import outputs
+    from dp3_jax.video import names, workfolder
 
     _check_one_pass(arguments)
     inputs, output = arguments.inputs, arguments.output
@@ -159,6 +169,8 @@ def _tasks(arguments: argparse.Namespace):
         if len(inputs) > 1:
             raise UserError(f"-o - takes one video, not {len(inputs)}")
         return [batch.pipe_task(inputs[0], output)], 0
+    if output is not None and names.is_pattern(output):
+        workfolder.remove_finished(pathlib.Path(output))
     tasks, others = outputs.plan(inputs, output, arguments.in_place)
     photos = [task.source for task in tasks if not task.is_video]
     if arguments.one_pass and photos:
@@ -174,19 +186,15 @@ def _rate(arguments: argparse.Namespace):
     """
     from dp3_jax.video import names, sequences
 
-    is_sequence = any(map(names.is_pattern, arguments.inputs))
-    if is_sequence and arguments.one_pass:
+    if arguments.one_pass and any(map(names.is_pattern, arguments.inputs)):
         raise UserError(f"--one-pass does not read pictures: {arguments.inputs[0]}; leave it out")
-    if arguments.rate is None:
-        return sequences.RATE
-    if not is_sequence:
-        raise UserError(f"--rate is of numbered pictures, and {arguments.inputs[0]} is none")
-    return sequences.parse_rate(arguments.rate)
+    return sequences.asked_rate(arguments.rate, arguments.inputs)
 
 
 def _video_options(arguments: argparse.Namespace, rate):
     """What the options for videos say, as `video.job` takes it; `rate` of numbered pictures."""
     from dp3_jax.video import encoding, job, spans
+    from dp3_jax.video.coherence import Coherence
 
     settings = encoding.EncoderSettings(
         codec=arguments.codec,
@@ -195,7 +203,10 @@ def _video_options(arguments: argparse.Namespace, rate):
         hardware=arguments.hardware,
     )
     when = spans.parse_spans(arguments.spans) if arguments.spans else ()
-    return job.VideoOptions(encoder=settings, audio=arguments.audio, spans=when, rate=rate)
+    use = Coherence(follow_motion=arguments.motion == "face")
+    return job.VideoOptions(
+        encoder=settings, audio=arguments.audio, spans=when, rate=rate, coherence=use
+    )
 
 
 def _add_assets(commands) -> None:
@@ -321,9 +332,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     try:
         arguments = build_parser().parse_args(argv)
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
+        return status
     except UserError as error:
         return fail(str(error))
+    except BrokenPipeError:
+        # Of what is printed; when Python ends it would complain again of the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return fail("nobody reads what is printed any more; files are written all the same")
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:  # argparse's way out, also of --help

@@ -17,12 +17,18 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         # A config file that cannot be loaded says so only when the config is first looked into.
         _ = flags.FLAGS["config"].value.is_locked
         return rest
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except Exception as error:  # whatever: a config file is the user's program
         # ml_collections puts the traceback of a failing config file into the message; its last line
         # says what is wrong.
         message = str(error).strip()
         if "Traceback" in message:
             message = message.splitlines()[-1]
+        if error.args and isinstance(error.args[0], KeyError):
+            error = error.args[0]
+        if isinstance(error, KeyError):  # of an override; the message may be little but the key
+            message = str(error.args[0])
+            if message.startswith("'"):
+                message = "in the config there is no " + message.replace("\n", "; ")
         sys.exit(fail(f"{message}; see --help"))
 
 

@@ -203,6 +203,8 @@ def read_generator(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, A
         variables = {"batch_stats": {}, **flax.traverse_util.unflatten_dict(flat, sep="/")}
         _check_shapes(models.build_generator(header["model"]), header["model"], variables)
         return header["model"], variables, header["step"]
+    except FileNotFoundError as error:
+        raise UserError(f"there is no generator {path}; check the path") from error
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(

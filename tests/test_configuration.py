@@ -47,6 +47,17 @@ def test_every_key_stands_with_a_comment_in_the_config_or_in_what_is_shared(modu
     assert {"seed", *keys} - said == set()
 
 
+def test_what_a_projected_discriminator_cannot_do_is_named():
+    config = anonymize128.get_config()
+    for name, value in (("data.image_size", 32), ("losses.feature_diversity_target", 0.0)):
+        wrong = anonymize128.get_config()
+        wrong.update_from_flattened_dict({"model.projected": True, name: value})
+        with pytest.raises(UserError, match=name):
+            configuration.check(wrong)
+    config.model.projected = True
+    configuration.check(config)
+
+
 IMPOSSIBLE = {
     "data.image_size": (96, "not a power of two"),
     "train.batch_size": (63, "not divisible by train.accumulation"),
@@ -95,10 +106,21 @@ def test_a_micro_batch_must_fit_the_devices():
 SMOKE = "--config=configs/celeba128.py:smoke"
 MISTAKES = {
     "unknown key": ((SMOKE, "--workdir=W", "--config.train.learning_rat=1"), "learning_rat"),
+    "nothing like a key": ((SMOKE, "--workdir=W", "--config.train.xyz=1"), "there is no 'xyz'"),
+    "no config at all": (("--config=README.md", "--workdir=W"), r"\(README.md, line \d+\)"),
     "wrong type": ((SMOKE, "--workdir=W", "--config.train.batch_size=1.5"), "batch_size|1.5"),
     "impossible": ((SMOKE, "--workdir=W", "--config.train.batch_size=33"), "not divisible"),
     "no config": (("--workdir=W",), "config"),
     "no workdir": ((SMOKE,), "workdir"),
+    "no first stage": (
+        (
+            "--config=configs/anonymize128.py:smoke",
+            "--workdir=W",
+            "--config.train.initial_generator=none",
+        ),
+        "initial_generator=none is not there",
+    ),
+    "no folder": ((SMOKE, "--workdir=README.md"), "cannot write README.md/config.json"),
     "no such config": (("--config=configs/nowhere.py", "--workdir=W"), "nowhere.py"),
     "no such variant": (("--config=configs/celeba128.py:tiny", "--workdir=W"), "smoke, quick"),
     "no such mode": ((SMOKE, "--workdir=W", "--mode=dream"), "dream"),

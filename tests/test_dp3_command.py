@@ -1,6 +1,8 @@
 """The command `dp3 anonymize` as people use it, and which faces it leaves."""
 
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -211,6 +213,16 @@ def test_metadata_is_dropped_unless_asked_for(photo, tmp_path):
     for more, kept in (([], b""), (["--keep-metadata"], b"Exif")):
         assert run(tmp_path / "a.jpg", *options, *more) == 0
         assert bool(photos.read_photo(tmp_path / "b.jpg").exif) == bool(kept)
+
+
+def test_a_reader_that_has_left_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DP3_ASSETS", str(tmp_path))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main(["assets"]) == 2
+    assert capsys.readouterr().err.startswith("error: nobody reads what is printed any more")
 
 
 def test_assets_are_listed_with_their_state(monkeypatch, tmp_path, capsys):

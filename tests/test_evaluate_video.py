@@ -174,6 +174,25 @@ def test_an_encoded_file_is_compared_with_its_original(clip, tmp_path):
     assert "shows in frame 3" in video_report.format_report(found)
 
 
+def test_numbered_pictures_are_compared_with_a_video_or_with_pictures(clip, tmp_path, capsys):
+    pattern, tracks, report = (tmp_path / name for name in ("%05d.png", "tracks.json", "a.json"))
+    track_file.write(tracks, tracking(), plans.Settings(), {}, None)
+    for number in range(FRAMES):
+        Image.fromarray(frame(number)).save(tmp_path / f"{number:05d}.png")
+    line = ["evaluate-video", str(pattern), str(clip), "--rate", "25", "--tracks", str(tracks)]
+    line += ["--json", str(report), "--frames", "2", "--quiet"]
+    assert cli.main(line) == 0
+    by_itself = evaluate_video.compare(pattern, pattern, tracking(), judges=(), frames=2)
+    for found, other in ((json.loads(report.read_text()), clip), (by_itself, pattern)):
+        assert found["variants"]["anonymized"]["coverage"]["shown_faces"] == 2
+        assert found["files"] == {"anonymized": str(other)}
+    (tmp_path / "00001.png").write_bytes(b"no picture")
+    capsys.readouterr()
+    assert cli.main(line) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "00001.png is not a JPEG" in said
+
+
 def test_a_kept_face_is_not_looked_at(clip):
     found = evaluate_video.evaluate(
         clip, {"copy": lambda image, faces, cut: image}, tracking(keep=True), judges=()
@@ -286,6 +305,11 @@ def test_a_seed_decides_on_all_faces_of_all_variants():
         (["a.mp4", "a.mp4", "--strangers", "walls"], "no face found in any of"),
         (["a.mp4", "--json", "empty"], "is a folder"),
         (["a.mp4", "--json", "a.mp4"], "would overwrite"),
+        (["a.mp4", "--json", "walls/a/1.jpg"], "ends like a photo"),
+        (["a.mp4", "--rate", "25"], "--rate is of numbered pictures, and a.mp4 is none"),
+        (["walls/a/%d.jpg", "--rate", "nan"], "--rate nan is no number"),
+        (["walls/a/%03d.jpg"], "there is no picture walls/a/%03d.jpg"),
+        (["walls/a/%d.jpg", "a.mp4"], "a.mp4 is 256x256, the original 250x250"),
         (["a.mp4", "--json", "walls/a/1.jpg/x.json"], "cannot write walls/a/1.jpg/x.json"),
     ],
 )

@@ -33,6 +33,16 @@ def test_the_operating_systems_refusal_is_one_line_naming_the_target(tmp_path):
         files.write_bytes(target, b"x")
 
 
+def test_a_write_protected_file_stays(tmp_path):
+    """Also for who may do anything, as in a container."""
+    target = tmp_path / "a"
+    target.write_text("mine")
+    target.chmod(0o444)
+    with pytest.raises(UserError, match="a is write-protected"):
+        files.write_bytes(target, b"other")
+    assert target.read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_missing_source_inside_the_block_is_not_blamed_on_the_target(tmp_path):
     with pytest.raises(FileNotFoundError), files.atomic_target(tmp_path / "out") as temporary:
         temporary.write_bytes(pathlib.Path("/nonexistent/source").read_bytes())

@@ -1,4 +1,4 @@
-"""Both ends of live video: sources, sinks, the preview page, and the command between them."""
+"""The far end of live video: sinks, the preview page, and the command before them; also what is measured."""
 
 import argparse
 import http.client
@@ -18,7 +18,7 @@ from PIL import Image
 
 from dp3_jax.anonymization import methods, plans
 from dp3_jax.errors import UserError
-from dp3_jax.live import command, measuring, sinks, sources
+from dp3_jax.live import command, measuring, sinks
 from dp3_jax.live.governor import Governor
 from dp3_jax.live.pipeline import Pipeline
 from dp3_jax.live.preview_page import PreviewPage
@@ -108,6 +108,7 @@ def test_raw_frames_in_and_out_and_nothing_else_on_standard_output():
     [
         (["-", "--method", "solid"], "--size WxH and --fps N"),
         (["nowhere.mp4", "--method", "solid"], "there is no file nowhere.mp4"),
+        (["nowhere/%d.png", "--method", "solid"], "cannot look for nowhere/%d.png"),
         (["97", "--method", "solid"], "there is no camera 97"),
         (["rtsp://me:secret@127.0.0.1:9/x", "--method", "solid"], "rtsp://127.0.0.1:9/x"),
     ],
@@ -124,6 +125,8 @@ def test_a_source_that_cannot_be_had_is_told_in_one_line(arguments, message):
     [
         ["x", "--size", "12"],
         ["x", "--fps", "0"],
+        ["x", "--fps", "1e-9"],
+        ["x", "--size", "99999x99999"],
         ["x", "--delay", "99"],
         ["x", "--method", "paint"],
     ],
@@ -137,50 +140,6 @@ def test_a_wrong_argument_is_refused(wrong, capsys):
 def test_the_choices_are_those_of_the_settings():
     assert command._METHODS == plans.METHODS
     assert command._COVERS == methods.COVERS
-
-
-# --- sources ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clip(tmp_path):
-    """Five grey frames at 10 a second."""
-    target = tmp_path / "clip.mkv"
-    with opened(target, rate=10.0) as sink:
-        for number in range(5):
-            sink.write(grey(40 * number), number / 10)
-    return target
-
-
-def test_a_file_is_paced_and_its_frames_are_numbered(clip):
-    waits = []
-    source = open_source(str(clip), Wanted(), waits.append)
-    found = list(source.frames)
-    assert (source.width, source.height) == (64, 48)
-    assert [frame.number for frame in found] == list(range(5))
-    assert [frame.seconds for frame in found] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-    assert waits and max(waits) <= 0.4 + 1e-6
-    assert [int(frame.image.mean() / 40 + 0.5) for frame in found] == list(range(5))
-
-
-def test_as_fast_as_possible_waits_for_nothing(clip):
-    def never(seconds):
-        raise AssertionError("waited")
-
-    source = open_source(str(clip), Wanted(paced=False), never)
-    assert len(list(source.frames)) == 5
-
-
-def test_a_stream_is_read_and_its_end_ends_it(clip):
-    """A file's address stands for a network's."""
-    source = open_source(f"file://{clip}", Wanted())
-    assert [frame.number for frame in source.frames] == list(range(5))
-
-
-def test_passwords_are_not_shown():
-    shown = sources.without_password("rtsp://user:pass@host:554/x?y=a@b")
-    assert shown == "rtsp://host:554/x?y=a@b"
-    assert sources.without_password("camera 0") == "camera 0"
 
 
 # --- sinks ------------------------------------------------------------------------------------------

@@ -14,9 +14,8 @@ from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.live import watching
 from tests import face_photos, video_makers
-from tests.face_photos import stand_in_generator
 from tests.test_video_command import away, sound, times
-from tests.video_scenes import images, paths, run, scene, signal
+from tests.video_scenes import images, paths, run, scene, signal, stand_in
 
 ONE = paths(20, ((20, 20), (3, 0)))
 LONG = paths(60, ((20, 20), (1, 0)))
@@ -45,11 +44,7 @@ class Finder:
 
 @pytest.fixture
 def finder(monkeypatch):
-    found = Finder()
-    monkeypatch.setattr(watching, "LiveDetector", found)
-    monkeypatch.setattr(Anonymizer, "detector", None)
-    stand_in_generator(monkeypatch)
-    return found
+    return stand_in(monkeypatch, watching, "LiveDetector", Finder())
 
 
 @contextlib.contextmanager
@@ -80,19 +75,6 @@ def piped(monkeypatch, content, *arguments, target=None):
         return run("-", "--one-pass", *arguments)
 
 
-def streamable(source, target):
-    """The same MP4 with its index at its beginning."""
-    with av.open(str(source)) as whole, av.open(
-        str(target), "w", options={"movflags": "+faststart"}
-    ) as output:  # fmt: skip
-        copies = [output.add_stream_from_template(stream) for stream in whole.streams]
-        for packet in whole.demux():
-            if packet.dts is not None:
-                packet.stream = copies[packet.stream_index]
-                output.mux(packet)
-    return target
-
-
 def since_sound(path):
     """When all frames are shown, in s since the sound began: no container but MP4 begins before 0."""
     with av.open(str(path)) as opened:
@@ -101,14 +83,7 @@ def since_sound(path):
 
 
 FORMATS = {
-    "a.mp4": {"audio": (("aac", "eng"),), "options": {"crf": "4", "bf": "2"}},
-    "a.mkv": {"audio": (("flac", "eng"), ("flac", "deu")), "times": [n * n * 7 for n in range(20)]},
-    "a.webm": {
-        "codec": "libvpx-vp9",
-        "options": {"crf": "4", "b": "0", "deadline": "realtime", "cpu-used": "8"},
-        "audio": (("libopus", "eng"),),
-    },
-    "a.mov": {"rotation": 90, "audio": (("pcm_s16le", "eng"),), "options": {"crf": "4"}},
+    **video_makers.FORMATS,
     "a.ts": {"audio": (("mp2", "eng"),), "options": {"crf": "4", "bf": "2"}},
 }
 
@@ -119,7 +94,7 @@ def test_a_pipe_keeps_times_sound_and_all_of_the_picture_but_the_face(
 ):
     source, target = scene(tmp_path / name, ONE, **FORMATS[name]), tmp_path / "out.mkv"
     if name in ("a.mp4", "a.mov"):
-        source = streamable(source, tmp_path / f"streamable{source.suffix}")
+        source = video_makers.streamable(source, tmp_path / f"streamable{source.suffix}")
     content = source.read_bytes()
     assert piped(monkeypatch, content, "-o", "-", "--method", "solid", target=target) == 0
     before, after = images(source), images(target)
@@ -224,6 +199,7 @@ def test_a_cut_off_input_gives_what_it_has_and_says_so(finder, tmp_path, monkeyp
         (lambda path: scene(path / "a.mov", LONG, audio=(("pcm_s16le", "eng"),)), "index is at its end"),
         (lambda path: video_makers.interlaced(path / "a.mkv").write(), "interlaced"),
         (lambda path: video_makers.sound_only(path / "a.mkv"), "only audio"),
+        (lambda path: path / "empty", "nothing came on standard input"),
         (lambda path: path / "text", "cannot read standard input as a video"),
     ],
 )  # fmt: skip
@@ -232,6 +208,7 @@ def test_an_input_that_cannot_be_read_is_told_in_one_line(
     tmp_path, monkeypatch, capsys, make, message
 ):
     (tmp_path / "text").write_text("no video")
+    (tmp_path / "empty").touch()
     content = make(tmp_path).read_bytes()
     target = tmp_path / "out.mkv"
     assert piped(monkeypatch, content, "-o", "-", target=target) == 1
@@ -255,6 +232,23 @@ def test_when_the_reader_has_left_it_ends_though_the_source_is_still_open(
             os.close(never_closed)
     (line,) = capsys.readouterr().err.splitlines()
     assert "nobody reads standard output any more" in line
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments"), [("stdin", ["-", "-o", "b.mkv"]), ("stdout", ["a.mkv", "-o", "-"])]
+)
+def test_what_was_started_without_its_pipe_says_so(monkeypatch, capsys, closed, arguments):
+    monkeypatch.setattr(sys, closed, None)
+    assert run(*arguments, "--one-pass") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is closed; lead it" in line
+
+
+def test_a_folder_is_no_video(finder, tmp_path, monkeypatch, capsys):
+    with (tmp_path / "out.mkv").open("w") as target:
+        monkeypatch.setattr(sys, "stdout", target)
+        assert run(tmp_path, "--one-pass", "-o", "-") == 1
+    assert f"{tmp_path} is a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

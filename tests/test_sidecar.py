@@ -307,3 +307,6 @@ def test_two_results_with_one_name_and_other_mistakes(tmp_path):
     ):
         with pytest.raises(UserError, match=says):
             targets(tmp_path, inputs, output, in_place)
+    for inputs, output in (([""], None), (["x"], "")):  # of a shell variable that is not set
+        with pytest.raises(UserError, match="a name is empty"):
+            outputs.plan(inputs, output, in_place=output is None)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.video import job, reading
+from tests import video_makers
 from tests.face_photos import Painter, astronaut, detector_or_skip
-from tests.video_makers import two_audio
 from tests.video_scenes import (
     SIZE,
     background,
@@ -78,14 +78,7 @@ def left(path, boxes, person):
 
 
 FORMATS = {
-    "a.mp4": {"audio": (("aac", "eng"),), "options": {"crf": "4", "bf": "2"}},
-    "a.mkv": {"audio": (("flac", "eng"), ("flac", "deu")), "times": [n * n * 7 for n in range(20)]},
-    "a.webm": {
-        "codec": "libvpx-vp9",
-        "options": {"crf": "4", "b": "0", "deadline": "realtime", "cpu-used": "8"},
-        "audio": (("libopus", "eng"),),
-    },
-    "a.mov": {"rotation": 90, "audio": (("pcm_s16le", "eng"),), "options": {"crf": "4"}},
+    **video_makers.FORMATS,
     "a.avi": {"codec": "mpeg4", "options": {"qmin": "1", "qmax": "2"}},
 }
 
@@ -135,7 +128,7 @@ def test_a_gif_stays_one(finder, tmp_path):
 
 
 def test_sound_can_be_dropped_and_other_containers_chosen(finder, tmp_path):
-    source = two_audio(tmp_path / "a.mp4").write()
+    source = video_makers.two_audio(tmp_path / "a.mp4").write()
     assert run(source, "--audio", "drop", "-o", tmp_path / "b.mkv") == 0
     assert len(sound(source)) > 0 and sound(tmp_path / "b.mkv") == []
     assert reading.open_video(tmp_path / "b.mkv").container.startswith("matroska")
@@ -354,6 +347,25 @@ def test_a_mistake_is_answered_in_one_line(given, monkeypatch, capsys, arguments
     assert says in line and "\n" not in line
     assert status == (1 if line.startswith("skipped") else 2)
     assert sorted(p.name for p in source.parent.iterdir()) == ["a.mkv", "b.mkv", "boxes.csv"]
+
+
+def test_what_is_there_and_protected_is_not_replaced(given, capsys):
+    source, boxes = given(ONE)
+    target = source.with_name("b.mkv")
+    target.write_text("mine")
+    target.chmod(0o444)
+    for more in (boxes, ["--one-pass"]):
+        assert run(source, "-o", target, "--method", "solid", *more) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "b.mkv is write-protected" in line and target.read_text() == "mine"
+    assert sorted(p.name for p in source.parent.iterdir()) == ["a.mkv", "b.mkv", "boxes.csv"]
+
+
+@pytest.mark.parametrize("more", [[], ["--one-pass"]])
+def test_a_time_lapse_keeps_its_times(finder, tmp_path, more):
+    source = scene(tmp_path / "a.mkv", ONE[:4], times=[n * 3 * 3600 * 2500 for n in range(4)])
+    assert run(source, "-o", tmp_path / "b.mp4", "--method", "solid", *more) == 0
+    assert times(tmp_path / "b.mp4")[0] == (0, 10800, 21600, 32400)
 
 
 # All of it, with a real face and the real detector.

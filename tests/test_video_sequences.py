@@ -168,6 +168,7 @@ def test_a_gap_is_refused_and_named(tmp_path, capsys):
         ("in/%05d.png -o out.mp4 --rate 1/0", "--rate 1/0 is no number"),
         ("in/%05d.png -o out.mp4 --rate fast", "--rate fast is no number"),
         ("in/%05d.png -o out.mp4 --rate 1e9", "--rate 1e9 is no number"),
+        ("in/%05d.png -o out.mp4 --rate 1e-9", "from 1/1000 to 1000"),
         ("in/00007.png -o out.png --rate 25", "--rate is of numbered pictures"),
         ("in/%05d.png -o out.mp4 --one-pass", "--one-pass does not read pictures"),
         ("in/00007.png -o out/%05d.png", "does not end like a photo"),
@@ -262,6 +263,25 @@ def test_a_killed_job_goes_on_and_ends_as_if_it_had_not_been(ended, kind):
     if kind == "pictures":
         assert all(record["names"] == [] for record in killed[:-1])  # all or none
         assert len(names(whole)) == 24
+
+
+def test_what_a_job_left_that_was_stopped_at_its_very_end_is_removed(
+    parts, tmp_path, monkeypatch, capsys
+):
+    line = (write(tmp_path / "in", 3), "-o", tmp_path / "out" / "%d.png", "--method", "solid")
+    replace = os.replace
+
+    def stop(source, target):
+        replace(source, target)
+        if target == tmp_path / "out":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        assert run(*line) == 130
+    assert names(tmp_path) == [".out.dp3", "in", "out"] and len(names(tmp_path / "out")) == 3
+    assert "out is there already" in refused(capsys, *line)
+    assert names(tmp_path) == ["in", "out"] and len(names(tmp_path / "out")) == 3
 
 
 def test_a_job_does_not_go_on_with_other_pictures(parts, tmp_path):

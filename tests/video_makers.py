@@ -11,6 +11,18 @@ from PIL import Image
 
 RATE = 25
 LIMITED_709 = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
+# By a name, what makes a `Clip` of 20 frames of its container one that is hard to keep: B-frames, uneven
+# times, two languages, a rotation.
+FORMATS = {
+    "a.mp4": {"audio": (("aac", "eng"),), "options": {"crf": "4", "bf": "2"}},
+    "a.mkv": {"audio": (("flac", "eng"), ("flac", "deu")), "times": [n * n * 7 for n in range(20)]},
+    "a.webm": {
+        "codec": "libvpx-vp9",
+        "options": {"crf": "4", "b": "0", "deadline": "realtime", "cpu-used": "8"},
+        "audio": (("libopus", "eng"),),
+    },
+    "a.mov": {"rotation": 90, "audio": (("pcm_s16le", "eng"),), "options": {"crf": "4"}},
+}
 
 
 def picture(number, width=64, height=48):
@@ -198,6 +210,19 @@ def truncated(path, source, share=0.6):
     content = pathlib.Path(source).read_bytes()
     pathlib.Path(path).write_bytes(content[: int(len(content) * share)])
     return path
+
+
+def streamable(source, target):
+    """The same MP4 with its index at its beginning."""
+    with av.open(str(source)) as whole, av.open(
+        str(target), "w", options={"movflags": "+faststart"}
+    ) as output:  # fmt: skip
+        copies = [output.add_stream_from_template(stream) for stream in whole.streams]
+        for packet in whole.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    return target
 
 
 def sound_only(path):

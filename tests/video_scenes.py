@@ -56,10 +56,13 @@ def scene(path, boxes, **more):
     return Clip(path, **more).write()
 
 
-def stand_in(monkeypatch):
-    """Replaces the networks of the command; returns the `Finder`, which may be told what to find."""
-    finder = Finder()
-    monkeypatch.setattr(job, "VideoDetector", finder)
+def stand_in(monkeypatch, owner=job, name="VideoDetector", finder=None):
+    """Replaces the networks of the command, the detector `name` of `owner` by `finder`, which is returned.
+
+    Without one by a `Finder`, which may be told what to find.
+    """
+    finder = Finder() if finder is None else finder
+    monkeypatch.setattr(owner, name, finder)
     monkeypatch.setattr(Anonymizer, "detector", None)
     stand_in_generator(monkeypatch)
     return finder

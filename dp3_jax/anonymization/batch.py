@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dp3_jax import files
 from dp3_jax.anonymization import outputs, secrets, sidecar
 from dp3_jax.anonymization.anonymize import Anonymizer, Result
 from dp3_jax.anonymization.boxes import Boxes
@@ -67,13 +68,15 @@ def pipe_task(source: str, target: str | None) -> PipeTask:
     """The task with "-" as one of its ends.
 
     Raises:
-      UserError: there is no target, it does not end like a video, or it is a terminal.
+      UserError: there is no target, it does not end like a video, or it is a terminal or closed.
     """
     if target is None:
         raise UserError("say where the video goes: -o FILE, or -o - for standard output")
     if target != "-" and not is_video_name(target):
         raise UserError(f"-o {target} does not end like a video")
-    if target == "-" and sys.stdout.isatty():
+    if source == "-":
+        files.standard(sys.stdin, "standard input")
+    if target == "-" and files.standard(sys.stdout, "standard output").isatty():
         raise UserError("-o - writes a video to this terminal; lead it on: ... -o - > FILE")
     return PipeTask(pathlib.Path(source), pathlib.Path(target))
 

@@ -109,6 +109,10 @@ def plan(
       UserError: nothing to do, an input that is not there, two results with one name, or a result that
         would replace an input without `in_place`.
     """
+    if "" in (*inputs, output):
+        raise UserError(
+            "a name is empty, which would stand for this whole folder; write . for that"
+        )
     if in_place and output is not None:
         raise UserError("--in-place writes to the inputs themselves; leave out -o")
     if any(map(is_pattern, inputs)):
@@ -120,7 +124,8 @@ def plan(
         known = ", ".join([*FORMATS, *SUFFIXES])
         raise UserError(f"no photo or video in {', '.join(inputs)} (looked for {known})")
     if to_file and (len(photos) > 1 or pathlib.Path(inputs[0]).is_dir()):
-        raise UserError(f"-o {output} names one file for {len(photos)} inputs; name a folder")
+        several = f"{len(photos)} inputs" if len(photos) > 1 else f"a folder, {inputs[0]}"
+        raise UserError(f"-o {output} names one file for {several}; name a folder")
     tasks = []
     for photo, below in photos:
         if in_place:

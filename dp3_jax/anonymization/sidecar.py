@@ -214,4 +214,6 @@ def read_json(path: str | os.PathLike) -> Any:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{path} is not JSON: {' '.join(str(error).split())}; is it the right one?"
+        ) from error

@@ -153,15 +153,15 @@ def _result(
 
 def _measure(
     clip: Clip,
-    source: reading.Reader,
+    original: str | os.PathLike,
+    source: reading.FrameReader,
     renders: Mapping[str, Render],
     *,
     tracking: Tracking,
     last: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Shows the clip the first `last` frames of the source and of all variants."""
-    original = source.info.path
+    """Shows the clip the first `last` frames of the source, called `original`, and of all variants."""
     faces_in, cuts, done = by_frame(tracking), frozenset(tracking.cuts), 0
     for number, frame in enumerate(itertools.islice(source, last)):
         if frame.image.shape[:2] != (tracking.height, tracking.width):
@@ -192,8 +192,8 @@ def evaluate(
     """Measures anonymized variants of a clip.
 
     Args:
-      original: the source clip.
-      variants: by name, anonymized files or functions that anonymize frame by frame.
+      original: the source clip, or the pattern of numbered pictures.
+      variants: by name, anonymized files or patterns or functions that anonymize frame by frame.
       tracking: the faces of the source clip. Tracks that are kept are not looked at.
       judges: of JUDGES; the first one measures how steady identity is, all whether people are known again.
       strangers: u8[k, 128, 128, 3] canonical views of people who are not in the clip, for what chance gives;
@@ -223,7 +223,7 @@ def evaluate(
             else _File(one, stack.enter_context(reading.read_frames(one)))
             for name, one in variants.items()
         }
-        _measure(clip, source, renders, tracking=tracking, last=last, progress=progress)
+        _measure(clip, original, source, renders, tracking=tracking, last=last, progress=progress)
         if last == tracking.frames:
             for render in renders.values():
                 if isinstance(render, _File):

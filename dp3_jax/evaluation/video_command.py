@@ -18,13 +18,18 @@ def add_parser(commands: Any) -> None:
         "anonymized in every way that there is, with and without each step against flicker.",
     )
     add = parser.add_argument
-    add("original", metavar="ORIGINAL", help="the source clip")
+    add(
+        "original",
+        metavar="ORIGINAL",
+        help="the source clip, or numbered pictures such as frames/%%05d.png",
+    )
     add("anonymized", metavar="ANONYMIZED", nargs="?", help="what was made from it, frame by frame")
     add(
         "--tracks",
         metavar="FILE",
         help="NAME.tracks.json of `dp3 anonymize --sidecar`; default: faces are found again",
     )
+    add("--rate", metavar="FPS", help="numbered pictures a second; default: 25")
     add("--frames", type=int, metavar="N", help="only the first N frames")
     add(
         "--strangers",
@@ -41,25 +46,27 @@ def add_parser(commands: Any) -> None:
 
 def _check_target(path: pathlib.Path, inputs: list[str]) -> None:
     """Makes sure that a file can be written at `path`, which is none of the inputs."""
+    from dp3_jax import files
+    from dp3_jax.anonymization import photos
+    from dp3_jax.video import names
+
     if path.is_dir():
         raise UserError(f"--json {path} is a folder; give the name of a file")
-    if any(path.exists() and path.samefile(one) for one in inputs if pathlib.Path(one).exists()):
+    if any(files.same_file(path, one) for one in inputs):
         raise UserError(f"--json {path} would overwrite an input; give another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    if photos.is_photo_name(path) or names.is_video_name(path):  # perhaps one of numbered pictures
+        raise UserError(f"--json {path} ends like a photo or a video; give another name")
+    files.check_place(path)
 
 
 def _check_clips(arguments: argparse.Namespace):
     """(VideoInfo of the source clip, its Tracking or None if there is no --tracks)."""
-    from dp3_jax.video import reading, track_file
+    from dp3_jax.video import pictures, sequences, track_file
 
-    info = reading.open_video(arguments.original)
-    if arguments.anonymized:
-        other = reading.open_video(arguments.anonymized)
+    given = [name for name in (arguments.original, arguments.anonymized) if name is not None]
+    rate = sequences.asked_rate(arguments.rate, given)
+    info, *others = (pictures.open_input(name, rate) for name in given)
+    for other in others:
         if (other.width, other.height) != (info.width, info.height):
             raise UserError(
                 f"{other.path} is {other.width}x{other.height}, the original "
@@ -82,8 +89,7 @@ def find_tracks(info, min_confidence: float):
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = workfolder.WorkFolder(pathlib.Path(scratch), resumed=False)
-        ignore = {"saw": lambda _: None, "progress": lambda _: None}
-        return job.find_tracks(info, min_confidence, None, folder, **ignore)[0]
+        return job.find_tracks(info, min_confidence, None, folder, lambda _: None)[0]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--frames {arguments.frames}: at least 2 are needed")
     if arguments.weights and arguments.anonymized:
         raise UserError("--weights goes without ANONYMIZED, which is measured as it is")
-    if arguments.json:
+    if arguments.json is not None:
         given = (arguments.original, arguments.anonymized, arguments.tracks)
         _check_target(pathlib.Path(arguments.json), [one for one in given if one])
     import tqdm

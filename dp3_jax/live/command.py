@@ -12,15 +12,20 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from dp3_jax.errors import UserError
+
 # Repeated from modules that take a second to import; a test compares them.
 _METHODS = ("generate", "blur", "pixelate", "solid")
 _COVERS = ("face", "head")
+_LARGEST = 16384  # px
 
 
 def _size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if not found or not all(int(side) for side in found.groups()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 1280x720")
+    if not found or not all(0 < int(side) <= _LARGEST for side in found.groups()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not WIDTHxHEIGHT, such as 1280x720, up to {_LARGEST}x{_LARGEST}"
+        )
     return int(found[1]), int(found[2])
 
 
@@ -29,7 +34,7 @@ def _rate(text: str) -> float:
         rate = float(text)
     except ValueError:
         rate = 0.0
-    if not 0 < rate <= 1000:
+    if not 0.001 <= rate <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of frames a second")
     return rate
 
@@ -53,7 +58,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="number of a camera, address of a stream, file (at its own rate), or - for raw rgb24 frames",
+        help="number of a camera, address of a stream, file (at its own rate), numbered pictures such as "
+        "frames/%%05d.png, or - for raw rgb24 frames",
     )
     parser.add_argument(
         "--to",
@@ -62,17 +68,16 @@ def add_parser(commands: Any) -> None:
         help="preview[:[HOST:]PORT], window, camera[:DEVICE], address of a stream, file, - for raw rgb24 "
         "frames, or null; default: preview, a page on this machine",
     )
-    add = parser.add_argument_group("source").add_argument
-    add("--size", type=_size, metavar="WxH", help="of raw frames; asked of a camera")
-    add("--fps", type=_rate, metavar="N", help="of raw frames; asked of a camera")
-    add(
-        "--as-fast-as-possible",
-        action="store_true",
-        help="take every frame and drop none: a file or a pipe need not be watched live",
-    )
+    _add_source(parser)
     add = parser.add_argument_group("how faces are treated").add_argument
     add("--method", choices=_METHODS, help="default: generate, a new face")
     add("--cover", choices=_COVERS, help="what the other methods cover; default: face")
+    add(
+        "--motion",
+        choices=("face", "head"),
+        default="face",
+        help="what a new face follows: lips and lids too, or the head alone; default: face",
+    )
     add("--weights", metavar="FILE", help="generator to use instead of the shipped one")
     add("--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5")
     add(
@@ -92,6 +97,22 @@ def add_parser(commands: Any) -> None:
     add("--json", action="store_true", help="print the summary as JSON")
     add("--quiet", action="store_true", help="no status and no summary")
     parser.set_defaults(run=run)
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("source").add_argument
+    add("--size", type=_size, metavar="WxH", help="of raw frames; asked of a camera")
+    add(
+        "--fps",
+        type=_rate,
+        metavar="N",
+        help="of raw frames or numbered pictures; asked of a camera",
+    )
+    add(
+        "--as-fast-as-possible",
+        action="store_true",
+        help="take every frame and drop none: a file or a pipe need not be watched live",
+    )
 
 
 def _add_secret(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +135,7 @@ def _new_renderer(arguments: argparse.Namespace):
     """A function that makes renderers; the generator is loaded and compiled now, and a first face drawn."""
     from dp3_jax.anonymization.plans import Settings
     from dp3_jax.live.keys import Keys
+    from dp3_jax.video.coherence import Coherence
     from dp3_jax.video.rendering import Renderer
 
     asked = {name: getattr(arguments, name) for name in ("method", "cover")}
@@ -121,37 +143,20 @@ def _new_renderer(arguments: argparse.Namespace):
     generator = is_face = None
     if settings.method == "generate":
         from dp3_jax.anonymization.detection import Detector
-        from dp3_jax.anonymization.generator import load_anonymizer
+        from dp3_jax.anonymization.generator import BATCHES, load_anonymizer
 
         generator = load_anonymizer(arguments.weights)
-        _warm_up(generator)
+        generator.warm(max(BATCHES))
         is_face = Detector(rotations=False, threads=1).are_faces
     keys = Keys(_secret(arguments))
-    new = functools.partial(Renderer, settings, generator, keys, is_face=is_face, causal=True)
+    use = Coherence(follow_motion=arguments.motion == "face")
+    new = functools.partial(Renderer, settings, generator, keys, use, is_face, causal=True)
     _render_nothing(new())
     return new
 
 
-# No frame has to wait for what is slow only the first time.
-
-
-def _warm_up(generator) -> None:
-    """Compiles the generator for all sizes of its batches."""
-    import numpy as np
-
-    from dp3_jax.anonymization.generator import BATCHES
-
-    size = generator.size
-    for count in BATCHES:
-        generator.generate(
-            np.zeros((count, size, size, 3), np.uint8),
-            np.ones((count, size, size, 1), np.float32),
-            np.zeros((count, generator.latent_dim), np.float32),
-        )
-
-
 def _render_nothing(renderer) -> None:
-    """Draws a face where there is none, as track 0, which no true one has."""
+    """Draws a face where there is none, as track 0, which no true one has: the first time is slow."""
     import numpy as np
 
     from dp3_jax.video.tracks import Sighting, Track
@@ -185,12 +190,15 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    from dp3_jax import files
     from dp3_jax.live import sinks, sources
     from dp3_jax.live.governor import Governor
     from dp3_jax.live.pipeline import Pipeline
     from dp3_jax.live.status import Status
     from dp3_jax.video.encoding import EncoderSettings
 
+    if files.same_file(arguments.source, arguments.to):
+        raise UserError(f"--to {arguments.to} would overwrite the source; give another name")
     new_renderer = _new_renderer(arguments)
     stopping = threading.Event()
     drop = not arguments.as_fast_as_possible

@@ -13,9 +13,9 @@ from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
 from dp3_jax.live.sources import without_password
 from dp3_jax.video import encoding as encoders
-from dp3_jax.video.colours import Colours, FromRgb
+from dp3_jax.video.colours import FromRgb
 from dp3_jax.video.encoding import EncoderSettings, Encoding
-from dp3_jax.video.reading import VideoInfo
+from dp3_jax.video.probing import VideoInfo, plain_info
 
 _TICK = Fraction(1, 1000)  # s: live frames come when they come
 _FORMATS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp"}  # "mpegts" elsewhere
@@ -24,32 +24,10 @@ _KEY_SECONDS = 2  # between the frames at which who joins a stream may begin
 _TIMEOUT = 10.0  # s in which a stream must open
 
 
-def _info(name: str, width: int, height: int, rate: float) -> VideoInfo:
+def _info(width: int, height: int, rate: float) -> VideoInfo:
     """What a live picture is like, in the words of a file."""
-    return VideoInfo(
-        path=pathlib.Path(name),
-        container="",
-        codec="",
-        stream=0,
-        width=width,
-        height=height,
-        coded_width=width,
-        coded_height=height,
-        rotation=0,
-        mirrored=False,
-        time_base=_TICK,
-        average_rate=Fraction(rate).limit_denominator(1001),
-        frames_estimate=None,
-        duration_seconds=None,
-        pixel_format="yuv420p",
-        sample_aspect_ratio=None,
-        colours=Colours(),
-        bit_depth=8,
-        bit_rate=None,
-        audio=(),
-        subtitles=(),
-        left_out=(),
-    )
+    rate = Fraction(rate).limit_denominator(1001)
+    return plain_info(pathlib.Path("live"), width, height, rate, _TICK)
 
 
 def _for_streams(chosen: Encoding, scheme: str) -> Encoding:
@@ -118,7 +96,7 @@ def record_file(
     Raises:
       UserError: its ending, the codec or the place is impossible, or there was no frame.
     """
-    info = _info("live", width, height, rate)
+    info = _info(width, height, rate)
     chosen = encoders.choose(info, pathlib.Path(target).suffix, settings)
     with (
         atomic_target(target) as temporary,
@@ -141,7 +119,7 @@ def send_stream(
       UserError: the other side does not answer, or the codec is impossible.
     """
     name = without_password(address)
-    info = _info("live", width, height, rate)
+    info = _info(width, height, rate)
     chosen = encoders.choose(info, ".mkv", settings)
     chosen = _for_streams(chosen, address.split(":", 1)[0].lower())
     with _told(name), av.open(address, "w", format=chosen.container, timeout=_TIMEOUT) as container:
@@ -158,4 +136,6 @@ def _told(name: str) -> Iterator[None]:
         yield
     except (av.error.FFmpegError, OSError) as error:
         reason = without_password(error.strerror or str(error))
-        raise UserError(f"cannot write to {name}: {reason}") from error
+        raise UserError(
+            f"cannot write to {name}: {reason}; check it, or choose another --to"
+        ) from error

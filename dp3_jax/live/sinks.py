@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dp3_jax import files
 from dp3_jax.errors import UserError
 from dp3_jax.live import preview_page, recording
 from dp3_jax.live.preview_page import PreviewPage
@@ -97,12 +98,16 @@ class _Pipe:
 
     name = "standard output"
 
+    def __init__(self):
+        """Looks whether there is one."""
+        self._descriptor = files.standard(sys.stdout, self.name).fileno()
+
     def write(self, image: np.ndarray, seconds: float) -> None:
         """Writes the whole frame."""
         left = memoryview(np.ascontiguousarray(image)).cast("B")
         try:
             while left:
-                left = left[os.write(sys.stdout.fileno(), left) :]
+                left = left[os.write(self._descriptor, left) :]
         except BrokenPipeError as error:
             raise SinkClosed from error
         except OSError as error:

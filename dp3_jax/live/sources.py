@@ -1,4 +1,4 @@
-"""Where live frames come from: a camera, a stream, a file at its own rate, or a pipe of raw frames."""
+"""Where live frames come from: a camera, a stream, a file or pictures at their own rate, or raw frames."""
 
 import dataclasses
 import io
@@ -8,14 +8,16 @@ import re
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 
+from dp3_jax import files
 from dp3_jax.anonymization.detection import quiet_opencv
 from dp3_jax.errors import UserError
-from dp3_jax.video import reading
+from dp3_jax.video import pictures, reading, sequences
 from dp3_jax.video.colours import Colours, ToRgb
 
 _TIMEOUT = 10.0  # s in which a stream must open, and then give its next packet
@@ -66,7 +68,7 @@ class Wanted:
 
     Attributes:
       size: (width, height) in px: of raw frames, or asked of a camera; None if it is to choose.
-      rate: frames a second, in the same way.
+      rate: frames a second, in the same way, or of numbered pictures.
       paced: give the frames of a file at its own rate, not as fast as possible.
     """
 
@@ -86,7 +88,7 @@ def without_password(address: str) -> str:
 
 
 def open_source(text: str, wanted: Wanted, wait: Callable[[float], object] = time.sleep) -> Source:
-    """Opens what the user named: a camera's number, "-", an address, or a file.
+    """Opens what the user named: a camera's number, "-", an address, a file, or numbered pictures.
 
     Args:
       text: as on the command line.
@@ -130,8 +132,12 @@ def _unpaced(frames: Iterable[tuple[float, np.ndarray]]) -> Generator[Frame]:
 
 
 def _file(text: str, wanted: Wanted, wait: Callable[[float], object]) -> Source:
-    reader = reading.read_frames(pathlib.Path(text))
-    info = reader.info
+    reader = reading.read_frames(text)
+    if isinstance(reader, reading.Reader):
+        info = reader.info
+    else:
+        rate = Fraction(wanted.rate or sequences.RATE).limit_denominator(1001)
+        info = pictures.open_sequence(pathlib.Path(text), rate)
 
     def timed() -> Iterator[tuple[float, np.ndarray]]:
         with reader:
@@ -139,6 +145,8 @@ def _file(text: str, wanted: Wanted, wait: Callable[[float], object]) -> Source:
             for frame in reader:
                 first = frame.pts if first is None else first
                 yield float((frame.pts - first) * info.time_base), frame.image
+        if reader.damage:
+            raise UserError(f"{reader.damage}; what could be read was shown")
 
     frames = pace(timed(), wait) if wanted.paced else _unpaced(timed())
     return Source(text, info.width, info.height, float(info.rate), frames)
@@ -226,7 +234,7 @@ def _pipe(wanted: Wanted) -> Source:
     width, height = wanted.size
     rate = wanted.rate
     # Not sys.stdin: its lock, held by a thread that waits for input, would keep the program from ending.
-    raw = io.FileIO(os.dup(sys.stdin.fileno()))
+    raw = io.FileIO(os.dup(files.standard(sys.stdin, "standard input").fileno()))
 
     def frames() -> Generator[Frame]:
         with raw:

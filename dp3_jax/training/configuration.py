@@ -100,6 +100,9 @@ _BELOW_ONE = (
 )  # fmt: skip
 
 
+_DIVISORS = ("fade_halflife", "diversity_target", "feature_diversity_target")  # of config.losses
+
+
 def _ranges(config: ConfigDict) -> Iterator[str]:
     for least, names in _AT_LEAST.items():
         for name in names:
@@ -126,8 +129,10 @@ def _inpainting(config: ConfigDict) -> Iterator[str]:
     for name, weight in config.losses.items():
         if not 0 <= weight < float("inf"):
             yield f"losses.{name}={weight} is not a number of 0 or more"
-        elif name in ("fade_halflife", "diversity_target") and not weight:
+        elif name in _DIVISORS and not weight:
             yield f"losses.{name}={weight} is not above 0"
+    if config.model.get("projected") and config.data.image_size < 64:
+        yield f"model.projected needs data.image_size=64 or more, not {config.data.image_size}"
     if config.data.get("clips", "") and not config.losses.get("temporal", 0.0):
         yield "data.clips is used by losses.temporal alone, which is 0; set both or neither"
 
@@ -246,8 +251,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def claim_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Writes the resolved config to `workdir/config.json`, or checks it against the one that is there.
+def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Any]:
+    """Compares the config with `workdir/config.json`, if that is there; returns it resolved.
 
     Raises:
       UserError: the workdir holds a run of another config; the message shows the first differences.
@@ -267,4 +272,13 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
                 f"{workdir} holds a run of another config: {'; '.join(changed[:4])}{more}; "
                 "choose another --workdir, or the same config to resume"
             )
-    files.write_json(workdir / CONFIG_FILE, resolved)
+    return resolved
+
+
+def claim_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Writes the resolved config to `workdir/config.json`.
+
+    Raises:
+      UserError: as `check_workdir`.
+    """
+    files.write_json(workdir / CONFIG_FILE, check_workdir(workdir, config))

@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import allocator, images, masks, models
+from dp3_jax import allocator, files, images, masks, models
 from dp3_jax.data import Feed, load_arrays, open_feed
 from dp3_jax.data.clips import ClipPairs
 from dp3_jax.errors import UserError
@@ -287,8 +287,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
     """
     configuration.check(config)
     configuration.check_devices(config, jax.device_count(), jax.process_count())
-    if jax.process_index() == 0:
-        configuration.claim_workdir(workdir, config)
+    configuration.check_workdir(workdir, config)
+    if not (workdir / checkpoint.CONFIG_FILE).exists():
+        warm_start.check(config)
+    files.check_place(workdir / checkpoint.CONFIG_FILE)
     feed = open_feed(
         configuration.data_options(config.data),
         "train",
@@ -305,6 +307,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
     run = _Run(config, workdir, layout, feed)
     restored = checkpoint.restore_state(run.manager, state)
     state = restored or warm_start.begin(config, state, layout)
+    if jax.process_index() == 0:  # only now: what could not begin does not stand in another's way
+        configuration.claim_workdir(workdir, config)
     start = int(state.step)
     if start >= run.total:
         logging.info("nothing to do: the run in %s is complete at step %s", workdir, f"{start:,}")

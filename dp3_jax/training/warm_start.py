@@ -59,6 +59,15 @@ def _discriminator(source: pathlib.Path, step: int, fresh: Any) -> Any:
     return {**fresh, **restored["discriminator"]["params"]}
 
 
+def check(config: ConfigDict) -> None:
+    """Raises UserError where what `config.train.initial_generator` names is not there."""
+    name = config.train.get("initial_generator", "")
+    if name and not pathlib.Path(name).exists():
+        raise UserError(
+            f"config.train.initial_generator={name} is not there; train that run first, or check the path"
+        )
+
+
 def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
     """`state` with the networks that `config.train.initial_generator` names; as it is without that key.
 

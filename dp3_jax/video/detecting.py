@@ -162,11 +162,12 @@ class VideoDetector(looking.Looker):
         self._follow(pictures, found, cuts, recent)
         backward = found[::-1]
         self._follow(pictures[::-1], backward, [False, *cuts[:0:-1]], [])
+        results = []
         for view, faces in zip(views, backward[::-1], strict=True):
             recent = [] if view.cut else recent
             recent = [*recent, faces][-MEMORY:]
-        faces_of = zip(views, backward[::-1], strict=True)
-        return [(view.number, faces, view.cut) for view, faces in faces_of], recent
+            results.append((view.number, faces, view.cut))
+        return results, recent
 
     def _follow(
         self,

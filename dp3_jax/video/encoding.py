@@ -63,6 +63,11 @@ class _Codec:
     hardware: tuple[str, ...] = ()
 
 
+_SLOWEST = Fraction(1, 1000)  # frames a second that an encoder reckons with: time lapse has fewer
+_PRESETS = (  # of x264 and x265
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+    "placebo",
+)  # fmt: skip
 _ALL_CHROMA = ("yuv420p", "yuv422p", "yuv444p")
 _X264 = {"preset": "superfast", "x264-params": "mbtree=1:rc-lookahead=10:b-adapt=0"}
 _X264_ANY_WIDTH = "mbtree=0:b-adapt=0"
@@ -164,7 +169,7 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
         pixel_format=pixel_format,
         options=_options(name, codec, settings, container, info.width),
         colours=_colours(info, name, codec),
-        rate=info.rate.limit_denominator(1001),
+        rate=max(info.rate.limit_denominator(1001), _SLOWEST),
     )
     if settings.preset is not None:
         _try(info, encoding)
@@ -322,6 +327,10 @@ def _options(
     if settings.preset is not None:
         if not codec.presets:
             raise UserError(f"{name} has no --preset; leave it away")
+        if name in ("h264", "hevc") and settings.preset not in _PRESETS:
+            raise UserError(
+                f"{name} has no --preset {settings.preset}; there are {', '.join(_PRESETS)}"
+            )
         options[codec.presets] = settings.preset
     if container == "avi":
         options["bf"] = "0"  # AVI holds no times, so frames must lie in the order of showing

@@ -127,10 +127,7 @@ class _Job:
         self.anonymizer = anonymizer
         self.progress = progress
         self.is_sequence = is_pattern(request.source)
-        if self.is_sequence:
-            self.info = pictures.open_sequence(request.source, request.video.rate)
-        else:
-            self.info = reading.open_video(request.source)
+        self.info = pictures.open_input(request.source, request.video.rate)
         self.encoding = self._encoding()
         if request.video.audio == "copy":
             encoding.check_audio(self.info, self.encoding)
@@ -330,7 +327,7 @@ def process(
         if request.sidecar:
             track_file.write(folder.path / "tracks", found, settings, keys, fingerprint)
             os.replace(folder.path / "tracks", sidecar_path(request.target))
-        os.replace(folder.path / "result", as_one(request.target))
+        folder.release("result", as_one(request.target))
         seconds = (middle - started, time.monotonic() - middle)
         notes = (*notes, *(f"left out: {what}" for what in left_out))
         summary = Summary(found.frames, seconds, folder.resumed, notes, render.damage)

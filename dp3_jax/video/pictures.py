@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -20,8 +20,9 @@ from dp3_jax.files import atomic_target
 from dp3_jax.video import sequences
 from dp3_jax.video.colours import Colours
 from dp3_jax.video.encoding import SEQUENCE, EncoderSettings, Encoding
-from dp3_jax.video.probing import VideoInfo
-from dp3_jax.video.reading import Frame
+from dp3_jax.video.names import is_pattern
+from dp3_jax.video.probing import VideoInfo, open_video, plain_info
+from dp3_jax.video.reading import Frame, FrameReader
 from dp3_jax.video.segments import PacketWriter, SegmentWriter, read_segment
 
 
@@ -33,59 +34,42 @@ def open_sequence(pattern: pathlib.Path, rate: Fraction) -> VideoInfo:
     """
     found = sequences.numbers(pattern)
     height, width, _ = read_photo(sequences.path_of(pattern, found[0])).pixels.shape
-    return VideoInfo(
-        path=pattern,
+    return plain_info(
+        pattern,
+        width,
+        height,
+        rate,
+        1 / rate,
         container=SEQUENCE,
         codec="pictures",  # which no video is written with: the target decides
-        stream=0,
-        width=width,
-        height=height,
-        coded_width=width,
-        coded_height=height,
-        rotation=0,
-        mirrored=False,
-        time_base=1 / rate,
-        average_rate=rate,
         frames_estimate=len(found),
         duration_seconds=float(len(found) / rate),
         pixel_format="rgb24",
-        sample_aspect_ratio=None,
         colours=Colours(matrix=0),
-        bit_depth=8,
-        bit_rate=None,
-        audio=(),
-        subtitles=(),
-        left_out=(),
     )
 
 
-class SequenceReader(Iterator[Frame]):
-    """The pictures as frames, from a number (counted from 0) on; in use as `reading.Reader`.
+def open_input(path: str | os.PathLike, rate: Fraction) -> VideoInfo:
+    """What is known of a video file, or of numbered pictures that are shown at a rate.
+
+    Raises:
+      UserError: as `open_sequence` and `probing.open_video`.
+    """
+    return open_sequence(pathlib.Path(path), rate) if is_pattern(path) else open_video(path)
+
+
+class SequenceReader(FrameReader):
+    """The pictures as frames, from a number (counted from 0) on.
 
     A picture that cannot be read, or has another size than the first one, ends the iteration with a
     UserError, so `damage` stays None.
     """
 
-    damage: None = None
-
     def __init__(self, pattern: pathlib.Path, start: int = 0):
-        self._frames = self._read(pattern, sequences.numbers(pattern), start)
-
-    def __next__(self) -> Frame:
-        return next(self._frames)
-
-    def close(self) -> None:
-        """As of `reading.Reader`."""
-        self._frames.close()
-
-    def __enter__(self) -> "SequenceReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(self._read(pattern, sequences.numbers(pattern), start))
 
     @staticmethod
-    def _read(pattern: pathlib.Path, found: range, start: int) -> Iterator[Frame]:
+    def _read(pattern: pathlib.Path, found: range, start: int) -> Generator[Frame]:
         first = sequences.path_of(pattern, found[0])
         size = None if start == 0 else read_photo(first).pixels.shape
         for number in range(start, len(found)):

@@ -180,6 +180,10 @@ def opened_source(path: pathlib.Path) -> Iterator[Source]:
             container = stack.enter_context(probing.opened_input(piped or file, name))
             source = Source(container, name, piped)
         except UserError as error:
+            if piped is not None and not piped.head:
+                raise UserError(
+                    "nothing came on standard input; does what feeds it fail?"
+                ) from error
             if piped is None or b"ftyp" not in piped.head:
                 raise
             raise UserError(

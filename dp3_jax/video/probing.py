@@ -7,6 +7,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -84,10 +85,45 @@ class VideoInfo:
         return self.average_rate or Fraction(25)
 
 
+def plain_info(
+    path: pathlib.Path, width: int, height: int, rate: Fraction, time_base: Fraction, **known: Any
+) -> VideoInfo:
+    """Of pictures that are in no video file: little more is known than their size, and how many a second.
+
+    Args:
+      path, width, height, time_base: as of VideoInfo.
+      rate: frames per second.
+      known: other attributes of VideoInfo; by default upright pictures of 8 bits without any tags.
+    """
+    unknown = {
+        "container": "",
+        "codec": "",
+        "stream": 0,
+        "coded_width": width,
+        "coded_height": height,
+        "rotation": 0,
+        "mirrored": False,
+        "frames_estimate": None,
+        "duration_seconds": None,
+        "pixel_format": "yuv420p",
+        "sample_aspect_ratio": None,
+        "colours": Colours(),
+        "bit_depth": 8,
+        "bit_rate": None,
+        "audio": (),
+        "subtitles": (),
+        "left_out": (),
+    }
+    given = {"path": path, "width": width, "height": height, "time_base": time_base}
+    return VideoInfo(**given, average_rate=rate, **(unknown | known))
+
+
 @contextlib.contextmanager
 def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
     """A container for reading; FFmpeg's complaints about the file become UserErrors."""
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give one video")
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
     if path.stat().st_size == 0:
@@ -109,7 +145,9 @@ def opened_input(
             container_options={"protocol_whitelist": "file"},  # nothing from the network
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} as a video: {_reason(error)}") from error
+        raise UserError(
+            f"cannot read {path} as a video: {_reason(error)}; it may be cut off, or something else"
+        ) from error
     with container:
         name = container.format.name.split(",")[0]
         if name in _NOT_VIDEO or name.endswith("_pipe"):  # of single pictures

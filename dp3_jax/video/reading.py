@@ -3,8 +3,8 @@
 import dataclasses
 import os
 import pathlib
-import typing
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Self
 
 import av
 import cv2
@@ -22,11 +22,9 @@ from dp3_jax.video.probing import (
     video_stream,
 )
 
-if typing.TYPE_CHECKING:
-    from dp3_jax.video.pictures import SequenceReader
-
 __all__ = [
     "Frame",
+    "FrameReader",
     "Reader",
     "StreamSummary",
     "VideoInfo",
@@ -96,33 +94,43 @@ class Clock:
         return f"{self._info.path} may be cut off: pictures for {end:.2f} of {promised:.2f} s"
 
 
-class Reader(Iterator[Frame]):
-    """The frames of a file in order; see `read_frames`.
+class FrameReader(Iterator[Frame]):
+    """The frames of a video in order, as a context manager; see `read_frames`.
 
     Attributes:
-      info: what the file says of itself.
       damage: None, or in words what could not be read; final once the iteration has ended.
     """
 
-    def __init__(self, path: str | os.PathLike, start: int, threads: bool):
-        self.info = open_video(path)
+    def __init__(self, frames: Generator[Frame]):
         self.damage: str | None = None
-        self._frames = self._read(start, threads)
+        self._frames = frames
 
     def __next__(self) -> Frame:
         return next(self._frames)
 
     def close(self) -> None:
-        """Closes the file; also happens at the end of the iteration."""
+        """Closes what is read; also happens at the end of the iteration."""
         self._frames.close()
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, start: int, threads: bool) -> Iterator[Frame]:
+
+class Reader(FrameReader):
+    """The frames of a file.
+
+    Attributes:
+      info: what the file says of itself.
+    """
+
+    def __init__(self, path: str | os.PathLike, start: int, threads: bool):
+        self.info = open_video(path)
+        super().__init__(self._read(start, threads))
+
+    def _read(self, start: int, threads: bool) -> Generator[Frame]:
         info = self.info
         to_rgb, clock = ToRgb(info.colours, info.coded_width, info.coded_height), Clock(info)
         for number, frame in enumerate(self._decode(threads)):
@@ -155,15 +163,13 @@ class Reader(Iterator[Frame]):
             self.damage = f"{self.info.path} is damaged: it ends after {seen} of {promised} frames"
 
 
-def read_frames(
-    path: str | os.PathLike, start: int = 0, *, threads: bool = True
-) -> "Reader | SequenceReader":
+def read_frames(path: str | os.PathLike, start: int = 0, *, threads: bool = True) -> FrameReader:
     """The frames of a video, upright RGB, numbered and timed.
 
     Every frame before `start` is decoded too, but not converted: that costs 1 to 2 ms per frame of
     1280x720, and no index or seek in a file is as sure to give the same numbers again. A missing time is
     filled in, and a time that is not above the one before is raised by a tick. Where the file is damaged
-    the frames that can be decoded are given, and `Reader.damage` says so.
+    the frames that can be decoded are given, and `FrameReader.damage` says so.
 
     Args:
       path: the file, or the pattern of numbered pictures (see `pictures.SequenceReader`).

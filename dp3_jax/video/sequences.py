@@ -4,31 +4,47 @@ import hashlib
 import itertools
 import os
 import pathlib
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
 from dp3_jax.errors import UserError
-from dp3_jax.video.names import NUMBER
+from dp3_jax.video.names import NUMBER, is_pattern
 
 RATE = Fraction(25)  # pictures a second, where nothing is said
-FASTEST = 1000
+SLOWEST, FASTEST = Fraction(1, 1000), 1000
 
 
 def parse_rate(text: str) -> Fraction:
     """Pictures a second from "25", "29.97" or "30000/1001".
 
     Raises:
-      UserError: it is no such number, not above 0, or above FASTEST.
+      UserError: it is no such number, or not from SLOWEST to FASTEST.
     """
     try:
         rate = Fraction(text)
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
-    if not 0 < rate <= FASTEST:
+    if not SLOWEST <= rate <= FASTEST:
         raise UserError(
-            f"--rate {text} is no number of pictures a second; give one such as 25 or 30000/1001"
+            f"--rate {text} is no number of pictures a second from {SLOWEST} to {FASTEST}; "
+            "give one such as 25 or 30000/1001"
         )
     return rate
+
+
+def asked_rate(text: str | None, inputs: Iterable[str]) -> Fraction:
+    """Pictures a second as --rate says; RATE without.
+
+    Raises:
+      UserError: it is no rate, or none of the inputs are numbered pictures.
+    """
+    if text is None:
+        return RATE
+    inputs = list(inputs)
+    if not any(map(is_pattern, inputs)):
+        raise UserError(f"--rate is of numbered pictures, and {inputs[0]} is none")
+    return parse_rate(text)
 
 
 def path_of(pattern: pathlib.Path, number: int) -> pathlib.Path:

@@ -28,6 +28,7 @@ except ImportError:  # on Windows
 
 FORMAT = 3
 _JOB, _SECRET = "job.json", "secret"
+_DONE = "done"  # is there when the result has its final name, or is about to get it
 
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network drives
@@ -103,10 +104,20 @@ class WorkFolder:
     def clear_halves(self) -> None:
         """Removes what a killed process was writing."""
         for file in self.path.glob(".*.tmp"):
-            if file.is_dir():
-                shutil.rmtree(file)
-            else:
-                file.unlink()
+            files.remove(file)
+
+    def release(self, name: str, target: pathlib.Path) -> None:
+        """Gives what is called `name` here its final name; nothing is left to be done then."""
+        (self.path / _DONE).touch()
+        os.replace(self.path / name, target)
+
+    def remove(self) -> None:
+        """Removes all of it; last what says that nothing is left to be done."""
+        with contextlib.suppress(OSError):
+            for file in self.path.iterdir():
+                if file.name != _DONE:
+                    files.remove(file)
+        files.remove(self.path)
 
     def is_empty(self) -> bool:
         """Whether there is nothing to go on with."""
@@ -168,6 +179,12 @@ def _only_one(path: pathlib.Path, target: pathlib.Path) -> Iterator[None]:
                 path.unlink()
 
 
+def _places(target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """The work folder of the job that writes a file or folder, and its lock."""
+    path = target.with_name(f".{target.name}.dp3")
+    return path, path.with_name(f"{path.name}.lock")
+
+
 @contextlib.contextmanager
 def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[WorkFolder]:
     """The work folder of the job that writes `target`; removed when the block ends without an exception.
@@ -178,14 +195,15 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
         folder is thrown away.
 
     Raises:
-      UserError: it cannot be made, or another process is at work in it.
+      UserError: it cannot be made, another process is at work in it, or `target` is write-protected.
     """
     identity = json.loads(json.dumps({"format": FORMAT, **identity}))
     target = as_one(target)
-    path = target.with_name(f".{target.name}.dp3")
+    path, lock = _places(target)
+    files.check_writable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(path.with_name(f"{path.name}.lock"), target):
+        with _only_one(lock, target):
             folder = WorkFolder(path, _identity_holds(path, identity))
             try:
                 if folder.resumed:
@@ -199,11 +217,20 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
                 if folder.is_empty():
                     shutil.rmtree(path, ignore_errors=True)
                 raise
-            shutil.rmtree(path, ignore_errors=True)
+            folder.remove()
     except OSError as error:
         raise UserError(
             f"cannot work beside {target}: {error.strerror or error}; free space or choose another place"
         ) from error
+
+
+def remove_finished(target: pathlib.Path) -> None:
+    """Removes what a job left that was stopped just when its pictures had got their place, `target`."""
+    target = as_one(target)
+    path, lock = _places(target)
+    if target.exists() and ((path / _DONE).exists() or (lock.exists() and not path.exists())):
+        with contextlib.suppress(OSError, UserError), _only_one(lock, target):
+            WorkFolder(path, resumed=True).remove()
 
 
 def source_identity(source: pathlib.Path) -> dict[str, Any]:
