@@ -157,7 +157,7 @@ def test_an_average_evens_out_noise_and_comes_back_from_what_was_wrong():
     moved = np.full((128, 128, 3), 90, np.float32)
     for _ in range(averaging.EVERY):  # what is wholly different comes soon, but without a jump
         before, moved = moved, averaging.average(moved, other, 0.0)
-        assert 10 < (moved - before)[110:].min() and (moved - before).max() < 40
+        assert (moved - before)[110:].min() > 10 and (moved - before).max() < 40
     assert moved[110:].min() > 160
     np.testing.assert_array_equal(moved[:40], 90)
     at_once = averaging.average(
