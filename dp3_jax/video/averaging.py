@@ -9,7 +9,7 @@ import numpy as np
 FRESH = 0.05
 # The same for the smooth fill of what is erased, which moves with the background and only must not flicker.
 FILL_FRESH = 0.3
-EVERY = 4  # frames from one drawing to the next: it is averaged in over all of them
+EVERY = 8  # frames from one drawing to the next: it is averaged in over all of them
 _SAME = 8.0  # levels: surroundings that differ by less show the same
 _OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
 _COARSE = 32  # px, the side at which pictures are compared

@@ -43,8 +43,6 @@ _SPEED_CUTOFF = 0.1
 # frame continues this frame's surroundings.
 _FILL_EDGE = 2.0
 _FRESH_CAUSAL = 0.1  # added to what is out of date in live video
-_SMALL_RESTS = 2  # times as long small faces are not drawn, whose details nobody sees
-_SMALL_SCALE = 1.0  # canonical px per px from which on a face is small: narrower than about 60 px
 _REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
 
 _GRAIN_EVERY = 8  # frames between two looks at the grain
@@ -270,19 +268,17 @@ class Memory:
             self.forget_pictures()
         self.around = around
 
-    def rests(self, beat: int, scale: float) -> bool:
+    def rests(self, beat: int) -> bool:
         """Whether the last drawing will do, after `look`: the network takes a third of all the time.
 
         Faces are drawn when the beat is a multiple of `averaging.EVERY`, so that many come together.
 
         Args:
           beat: a count of frames.
-          scale: canonical px per px of the frame.
         """
         if self.latest is None or self.fresh > _REST:
             return False
-        every = averaging.EVERY * (_SMALL_RESTS if scale > _SMALL_SCALE else 1)
-        return beat // every == self.beat // every
+        return beat // averaging.EVERY == self.beat // averaging.EVERY
 
     def compose(
         self,

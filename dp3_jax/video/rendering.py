@@ -294,8 +294,7 @@ class Renderer:
         return made
 
     def _rests(self, task: _Task) -> bool:
-        use = self.coherence.blend_previous
-        return use and task.memory.rests(task.beat, task.job.alignment.scale)
+        return self.coherence.blend_previous and task.memory.rests(task.beat)
 
     def _show(
         self,
