@@ -161,7 +161,7 @@ def test_training_lowers_the_temporal_loss_of_stills_and_clips(trained, tmp_path
     loop.train(loose, tmp_path)
     held, free = temporal_losses(workdir), temporal_losses(tmp_path)
     assert len(held) == len(free) == 40
-    assert (held[-10:].mean(0) < 0.6 * free[-10:].mean(0)).all()
+    assert (held[-10:].mean(0) < 0.75 * free[-10:].mean(0)).all()
 
 
 def test_a_run_with_clips_goes_on_exactly_where_it_was_cut(trained, tmp_path):

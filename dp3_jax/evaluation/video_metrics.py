@@ -30,7 +30,7 @@ _WINDOW = 33  # canonical px, over which detail is compared
 _LEAST_DETAIL = 1.0  # grey levels, root mean square; flatter windows tell nothing
 _ALIKE = 0.65  # likeness of detail from which on a pixel counts as shown
 _SHOWN_SHARE = 0.05  # of the judged pixels, from which on a face counts as shown
-_LEAST_JUDGED = 1500  # canonical px; where only a quarter has detail, nothing is said
+_LEAST_JUDGED = 1600  # canonical px; where only a quarter has detail, nothing is said
 _RIM = 3  # canonical px inside a mask's rim that encoding mixes with what is around
 _LEAST_FILLED = 1 / 3  # of a window that must lie in the mask
 
