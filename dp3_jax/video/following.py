@@ -23,8 +23,9 @@ _LEFT, _TOP, _COLUMNS, _ROWS = 2, 2, 12, 14
 GRID = (_ROWS, _COLUMNS)
 
 _FINE = 2  # px of a view for each canonical px; flow of coarser views is not exact enough
-_FINE_SCALE = 0.75  # canonical px per px of the frame from which on frames have no such detail
-_SMALL_SCALE = 1.0  # from which on faces are not followed: nobody sees their lips
+# Canonical px per px of the frame from which on faces are not followed, those narrower than about 80 px:
+# nobody sees their lips, and frames have no such detail of them.
+_SMALL_SCALE = 0.75
 
 # Of the search, as against OpenCV's "medium": half its time, with the same result after coarsening.
 _STRIDE, _DESCENTS = 4, 8
@@ -44,16 +45,15 @@ def is_small(alignment: Alignment) -> bool:
 
 
 def detail(grey: np.ndarray, alignment: Alignment) -> np.ndarray:
-    """A view of a face for `step`, u8[_ROWS * c, _COLUMNS * c] with c px for each cell.
+    """A view of a face for `step`, u8[_ROWS * c, _COLUMNS * c] with c = CELL * _FINE px for each cell.
 
     Args:
       grey: u8[h, w], a frame as it was recorded; its rim repeats outside.
       alignment: of the face.
     """
-    fine = _FINE if alignment.scale < _FINE_SCALE else 1
     # Made small by whole factors first, as bilinear sampling must not skip pixels; what is left of it to be
     # done, by less than two, keeps more detail for the search than smooth shrinking would.
-    times = max(1, int(1 / (alignment.scale * fine)))
+    times = max(1, int(1 / (alignment.scale * _FINE)))
     if times > 1:
         height, width = (side // times * times for side in grey.shape)
         size = width // times, height // times
@@ -62,11 +62,11 @@ def detail(grey: np.ndarray, alignment: Alignment) -> np.ndarray:
     half = complex(0.5, 0.5)
     shift = alignment.a * (times - 1) * half + alignment.b  # frame made small -> canonical
     corner = complex(_LEFT, _TOP) * CELL
-    view = Alignment(alignment.a * times * fine, (shift + half - corner) * fine - half)
+    view = Alignment(alignment.a * times * _FINE, (shift + half - corner) * _FINE - half)
     return cv2.warpAffine(
         grey,
         view.matrix,
-        (_COLUMNS * CELL * fine, _ROWS * CELL * fine),
+        (_COLUMNS * CELL * _FINE, _ROWS * CELL * _FINE),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
@@ -78,7 +78,7 @@ def step(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     0 in cells where that was not found: what is there now looks different from what was there.
 
     Args:
-      before, now: u8[h, w] of `detail`, of one size.
+      before, now: u8[h, w] of `detail`.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setVariationalRefinementIterations(0)

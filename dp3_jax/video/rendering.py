@@ -222,7 +222,7 @@ class Renderer:
                 grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grey is None else grey
                 view = following.detail(grey, task.job.alignment)
                 number, before = seen.get(task.track, (frame, view))
-                if 0 < frame - number <= _LONGEST_GAP and before.shape == view.shape:
+                if 0 < frame - number <= _LONGEST_GAP:
                     moved = following.step(before, view)
                 self._seen[task.track] = frame, view
             if moved is not None or memory.offset is not None:
