@@ -14,6 +14,7 @@ from dp3_jax.video.coherence import Coherence
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.tracks import Sighting, Track
 from tests.face_photos import Painter, everyone
+from tests.video_scenes import images, rows, run, scene, stand_in
 
 CANONICAL = Alignment(1.0, 0.0)
 INSIDE = slice(3, -3), slice(3, -3)  # cells that a shift does not bring in from outside
@@ -214,3 +215,29 @@ def test_small_faces_and_cuts_are_not_followed(monkeypatch):
         one.render(frame, [(track, track.sightings[number])], cut=True)
     assert not calls
     assert following.is_small(Alignment(0.76, 0)) and not following.is_small(Alignment(0.74, 0))
+
+
+def test_the_command_follows_lips_and_lids_or_the_head_alone(monkeypatch, tmp_path):
+    """`dp3 anonymize --motion`, on a face that stays in its place and moves in itself, and on one at rest."""
+    stand_in(monkeypatch)
+    box = (86.0, 96.0, 144.0, 172.0)  # hides all that the frames have of the face
+    (tmp_path / "boxes.csv").write_text(rows([[box]] * 4))
+    sources = {"speaks": speaking(1, 4), "rests": [texture(2, (256, 256))] * 4}
+    shown = {}
+    for name, faces in sources.items():
+        frames, _ = clip(faces)
+        size = {
+            "width": 320,
+            "height": 320,
+            "image": lambda number, *_, pictures=frames: pictures[number],
+        }
+        source = scene(tmp_path / f"{name}.mkv", [[]] * 4, **size)
+        for motion in ("face", "head"):
+            target = tmp_path / f"{name}_{motion}.mkv"
+            given = ["--boxes", tmp_path / "boxes.csv", "--seed", 1]
+            assert run(source, "-o", target, "--motion", motion, *given) == 0
+            shown[name, motion] = images(target)
+    still = shown["rests", "head"]
+    np.testing.assert_array_equal(shown["rests", "face"], still)
+    np.testing.assert_array_equal(shown["speaks", "head"], still)
+    assert (shown["speaks", "face"] != still).any()
