@@ -6,6 +6,7 @@ because no new one could be made (standard error names them); 2 a mistake in the
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -328,6 +329,21 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     return batch.exit_status(reports)
 
 
+def _is_full(stream) -> bool:
+    try:
+        os.write(stream.fileno(), b"\n")
+    except OSError as error:
+        return error.errno == errno.ENOSPC
+    return False
+
+
+def _nothing_printed(why: str) -> int:
+    """The exit status where standard output takes no more."""
+    # When Python ends it would complain again of the rest.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return fail(f"{why}; files are written all the same")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     try:
@@ -339,9 +355,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return fail(str(error))
     except BrokenPipeError:
-        # Of what is printed; when Python ends it would complain again of the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return fail("nobody reads what is printed any more; files are written all the same")
+        return _nothing_printed("nobody reads what is printed any more")
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not _is_full(sys.stdout):
+            raise  # a full disk under a file has been answered where that is written
+        return _nothing_printed("there is no space left for what is printed")
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:  # argparse's way out, also of --help

@@ -1,5 +1,6 @@
 """The command `dp3 anonymize` as people use it, and which faces it leaves."""
 
+import io
 import json
 import os
 import sys
@@ -223,6 +224,15 @@ def test_a_reader_that_has_left_is_told_in_one_line(monkeypatch, tmp_path, capsy
         monkeypatch.setattr(sys, "stdout", stdout)
         assert cli.main(["assets"]) == 2
     assert capsys.readouterr().err.startswith("error: nobody reads what is printed any more")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_behind_what_is_printed_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DP3_ASSETS", str(tmp_path))
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, write_through=True))
+        assert cli.main(["assets"]) == 2
+    assert capsys.readouterr().err.startswith("error: there is no space left for what is printed")
 
 
 def test_assets_are_listed_with_their_state(monkeypatch, tmp_path, capsys):
