@@ -14,10 +14,9 @@ _SAME = 8.0  # levels: surroundings that differ by less show the same
 _OTHER = 40.0  # levels: surroundings that differ by more have nothing to do with the ones before
 _COARSE = 32  # px, the side at which pictures are compared
 _STEADY = 20.0  # levels by which the new picture may differ locally and still be averaged fully
-_CHANGED = (
-    100.0  # levels of local difference from which on the new picture counts as much as it may
-)
-_MOST = 0.5  # its weight then, of a drawing: all at once would be a jump
+# Levels of local difference from which on the new picture counts as much as it may, and the weight that a
+# drawing has then: all at once would be a jump.
+_CHANGED, _MOST = 100.0, 0.5
 _LOCAL = 3  # coarse px, what "locally" means
 
 

@@ -13,7 +13,7 @@ import functools
 import cv2
 import numpy as np
 
-from dp3_jax import masks
+from dp3_jax import flow, masks
 from dp3_jax.anonymization import geometry
 from dp3_jax.anonymization.geometry import Alignment
 
@@ -26,9 +26,6 @@ _FINE = 2  # px of a view for each canonical px; flow of coarser views is not ex
 # Canonical px per px of the frame from which on faces are not followed, those narrower than about 80 px:
 # nobody sees their lips, and frames have no such detail of them.
 _SMALL_SCALE = 0.75
-
-# Of the search, as against OpenCV's "medium": half its time, with the same result after coarsening.
-_STRIDE, _DESCENTS = 4, 8
 
 _ALIKE = 12.0  # levels by which what was followed may look different
 _EXPLAINED = 0.6  # or the share of the difference that was there before it was followed
@@ -80,16 +77,10 @@ def step(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     Args:
       before, now: u8[h, w] of `detail`.
     """
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setVariationalRefinementIterations(0)
-    search.setPatchStride(_STRIDE)
-    search.setGradientDescentIterations(_DESCENTS)
-    flow = search.calc(now, before, None)
-    was = cv2.remap(
-        before, _grid(*now.shape) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    back = flow.dense_flow(now, before, preset="lean")
+    was = flow.sample(before, back)
     size = _COLUMNS, _ROWS
-    cells = cv2.resize(flow, size, interpolation=cv2.INTER_AREA) * (_COLUMNS * CELL / now.shape[1])
+    cells = cv2.resize(back, size, interpolation=cv2.INTER_AREA) / _FINE
     left, still = (
         cv2.resize(cv2.absdiff(now, one).astype(np.float32), size, interpolation=cv2.INTER_AREA)
         for one in (was, before)
@@ -100,18 +91,16 @@ def step(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     return np.where(found[..., None], cells, np.float32(0))
 
 
-def advance(offset: np.ndarray | None, moved: np.ndarray | None) -> np.ndarray:
+def advance(offset: np.ndarray | None, since: np.ndarray | None) -> np.ndarray:
     """Where each cell of a face lies in its picture, relative to where it is now, f32[GRID, 2] canonical px.
 
     Args:
       offset: the same of the frame before; None at the beginning.
-      moved: f32[GRID, 2], `step` since then; None where that is not known.
+      since: f32[GRID, 2], `step` since then; None where that is not known.
     """
     offset = np.zeros((*GRID, 2), np.float32) if offset is None else offset
-    moved = np.zeros_like(offset) if moved is None else moved
-    places = _grid(*GRID) + moved / CELL
-    carried = cv2.remap(offset, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    total = _KEPT * (carried + moved)
+    since = np.zeros_like(offset) if since is None else since
+    total = _KEPT * (flow.sample(offset, since / CELL) + since)
     length = np.hypot(*np.moveaxis(total, -1, 0))[..., None]
     return total * np.minimum(1, _FURTHEST / np.maximum(length, 1e-6))
 
@@ -127,19 +116,12 @@ def moved(picture: np.ndarray, offset: np.ndarray) -> np.ndarray:
     right, bottom = left + _COLUMNS * CELL, top + _ROWS * CELL
     part = slice(top, bottom), slice(left, right)
     fine = cv2.resize(offset, (right - left, bottom - top), interpolation=cv2.INTER_CUBIC)
-    places = _grid(*picture.shape[:2])[part] + fine * _taper()[part]
+    places = flow.pixels(*picture.shape[:2])[part] + fine * _taper()[part]
     result = picture.copy()
     result[part] = cv2.remap(
         picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     return result
-
-
-@functools.cache
-def _grid(height: int, width: int) -> np.ndarray:
-    """f32[h, w, 2]: (x, y) of each pixel."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return np.stack([x, y], -1)
 
 
 @functools.cache

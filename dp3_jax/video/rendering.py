@@ -2,7 +2,8 @@
 
 As for a photo, every face that is not kept is erased or covered first, and all that follows works on the
 erased frame. What is remembered from frame to frame comes from there too, so no hidden pixel of this or any
-earlier frame has a part in a generated face.
+earlier frame has a part in how a generated face looks; where it is moved to follows the hidden one
+(`following`).
 """
 
 import dataclasses
@@ -94,9 +95,8 @@ class Renderer:
         self._causal = causal
         self._memories: dict[int, Memory] = {}
         self._pictured: set[int] = set()  # numbers of tracks with pictures in their memories
-        self._seen: dict[
-            int, tuple[int, np.ndarray]
-        ] = {}  # frame and view of each track's last face
+        # Number of the frame, and view (`following.detail`), of each track's last face.
+        self._seen: dict[int, tuple[int, np.ndarray]] = {}
 
     def render(
         self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
