@@ -104,6 +104,11 @@ def _add_output_options(group) -> None:
         "--keep-metadata", action="store_true", help="keep camera, exposure and time"
     )
     group.add_argument(
+        "--no-mark",
+        action="store_true",
+        help="do not write into the file that faces in it were generated",
+    )
+    group.add_argument(
         "--sidecar",
         action="store_true",
         help="write NAME.EXT.faces.json, of a video NAME.EXT.tracks.json, beside each result",
@@ -292,7 +297,7 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     if arguments.faces and arguments.keep:
         raise UserError('--keep does not go with --faces; write "keep": true into that file')
 
-    from dp3_jax.anonymization import batch, secrets
+    from dp3_jax.anonymization import batch, reports, secrets
     from dp3_jax.anonymization.anonymize import Anonymizer
 
     secret = None
@@ -314,19 +319,21 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         sidecar=arguments.sidecar,
         preview=arguments.preview,
         keep_metadata=arguments.keep_metadata,
+        mark=not arguments.no_mark,
         video=_video_options(arguments, rate) if video else None,
         one_pass=arguments.one_pass,
     )
     loaded = batch.Batch(anonymizer, options, photos=not all(task.is_video for task in tasks))
-    reports = batch.run(loaded, tasks, not arguments.quiet)
-    summary = batch.summarize(reports, time.monotonic() - start)
+    done = batch.run(loaded, tasks, not arguments.quiet)
+    summary = reports.summarize(done, time.monotonic() - start)
     printed = sys.stderr if arguments.output == "-" else sys.stdout
     if arguments.json:
-        results = [batch.as_json(report, options) for report in reports]
+        written = {"sidecar": options.sidecar, "preview": options.preview}
+        results = [reports.as_json(report, **written) for report in done]
         print(json.dumps({"files": results, "summary": summary}, indent=2), file=printed)
     elif not arguments.quiet and not (arguments.output == "-" and summary["skipped"]):
-        print(batch.summary_line(summary, others), file=printed)
-    return batch.exit_status(reports)
+        print(reports.summary_line(summary, others), file=printed)
+    return reports.exit_status(done)
 
 
 def _is_full(stream) -> bool:

@@ -32,13 +32,13 @@ LAYERS = [
      "dp3_jax.evaluation.evaluate", "dp3_jax.evaluation.sample",
      "dp3_jax.evaluation.anonymity", "dp3_jax.evaluation.hiding", "dp3_jax.evaluation.composites",
      "dp3_jax.anonymization.anonymize", "dp3_jax.anonymization.preview",
-     "dp3_jax.anonymization.batch", "dp3_jax.anonymization.demo", "dp3_jax.video.coherence",
+     "dp3_jax.anonymization.reports", "dp3_jax.anonymization.batch", "dp3_jax.anonymization.demo", "dp3_jax.video.coherence",
      "dp3_jax.video.following", "dp3_jax.video.rendering", "dp3_jax.video.second_pass",
      "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",
      "dp3_jax.evaluation.video_clip", "dp3_jax.evaluation.video_variants",
      "dp3_jax.evaluation.evaluate_video", "dp3_jax.live"),
-    ("dp3_jax.console", "dp3_jax.live.command", "dp3_jax.evaluation.video_command", "dp3_jax.cli",
-     "launch"),
+    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.live.command",
+     "dp3_jax.evaluation.video_command", "dp3_jax.cli", "launch"),
 ]  # fmt: skip
 
 

@@ -4,25 +4,23 @@ import dataclasses
 import pathlib
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dp3_jax import files
-from dp3_jax.anonymization import outputs, secrets, sidecar
+from dp3_jax.anonymization import marking, outputs, secrets, sidecar
 from dp3_jax.anonymization.anonymize import Anonymizer, Result
 from dp3_jax.anonymization.boxes import Boxes
 from dp3_jax.anonymization.keeping import Keeper
 from dp3_jax.anonymization.photos import read_photo, write_photo
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.preview import write_preview
+from dp3_jax.anonymization.reports import Report, preview_path, remarks, sidecar_path
 from dp3_jax.errors import UserError
 from dp3_jax.video.names import is_video_name
 from dp3_jax.video.stages import Progress
-
-DONE, INCOMPLETE = 0, 1  # exit statuses
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +36,7 @@ class Options:
       sidecar: write one beside each result.
       preview: write before | boxes | after beside each result.
       keep_metadata: write the safe subset of EXIF; of a video the time and the camera's name.
+      mark: say in each result that holds generated faces that it does (see `marking`).
       video: what only videos need; its class is in video.job, which takes time to import. None: defaults.
       one_pass: read each video once, and write it meanwhile.
     """
@@ -50,6 +49,7 @@ class Options:
     sidecar: bool = False
     preview: bool = False
     keep_metadata: bool = False
+    mark: bool = True
     video: Any = None
     one_pass: bool = False
 
@@ -79,23 +79,6 @@ def pipe_task(source: str, target: str | None) -> PipeTask:
     if target == "-" and files.standard(sys.stdout, "standard output").isatty():
         raise UserError("-o - writes a video to this terminal; lead it on: ... -o - > FILE")
     return PipeTask(pathlib.Path(source), pathlib.Path(target))
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What became of one photo or video, without its pixels; `error` is empty when it was written.
-
-    The outcomes are of its faces, in a video of its tracks; `frames` is 0 for a photo. `damage` says what of
-    the file could not be read.
-    """
-
-    task: outputs.Task
-    seconds: float
-    outcomes: tuple[Outcome, ...] = ()
-    error: str = ""
-    notes: tuple[str, ...] = ()
-    frames: int = 0
-    damage: str = ""
 
 
 class Batch:
@@ -192,7 +175,11 @@ class Batch:
             plans, settings, notes = self._plans(task, photo.pixels)
             result = self._anonymizer.render(photo.pixels, plans, settings)
             after = photo.with_pixels(result.frame)
-            write_photo(task.target, after, keep_metadata=self._options.keep_metadata)
+            mark = self._options.mark and any(o.done == "generated" for o in result.outcomes)
+            keep_metadata = self._options.keep_metadata
+            write_photo(task.target, after, keep_metadata=keep_metadata, mark=mark)
+            if mark and not marking.is_marked(task.target):
+                notes += (f"{task.target.suffix} files cannot say that a face was generated",)
             self._write_extras(task, photo.pixels, result, settings)
         except UserError as error:
             return Report(task, time.monotonic() - start, error=str(error))
@@ -221,6 +208,7 @@ class Batch:
             keeper=self._keeper,
             sidecar=options.sidecar,
             keep_metadata=options.keep_metadata,
+            mark=options.mark,
             video=options.video or job.VideoOptions(),
         )
         if options.one_pass:
@@ -241,20 +229,6 @@ class Batch:
             write_preview(preview_path(task), before, result)
 
 
-def sidecar_path(task: outputs.Task) -> pathlib.Path:
-    """Beside the result: NAME.EXT.faces.json, of a video NAME.EXT.tracks.json."""
-    if task.is_video:
-        from dp3_jax.video import job
-
-        return job.sidecar_path(task.target)
-    return task.target.with_name(task.target.name + sidecar.SUFFIX)
-
-
-def preview_path(task: outputs.Task) -> pathlib.Path:
-    """Beside the result: NAME_preview.png."""
-    return task.target.with_name(f"{task.target.stem}_preview.png")
-
-
 def run(batch: Batch, tasks: Sequence[outputs.Task], show_progress: bool) -> list[Report]:
     """Processes all photos in order, naming the failures on standard error as they come."""
     import tqdm
@@ -268,7 +242,7 @@ def run(batch: Batch, tasks: Sequence[outputs.Task], show_progress: bool) -> lis
             with _FrameBar(task, hidden) as frames:
                 report = batch.process(task, frames.update)
             reports.append(report)
-            for line in _remarks(report):
+            for line in remarks(report):
                 tqdm.tqdm.write(line, file=sys.stderr)
     return reports
 
@@ -307,93 +281,3 @@ class _FrameBar:
 
     def __exit__(self, *exception) -> None:
         self._close()
-
-
-def _remarks(report: Report) -> list[str]:
-    if report.error:
-        return [f"skipped: {report.error}"]
-    lines = [f"note: {report.task.source}: {note}" for note in report.notes]
-    if report.damage:
-        lines.append(f"damaged: {report.damage}")
-    for outcome in report.outcomes:
-        if outcome.fell_back:
-            x, y = (round(v) for v in outcome.plan.face.box[:2])
-            lines.append(f"covered: {report.task.source}, face at {x},{y}: {outcome.reason}")
-    return lines
-
-
-def exit_status(reports: Sequence[Report]) -> int:
-    """DONE, or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
-    bad = any(r.error or r.damage or any(o.fell_back for o in r.outcomes) for r in reports)
-    return INCOMPLETE if bad else DONE
-
-
-def summarize(reports: Sequence[Report], seconds: float) -> dict[str, Any]:
-    """Numbers of a run, for people (`summary_line`) and for --json."""
-    done = [r for r in reports if not r.error]
-    counts = Counter(outcome.done for r in done for outcome in r.outcomes)
-    videos = [r for r in done if r.task.is_video]
-    return {
-        "photos": len(done) - len(videos),
-        "videos": len(videos),
-        "frames": sum(r.frames for r in videos),
-        "skipped": len(reports) - len(done),
-        "without_faces": sum(not r.outcomes for r in done),
-        "faces": sum(counts.values()),
-        "done": dict(sorted(counts.items())),
-        "fallbacks": counts["covered"],
-        "seconds": round(seconds, 3),
-    }
-
-
-def summary_line(summary: dict[str, Any], others: int) -> str:
-    """One line for the console."""
-    parts = []
-    if summary["photos"] or not summary["videos"]:
-        parts.append(_count(summary["photos"], "photo"))
-    if summary["videos"]:
-        videos = _count(summary["videos"], "video")
-        parts.append(f"{videos} ({_count(summary['frames'], 'frame')})")
-    faces = _count(summary["faces"], "face")
-    if summary["done"]:
-        faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
-    parts.append(faces)
-    if summary["without_faces"]:
-        parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
-    if summary["skipped"]:
-        parts.append(f"{_count(summary['skipped'], 'file')} skipped")
-    if others:
-        parts.append(f"{_count(others, 'other file')} in the folders left alone")
-    return f"{', '.join(parts)}; {summary['seconds']:.1f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def as_json(report: Report, options: Options) -> dict[str, Any]:
-    """A report for --json."""
-    entry: dict[str, Any] = {
-        "input": str(report.task.source),
-        "output": None if report.error else str(report.task.target),
-        "seconds": round(report.seconds, 3),
-    }
-    if report.error:
-        return {**entry, "error": report.error}
-    if report.task.is_video:
-        entry["frames"] = report.frames
-        entry["damage"] = report.damage
-    if options.sidecar:
-        entry["sidecar"] = str(sidecar_path(report.task))
-    if options.preview and not report.task.is_video:
-        entry["preview"] = str(preview_path(report.task))
-    faces = [
-        {
-            "box": [round(v, 1) for v in outcome.plan.face.box],
-            "confidence": round(outcome.plan.face.confidence, 3),
-            "done": outcome.done,
-            "reason": outcome.reason,
-        }
-        for outcome in report.outcomes
-    ]
-    return {**entry, "faces": faces, "notes": list(report.notes)}

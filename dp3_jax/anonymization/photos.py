@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from dp3_jax.anonymization import webp
+from dp3_jax.anonymization import marking, webp
 from dp3_jax.anonymization.metadata import safe_exif
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
@@ -227,7 +227,9 @@ def _image(photo: Photo, container: str) -> Image.Image:
     return image
 
 
-def write_photo(path: str | os.PathLike, photo: Photo, *, keep_metadata: bool = False) -> None:
+def write_photo(
+    path: str | os.PathLike, photo: Photo, *, keep_metadata: bool = False, mark: bool = False
+) -> None:
     """Writes a photo, atomically, in the format that the name ends in.
 
     Args:
@@ -235,6 +237,7 @@ def write_photo(path: str | os.PathLike, photo: Photo, *, keep_metadata: bool = 
       photo: what to write. Where the format changes, its usual settings are used; JPEG shows what is
         transparent as white.
       keep_metadata: write the safe subset of the source's EXIF (see `metadata.safe_exif`).
+      mark: say in the file that a part of it was generated (see `marking`).
 
     Raises:
       UserError: the name's ending is unknown or the file cannot be written.
@@ -251,6 +254,8 @@ def write_photo(path: str | os.PathLike, photo: Photo, *, keep_metadata: bool = 
         options["icc_profile"] = photo.icc_profile
     if keep_metadata and photo.exif and container != "BMP":
         options["exif"] = photo.exif
+    if mark:
+        options |= marking.photo_options(container, options.get("exif", b""))
     with atomic_target(path) as temporary, _size_limit():
         try:
             _image(photo, container).save(temporary, format=container, **options)

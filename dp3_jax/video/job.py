@@ -78,6 +78,7 @@ class Request:
       keeper: decides by them; None without any.
       sidecar: write one beside the result.
       keep_metadata: write the time and the camera's name, if the source says them.
+      mark: say in the result that it holds generated faces, where it does.
       video: see VideoOptions.
     """
 
@@ -91,6 +92,7 @@ class Request:
     keeper: Keeper | None = None
     sidecar: bool = False
     keep_metadata: bool = False
+    mark: bool = True
     video: VideoOptions = dataclasses.field(default_factory=VideoOptions)
 
 
@@ -136,7 +138,10 @@ class _Job:
     def _encoding(self) -> encoding.Encoding | pictures.Pictures:
         request, settings = self.request, self.request.video.encoder
         if is_pattern(request.target):
-            return pictures.choose(request.source, request.target, settings, request.keep_metadata)
+            mark = request.mark and self.anonymizer.settings.method == "generate"
+            return pictures.choose(
+                request.source, request.target, settings, request.keep_metadata, mark
+            )
         return encoding.choose(self.info, request.target.suffix, settings)
 
     def identity(self) -> dict[str, Any]:
@@ -197,8 +202,10 @@ class _Job:
         )
         return found
 
-    def assemble(self, target: pathlib.Path, segments: Sequence[pathlib.Path]) -> tuple[str, ...]:
-        """Writes the whole video; returns what was left out."""
+    def assemble(
+        self, target: pathlib.Path, segments: Sequence[pathlib.Path], generated: bool
+    ) -> tuple[str, ...]:
+        """Writes the whole video, in which faces were `generated` or not; returns what was left out."""
         if isinstance(self.encoding, pictures.Pictures):
             pictures.assemble(target, self.encoding, segments)
             return ()
@@ -210,6 +217,7 @@ class _Job:
             source=None if self.is_sequence else self.request.source,
             audio=self.request.video.audio,
             keep_metadata=self.request.keep_metadata,
+            mark=self.request.mark and generated,
         )
 
     def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
@@ -322,7 +330,9 @@ def process(
             hidden=request.video.spans,
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
-        left_out = job.assemble(folder.path / "result", segments)
+        outcomes = [_outcome(track, tally, keys) for track in shown.tracks]
+        generated = any(outcome.done == "generated" for outcome in outcomes)
+        left_out = job.assemble(folder.path / "result", segments, generated)
         workfolder.check_unchanged(request.source, identity["source"])
         if request.sidecar:
             track_file.write(folder.path / "tracks", found, settings, keys, fingerprint)
@@ -331,7 +341,7 @@ def process(
         seconds = (middle - started, time.monotonic() - middle)
         notes = (*notes, *(f"left out: {what}" for what in left_out))
         summary = Summary(found.frames, seconds, folder.resumed, notes, render.damage)
-    return [_outcome(track, tally, keys) for track in shown.tracks], summary
+    return outcomes, summary
 
 
 def _outcome(track: tracks.Track, tally: second_pass.Tally, keys: Mapping[int, bytes]) -> Outcome:

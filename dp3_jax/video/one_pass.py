@@ -13,7 +13,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from dp3_jax.anonymization import secrets
+from dp3_jax.anonymization import marking, secrets
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.plans import Outcome, Plan
 from dp3_jax.data.prefetch import Prefetcher
@@ -69,7 +69,8 @@ def process(
                 container_options=writing.container_options(source.info, chosen),
             ) as output,
         ):
-            writer = _Writer(output, source, chosen, request)
+            mark = request.mark and anonymizer.settings.method == "generate"
+            writer = _Writer(output, source, chosen, request, mark)
             count = _run(source, frames, writer, progress)
     notes = tuple(f"left out: {what}" for what in writer.left_out)
     seconds = (0.0, time.monotonic() - started)
@@ -207,6 +208,7 @@ class _Writer:
         source: Source,
         chosen: Encoding,
         request: Request,
+        mark: bool,
     ):
         info = source.info
         output.flags |= av.container.Flags.bitexact.value  # no names and dates of programs
@@ -227,6 +229,8 @@ class _Writer:
         writing.set_chapters(output, source.container, self._shift)
         if request.keep_metadata:
             output.metadata.update(writing.safe_metadata(source.container.metadata))
+        if mark:  # the header is written before the first face
+            output.metadata.update(marking.video_metadata())
         self._lead = round(self._shift / info.time_base)
         self._times: dict[int, tuple[int, int]] = {}  # pts and duration by number, while needed
         self._count = 0

@@ -91,13 +91,14 @@ class Pictures:
     Attributes:
       source, target: patterns.
       first: number of the first picture.
-      keep_metadata: as of `photos.write_photo`.
+      keep_metadata, mark: as of `photos.write_photo`.
     """
 
     source: pathlib.Path
     target: pathlib.Path
     first: int
     keep_metadata: bool
+    mark: bool
 
     def photo(self, index: int) -> Photo:
         """The source's picture at a place, counted from 0."""
@@ -105,7 +106,11 @@ class Pictures:
 
 
 def choose(
-    source: pathlib.Path, target: pathlib.Path, settings: EncoderSettings, keep_metadata: bool
+    source: pathlib.Path,
+    target: pathlib.Path,
+    settings: EncoderSettings,
+    keep_metadata: bool,
+    mark: bool = False,
 ) -> Pictures:
     """How the pictures are written.
 
@@ -116,7 +121,7 @@ def choose(
         raise UserError(
             f"--codec, --crf, --preset and --hardware are of videos; leave them out for {target}"
         )
-    return Pictures(source, target, sequences.numbers(source)[0], keep_metadata)
+    return Pictures(source, target, sequences.numbers(source)[0], keep_metadata, mark)
 
 
 class PictureWriter(PacketWriter):
@@ -134,7 +139,8 @@ class PictureWriter(PacketWriter):
         photo = self._pictures.photo(pts)
         if photo.pixels.shape != image.shape:
             raise UserError(f"a picture of {self._pictures.source} has changed; run it again")
-        write_photo(self._one, photo.with_pixels(image), keep_metadata=self._pictures.keep_metadata)
+        chosen = {"keep_metadata": self._pictures.keep_metadata, "mark": self._pictures.mark}
+        write_photo(self._one, photo.with_pixels(image), **chosen)
         content = self._one.read_bytes()
         self._one.unlink()
         self._add(content)

@@ -11,6 +11,7 @@ from fractions import Fraction
 import av
 from PIL import Image
 
+from dp3_jax.anonymization import marking
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
 from dp3_jax.video import encoding as encoders
@@ -46,6 +47,7 @@ def assemble(
     source: str | os.PathLike | None,
     audio: str = "copy",
     keep_metadata: bool = False,
+    mark: bool = False,
 ) -> tuple[str, ...]:
     """Writes the final video, atomically and streaming (memory does not grow with the length).
 
@@ -62,6 +64,7 @@ def assemble(
       source: where sound, subtitles and chapters come from; None: from nowhere.
       audio: "copy" or "drop".
       keep_metadata: keep when and with what the video was taken.
+      mark: say in the file that parts of it were generated (see `marking`).
 
     Returns:
       What was left out, in words.
@@ -84,6 +87,7 @@ def assemble(
                 source=original,
                 with_audio=audio == "copy",
                 keep_metadata=keep_metadata,
+                mark=mark,
             )
         except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, OSError):
@@ -151,6 +155,7 @@ def _write(
     source: av.container.InputContainer | None,
     with_audio: bool,
     keep_metadata: bool,
+    mark: bool,
 ) -> tuple[str, ...]:
     options = container_options(info, encoding, plan.last)
     with av.open(
@@ -169,6 +174,8 @@ def _write(
             set_chapters(output, source, taken)
             if keep_metadata:
                 output.metadata.update(safe_metadata(source.metadata))
+        if mark:
+            output.metadata.update(marking.video_metadata())
         lead = _avi_lead(info) if encoding.container == "avi" else round(taken / info.time_base)
         pictures = _pictures(plan, info.time_base, lead, encoding.container == "gif")
         copied = _copied(source, copies, taken) if copies else iter(())

@@ -1,0 +1,135 @@
+"""What became of many photos and videos: for people, for --json, and as an exit status."""
+
+import dataclasses
+import pathlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dp3_jax.anonymization import outputs
+from dp3_jax.anonymization.plans import Outcome
+from dp3_jax.anonymization.sidecar import SUFFIX
+
+DONE, INCOMPLETE = 0, 1  # exit statuses
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of one photo or video, without its pixels; `error` is empty when it was written.
+
+    The outcomes are of its faces, in a video of its tracks; `frames` is 0 for a photo. `damage` says what of
+    the file could not be read.
+    """
+
+    task: outputs.Task
+    seconds: float
+    outcomes: tuple[Outcome, ...] = ()
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    frames: int = 0
+    damage: str = ""
+
+
+def sidecar_path(task: outputs.Task) -> pathlib.Path:
+    """Beside the result: NAME.EXT.faces.json, of a video NAME.EXT.tracks.json."""
+    if task.is_video:
+        from dp3_jax.video import job
+
+        return job.sidecar_path(task.target)
+    return task.target.with_name(task.target.name + SUFFIX)
+
+
+def preview_path(task: outputs.Task) -> pathlib.Path:
+    """Beside the result: NAME_preview.png."""
+    return task.target.with_name(f"{task.target.stem}_preview.png")
+
+
+def remarks(report: Report) -> list[str]:
+    """Lines for standard error."""
+    if report.error:
+        return [f"skipped: {report.error}"]
+    lines = [f"note: {report.task.source}: {note}" for note in report.notes]
+    if report.damage:
+        lines.append(f"damaged: {report.damage}")
+    for outcome in report.outcomes:
+        if outcome.fell_back:
+            x, y = (round(v) for v in outcome.plan.face.box[:2])
+            lines.append(f"covered: {report.task.source}, face at {x},{y}: {outcome.reason}")
+    return lines
+
+
+def exit_status(reports: Sequence[Report]) -> int:
+    """DONE, or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
+    bad = any(r.error or r.damage or any(o.fell_back for o in r.outcomes) for r in reports)
+    return INCOMPLETE if bad else DONE
+
+
+def summarize(reports: Sequence[Report], seconds: float) -> dict[str, Any]:
+    """Numbers of a run, for people (`summary_line`) and for --json."""
+    done = [r for r in reports if not r.error]
+    counts = Counter(outcome.done for r in done for outcome in r.outcomes)
+    videos = [r for r in done if r.task.is_video]
+    return {
+        "photos": len(done) - len(videos),
+        "videos": len(videos),
+        "frames": sum(r.frames for r in videos),
+        "skipped": len(reports) - len(done),
+        "without_faces": sum(not r.outcomes for r in done),
+        "faces": sum(counts.values()),
+        "done": dict(sorted(counts.items())),
+        "fallbacks": counts["covered"],
+        "seconds": round(seconds, 3),
+    }
+
+
+def summary_line(summary: dict[str, Any], others: int) -> str:
+    """One line for the console."""
+    parts = []
+    if summary["photos"] or not summary["videos"]:
+        parts.append(_count(summary["photos"], "photo"))
+    if summary["videos"]:
+        videos = _count(summary["videos"], "video")
+        parts.append(f"{videos} ({_count(summary['frames'], 'frame')})")
+    faces = _count(summary["faces"], "face")
+    if summary["done"]:
+        faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
+    parts.append(faces)
+    if summary["without_faces"]:
+        parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
+    if summary["skipped"]:
+        parts.append(f"{_count(summary['skipped'], 'file')} skipped")
+    if others:
+        parts.append(f"{_count(others, 'other file')} in the folders left alone")
+    return f"{', '.join(parts)}; {summary['seconds']:.1f} s"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def as_json(report: Report, *, sidecar: bool, preview: bool) -> dict[str, Any]:
+    """A report for --json; whether a sidecar and a preview were written."""
+    entry: dict[str, Any] = {
+        "input": str(report.task.source),
+        "output": None if report.error else str(report.task.target),
+        "seconds": round(report.seconds, 3),
+    }
+    if report.error:
+        return {**entry, "error": report.error}
+    if report.task.is_video:
+        entry["frames"] = report.frames
+        entry["damage"] = report.damage
+    if sidecar:
+        entry["sidecar"] = str(sidecar_path(report.task))
+    if preview and not report.task.is_video:
+        entry["preview"] = str(preview_path(report.task))
+    faces = [
+        {
+            "box": [round(v, 1) for v in outcome.plan.face.box],
+            "confidence": round(outcome.plan.face.confidence, 3),
+            "done": outcome.done,
+            "reason": outcome.reason,
+        }
+        for outcome in report.outcomes
+    ]
+    return {**entry, "faces": faces, "notes": list(report.notes)}
