@@ -34,8 +34,10 @@ class Network:
         """
         path = str(assets.fetch(asset))
         read = cv2.dnn.readNetFromTFLite if path.endswith(".tflite") else cv2.dnn.readNetFromONNX
+        # OpenCV 5's other engine, its default, knows only the last of a .tflite file's outputs.
+        engine = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
         with quiet_opencv():
-            self._network = read(path)
+            self._network = read(path, *engine)
         self._names = self._network.getUnconnectedOutLayersNames()
         self._turn = threading.Lock()
 
