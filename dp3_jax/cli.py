@@ -272,9 +272,9 @@ def _assets(arguments: argparse.Namespace) -> int:
     if unknown := [name for name in names if name not in assets.ASSETS]:
         raise UserError(f"no asset {unknown[0]!r}; there are: {', '.join(assets.ASSETS)}")
     print(f"in {assets.cache_folder()} (set {assets.CACHE_VARIABLE} to use another folder)")
+    if arguments.fetch:
+        assets.fetch_all(names)
     for name in names:
-        if arguments.fetch:
-            assets.fetch(name)
         asset = assets.ASSETS[name]
         state = _state(assets.cache_folder() / asset.filename, asset.sha256)
         print(f"{name:13} {state:9} {asset.filename} ({asset.licence}), SHA-256 {asset.sha256}")
