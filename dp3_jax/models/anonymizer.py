@@ -120,12 +120,12 @@ class Attention(nn.Module):
         return ((tokens + seen) * _HALF).reshape(x.shape)
 
 
-class AnonymizerGenerator(nn.Module):
-    """(image with a hole, mask, latent) to the image with the hole filled.
+class ContextNetwork(nn.Module):
+    """Encoder of an image with a blanked region and decoder back to its size; generators derive from it.
 
     Attributes:
       widths: channels at S/2, S/4, S/8, ... px; the last is the coarsest level.
-      style_dim: length of the style that z is mapped to.
+      style_dim: length of each half of the style that modulates the decoder.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -136,10 +136,12 @@ class AnonymizerGenerator(nn.Module):
     def _conv(self, features: int, name: str, size: int = 3) -> nn.Module:
         return nn.Conv(features, (size, size), dtype=self.dtype, kernel_init=_UNIT, name=name)
 
-    def _encode(self, context: jax.Array, mask: jax.Array) -> list[jax.Array]:
-        """Feature maps from S/2 px down to the coarsest."""
+    def _encode(
+        self, context: jax.Array, mask: jax.Array, added: jax.Array | float = 0.0
+    ) -> list[jax.Array]:
+        """Feature maps from S/2 px down to the coarsest; `added` goes into the first one."""
         x = space_to_depth(jnp.concatenate([context, mask - 0.5], -1)).astype(self.dtype)
-        x = activate(self._conv(self.widths[0], "stem")(x))
+        x = activate(self._conv(self.widths[0], "stem")(x) + added)
         levels = [x]
         for index, features in enumerate(self.widths[1:], start=1):
             down = StridedConv(features, dtype=self.dtype, kernel_init=_UNIT, name=f"down_{index}")
@@ -150,14 +152,50 @@ class AnonymizerGenerator(nn.Module):
             levels.append(x)
         return levels
 
+    def _seen(self, coarse: jax.Array) -> jax.Array:
+        """f32[B, style_dim]: the half of the style that comes from the image's context."""
+        pooled = coarse.mean((1, 2)).astype(jnp.float32)
+        return activate(nn.Dense(self.style_dim, kernel_init=_UNIT, name="context")(pooled))
+
+    def _decode(
+        self, x: jax.Array, levels: list[jax.Array], style: jax.Array
+    ) -> tuple[list[jax.Array], jax.Array | None]:
+        """The decoder from the coarsest map: its maps, finest first, and the sum of its coarse RGB layers.
+
+        That sum is f32[B, S/2, S/2, 3], or None when there is only one level above the coarsest.
+        """
+        x = activate(ModulatedConv(x.shape[-1], self.dtype, name="decode_coarse")(x, style))
+        rgb, maps = None, []
+        for index in range(len(self.widths) - 2, -1, -1):
+            features = self.widths[index]
+            x = double(self._conv(features, f"narrow_{index}", 1)(x))
+            x = (x + levels[index]) * _HALF
+            y = activate(ModulatedConv(features, self.dtype, name=f"decode_{index}a")(x, style))
+            y = ModulatedConv(features, self.dtype, name=f"decode_{index}b")(y, style)
+            x = activate((x + y) * _HALF)
+            maps.insert(0, x)
+            if index:
+                shade = self._conv(3, f"rgb_{index}", 1)(x).astype(jnp.float32) * 0.3
+                rgb = double(shade if rgb is None else rgb + shade)
+        return maps, rgb
+
+    def _picture(self, finest: jax.Array, rgb: jax.Array | None) -> jax.Array:
+        """f32[B, S, S, 3] from the finest map and the coarse RGB layers."""
+        fine = nn.Conv(12, (3, 3), dtype=self.dtype, kernel_init=_icnr, name="rgb_0")(finest)
+        fine = smooth(depth_to_space(fine).astype(jnp.float32))
+        # Linear, as StyleGAN2's: a saturated tanh would stop learning.
+        return fine if rgb is None else fine + double(rgb)
+
+
+class AnonymizerGenerator(ContextNetwork):
+    """(image with a hole, mask, latent) to the image with the hole filled; attributes of ContextNetwork."""
+
     def _style(self, z: jax.Array, coarse: jax.Array) -> jax.Array:
         """f32[B, 2 * style_dim]: half from the latent alone, half from the image's context."""
         w = z * jax.lax.rsqrt(jnp.square(z).mean(-1, keepdims=True) + 1e-8)
         for index in range(2):
             w = activate(nn.Dense(self.style_dim, kernel_init=_UNIT, name=f"mapping_{index}")(w))
-        pooled = coarse.mean((1, 2)).astype(jnp.float32)
-        seen = activate(nn.Dense(self.style_dim, kernel_init=_UNIT, name="context")(pooled))
-        return jnp.concatenate([w, seen], -1)
+        return jnp.concatenate([w, self._seen(coarse)], -1)
 
     def _draw(self, levels: list[jax.Array], z: jax.Array) -> jax.Array:
         """RGB [B, S, S, 3] from the encoder's levels and the latent."""
@@ -171,23 +209,8 @@ class AnonymizerGenerator(nn.Module):
         place = self.param("place", nn.initializers.normal(0.5), (1, side, side, 16))
         place = jnp.broadcast_to(place.astype(self.dtype), sketch.shape)
         sketch = self._conv(x.shape[-1], "sketch_in", 1)(jnp.concatenate([sketch, place], -1))
-        x = (x + 0.5 * sketch) * _HALF
-        x = activate(ModulatedConv(x.shape[-1], self.dtype, name="decode_coarse")(x, style))
-        rgb = None
-        for index in range(len(self.widths) - 2, -1, -1):
-            features = self.widths[index]
-            x = double(self._conv(features, f"narrow_{index}", 1)(x))
-            x = (x + levels[index]) * _HALF
-            y = activate(ModulatedConv(features, self.dtype, name=f"decode_{index}a")(x, style))
-            y = ModulatedConv(features, self.dtype, name=f"decode_{index}b")(y, style)
-            x = activate((x + y) * _HALF)
-            if index:
-                shade = self._conv(3, f"rgb_{index}", 1)(x).astype(jnp.float32) * 0.3
-                rgb = double(shade if rgb is None else rgb + shade)
-        fine = nn.Conv(12, (3, 3), dtype=self.dtype, kernel_init=_icnr, name="rgb_0")(x)
-        fine = smooth(depth_to_space(fine).astype(jnp.float32))
-        # Linear, as StyleGAN2's: a saturated tanh would stop learning.
-        return fine if rgb is None else fine + double(rgb)
+        maps, rgb = self._decode((x + 0.5 * sketch) * _HALF, levels, style)
+        return self._picture(maps[0], rgb)
 
     @nn.compact
     def __call__(
