@@ -101,7 +101,7 @@ def _matrix(a: complex, b: complex) -> np.ndarray:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def align_points(points: np.ndarray) -> Alignment:
+def align_points(points: np.ndarray, target: np.ndarray = CANONICAL_POINTS) -> Alignment:
     """The similarity that takes five points closest to the canonical ones, in the least-squares sense.
 
     Umeyama, 1991. In two dimensions and without reflection his solution is a linear regression over
@@ -109,11 +109,12 @@ def align_points(points: np.ndarray) -> Alignment:
 
     Args:
       points: [5, 2] px in the frame, in YuNet's order (the viewer's left eye first).
+      target: [5, 2], where another frame than the canonical one has them.
 
     Raises:
       ValueError: the points coincide or are not finite.
     """
-    p, q = _complex(points), _complex(CANONICAL_POINTS)
+    p, q = _complex(points), _complex(target)
     if p.shape != (5,) or not np.isfinite(p).all():
         raise ValueError(f"a face has five finite points (x, y), not {points!r}")
     centred = p - p.mean()
