@@ -1,0 +1,192 @@
+"""What can be measured on a picture of one face: pose, expression, gaze, age, sex, tone of skin and hair.
+
+Left and right are the viewer's; lengths are in eye distances unless something else is said.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from dp3_jax.anonymization.detection import Detector
+from dp3_jax.models import iris
+from dp3_jax.models.age_sex import AgeSex
+from dp3_jax.models.mesh import FaceMesh, expression, five_points, yaw_pitch_roll
+
+_DETECTED_SIDE = 256  # px, at which a whole portrait's face has a size that YuNet knows well
+# Of the mesh, round each cheek: below the eye, beside the nose, above the corner of the mouth.
+_CHEEKS = (117, 118, 101, 36, 205, 187, 123), (346, 347, 330, 266, 425, 411, 352)
+_TOP, _CHIN = 10, 152  # of the face's outline
+_JAW = 172, 397
+_HAIR_DIFFERENCE = 18.0  # CIE76 units; what differs less from the hair above the forehead is hair
+_MIN_B = 5.0  # of Lab: a grey picture tells no hue, and the angle is that of its lightness
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attributes:
+    """Of one face.
+
+    Attributes:
+      five: f32[5, 2] px, in YuNet's order, from the mesh.
+      mesh: f32[468, 3] px.
+      confidence: YuNet's, 0 to 1.
+      score: how sure the mesh's network is that there is a face, 0 to 1.
+      yaw, pitch, roll: degrees (`dp3_jax.models.mesh.Pose`).
+      mouth_opening, mouth_width, eye_opening: in eye distances (`mesh.Expression`).
+      gaze_x, gaze_y: in widths of the eye (`iris.gaze`).
+      age: years.
+      female: probability, 0 to 1.
+      ita: individual typology angle of the cheeks as lit, degrees; above 55 very light, below -30 dark.
+      lightness: L of Lab of the cheeks.
+      hair_lightness: L of Lab above the forehead: of hair, a hat, or a bald head.
+      hair_length: share of the places beside the neck that look like the hair above.
+    """
+
+    five: np.ndarray
+    mesh: np.ndarray
+    confidence: float
+    score: float
+    yaw: float
+    pitch: float
+    roll: float
+    mouth_opening: float
+    mouth_width: float
+    eye_opening: float
+    gaze_x: float
+    gaze_y: float
+    age: float
+    female: float
+    ita: float
+    lightness: float
+    hair_lightness: float
+    hair_length: float
+
+
+NAMES = tuple(f.name for f in dataclasses.fields(Attributes) if f.name not in ("five", "mesh"))
+
+
+class AttributeReader:
+    """Measures portraits; about 30 ms each on an idle core."""
+
+    def __init__(self):
+        """Loads the networks, fetching them once.
+
+        Raises:
+          UserError: one of them cannot be fetched.
+        """
+        self._detector = Detector(rotations=False, threads=1)
+        self._mesh, self._iris, self._age_sex = FaceMesh(), iris.Iris(), AgeSex()
+
+    def locate(self, image: np.ndarray) -> tuple[np.ndarray, float, float] | None:
+        """(mesh f32[468, 3] px, YuNet's confidence, the mesh's score) of the largest face; None without one.
+
+        Args:
+          image: u8[S, S, 3] RGB, a portrait.
+        """
+        side = max(image.shape[:2])
+        small = image
+        if side > _DETECTED_SIDE:
+            small = cv2.resize(
+                image, None, fx=_DETECTED_SIDE / side, fy=_DETECTED_SIDE / side,
+                interpolation=cv2.INTER_AREA,
+            )  # fmt: skip
+        rows = self._detector.rows(small, 0.5)
+        if not len(rows):
+            return None
+        row = max(rows, key=lambda r: r[2] * r[3]).astype(np.float64)
+        factor = image.shape[1] / small.shape[1]
+        five = (row[4:14].reshape(5, 2) + 0.5) * factor - 0.5
+        points, score = self._mesh.points(image, row[:4] * factor, five)
+        return points, float(min(row[14], 1.0)), score
+
+    def read(self, image: np.ndarray) -> Attributes | None:
+        """All attributes of the largest face in a portrait, u8[S, S, 3] RGB; None without a face."""
+        located = self.locate(image)
+        if located is None:
+            return None
+        mesh, confidence, score = located
+        five = five_points(mesh)
+        gaze = iris.gaze(mesh, self._iris.centres(image, mesh))
+        age, female = self._age_sex(image, five)
+        lightness, hue = skin(image, mesh)
+        return Attributes(
+            five, mesh, confidence, score, *yaw_pitch_roll(mesh), *expression(mesh), *gaze,
+            age, female, ita(lightness, hue), lightness, *hair(image, mesh),
+        )  # fmt: skip
+
+
+def ita(lightness: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Individual typology angle in degrees, of L and b of CIE Lab (Chardon et al., 1991)."""
+    angle = np.degrees(np.arctan2(np.asarray(lightness) - 50.0, np.maximum(b, _MIN_B)))
+    return float(angle) if np.ndim(angle) == 0 else angle
+
+
+def _lab(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+
+
+def skin(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
+    """L and b of CIE Lab: the median colour of each cheek, averaged by how much of it is seen.
+
+    Args:
+      image: u8[h, w, 3] RGB.
+      mesh: f[468, 2 or more] px.
+    """
+    colours, areas = [], []
+    for cheek in _CHEEKS:
+        outline = np.asarray(mesh)[list(cheek), :2]
+        low = np.floor(outline.min(0)).astype(int).clip(0)
+        high = np.ceil(outline.max(0)).astype(int) + 1
+        part = image[low[1] : high[1], low[0] : high[0]]
+        if not part.size:
+            continue
+        inside = np.zeros(part.shape[:2], np.uint8)
+        cv2.fillPoly(inside, [np.round(outline - low).astype(np.int32)], 1)
+        if inside.any():
+            colours.append(np.median(_lab(part)[inside > 0], axis=0))
+            areas.append(abs(cv2.contourArea(outline.astype(np.float32))) + 1e-3)
+    if not colours:
+        return 50.0, _MIN_B
+    mean = np.average(colours, axis=0, weights=areas)
+    return float(mean[0]), float(mean[2])
+
+
+def hair(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
+    """(L of Lab above the forehead, share of the places beside the neck that look like that).
+
+    Rough: a bald head is light hair, a hat's colour is the hat's, a dark background beside the neck of
+    somebody with dark hair counts as long hair.
+
+    Args:
+      image: u8[h, w, 3] RGB, a portrait with room above the forehead.
+      mesh: f[468, 3] px.
+    """
+    points = np.asarray(mesh, np.float64)[:, :2]
+    five = five_points(mesh)
+    unit = max(float(np.linalg.norm(mesh[33] - mesh[263])) / 1.4, 1.0)
+    up = points[_TOP] - points[_CHIN]
+    up /= max(float(np.hypot(*up)), 1e-6)
+    across = np.array([-up[1], up[0]])
+
+    def patch(centre: np.ndarray) -> np.ndarray:
+        x, y = np.round(centre).astype(int)
+        half = max(int(0.15 * unit), 1)
+        part = image[
+            max(y - half, 0) : max(y + half + 1, 0), max(x - half, 0) : max(x + half + 1, 0)
+        ]
+        return _lab(part).reshape(-1, 3) if part.size else np.zeros((0, 3), np.float32)
+
+    above = [points[_TOP] + up * (0.45 * unit) + across * (s * unit) for s in (-0.45, 0, 0.45)]
+    seen = np.concatenate([patch(centre) for centre in above])
+    if not len(seen):
+        return 50.0, 0.0
+    colour = np.median(seen, axis=0)
+    beside = []
+    for jaw in _JAW:
+        out = np.sign((points[jaw] - five.mean(0)) @ across) * across
+        beside += [
+            points[jaw] + out * (d * unit) - up * (e * unit) for d in (0.3, 0.6) for e in (0, 0.5)
+        ]
+    near = np.concatenate([patch(centre) for centre in beside])
+    same = np.linalg.norm(near - colour, axis=1) < _HAIR_DIFFERENCE if len(near) else np.zeros(1)
+    return float(colour[0]), float(same.mean())
