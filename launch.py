@@ -1,6 +1,9 @@
 """Trains, evaluates and samples DeepPrivacy3 models.
 
-    python launch.py --config=configs/celeba128.py --workdir=DIR [--mode=MODE] [--config.a.b=value ...]
+    python launch.py --config=configs/celeba128.py [--workdir=DIR] [--mode=MODE] [--config.a.b=value ...]
+
+DIR is runs/ and the config's name and variant if it is not given: runs/celeba128, runs/celeba128-smoke; and
+for prepare runs/celeba128-packed.
 
 Modes:
   train     (default) train in DIR, or go on with the run that is there
@@ -18,7 +21,7 @@ import pathlib
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from dp3_jax import allocator, console
 from dp3_jax.errors import UserError
@@ -27,7 +30,7 @@ MODES = ("train", "evaluate", "sample", "export", "prepare")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/celeba128.py.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; of the packed data for prepare."
+    "workdir", None, "Folder of the run, default runs/CONFIG; of the packed data for prepare."
 )
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do; see above.")
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 64, "sample: how many images.", lower_bound=1)
@@ -46,7 +49,7 @@ _DISTRIBUTED = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With HOST:PORT: how many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With HOST:PORT: which one this is, from 0.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> int:
@@ -55,9 +58,28 @@ def main(argv: list[str]) -> int:
         raise UserError(f"argument {argv[1]!r} is not a flag; flags start with --")
     allocator.keep_freed_memory()  # before JAX takes any
     # Late, so that a wrong flag is answered at once and each mode imports only what it needs.
+    from dp3_jax import launching
+    from dp3_jax.data.celeba import NoCelebA
+
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = launching.chosen_workdir(_WORKDIR.value, config_file, _MODE.value)
+    try:
+        return _dispatch(_CONFIG.value, workdir)
+    except NoCelebA as error:
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        same = [
+            flag.serialize()
+            for flag in (flags.FLAGS["workdir"], flags.FLAGS["mode"])
+            if flag.present
+        ]
+        raise launching.with_commands(
+            error, config_file, _CONFIG.value.data, overrides, same
+        ) from error
+
+
+def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
     from dp3_jax.training import configuration
 
-    config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
     configuration.check(config)
     if _MODE.value == "train":
         from dp3_jax.training import loop, sharding
@@ -83,8 +105,10 @@ def main(argv: list[str]) -> int:
         output = _OUTPUT.value or workdir / "generator.safetensors"
         export(workdir, output, half=_HALF.value, step=_CHECKPOINT.value)
     else:
+        from dp3_jax import launching
         from dp3_jax.data import prepare
 
+        launching.check_not_a_run(workdir)
         print(prepare(configuration.data_options(config.data), workdir))
     return 0
 

@@ -1,17 +1,17 @@
 """The anonymizer: fills the face in a 128x128 photo from its surroundings, never having seen the face.
 
     python -m dp3_jax.data.extended CELEBA EXTRA.zip runs/packed_all   (once: images to one packed folder)
-    python launch.py --config=configs/anonymize128.py --workdir=runs/anonymize128
+    python launch.py --config=configs/anonymize128.py
 
 Without further images, CelebA alone: --config.data.source=celeba --config.data.path=DIR. The same command
 goes on with an interrupted run. Give the result away, in half precision, with
 
-    python launch.py --config=configs/anonymize128.py --workdir=runs/anonymize128 --mode=export --half
+    python launch.py --config=configs/anonymize128.py --mode=export --half
 
 Without CelebA, on drawn shapes instead of photos (times on 2 CPU cores):
 
-    python launch.py --config=configs/anonymize128.py:smoke --workdir=runs/smoke  (about a minute)
-    python launch.py --config=configs/anonymize128.py:quick --workdir=runs/quick  (some minutes)
+    python launch.py --config=configs/anonymize128.py:smoke  (about a minute)
+    python launch.py --config=configs/anonymize128.py:quick  (some minutes)
 
 From the paper: its losses (adversarial, pixel, perceptual content and style, total variation), each with its
 factor in `config.losses`, and mixed precision. dp3_jax/weights/README.md tells what this config gave.

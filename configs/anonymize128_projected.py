@@ -1,7 +1,7 @@
 """The anonymizer's second stage: a discriminator that also judges a pretrained network's features.
 
-    python launch.py --config=configs/anonymize128.py --workdir=runs/anonymize128          (first)
-    python launch.py --config=configs/anonymize128_projected.py --workdir=runs/projected
+    python launch.py --config=configs/anonymize128.py             (first)
+    python launch.py --config=configs/anonymize128_projected.py
 
 The discriminator of the first stage sees pixels, and in the time that a CPU has never learns much of faces.
 Heads on MobileNetV2's features (Sauer et al., 2021, arXiv:2111.01007) know eyes, hair and outlines at once;

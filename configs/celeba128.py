@@ -1,15 +1,16 @@
 """The paper's experiment: a DCGAN on 5,000 CelebA faces at 128x128, for 1,000 epochs.
 
-    python launch.py --config=configs/celeba128.py --workdir=runs/celeba128 --config.data.path=DIR
+    python launch.py --config=configs/celeba128.py
 
-DIR holds CelebA: `img_align_celeba/` or `img_align_celeba.zip`, and if you have them
+The run is then in runs/celeba128; --workdir names another folder. data/celeba, or the folder that
+--config.data.path names, holds CelebA: `img_align_celeba/` or `img_align_celeba.zip`, and if you have them
 `list_eval_partition.txt` and `identity_CelebA.txt`. Expect 156,250 micro-batches of 32 images;
 docs/results.md says how far which machine came in what time, and with which pictures.
 
 Without CelebA, on drawn shapes instead of photos (times on 2 CPU cores):
 
-    python launch.py --config=configs/celeba128.py:smoke --workdir=runs/smoke  (under a minute)
-    python launch.py --config=configs/celeba128.py:quick --workdir=runs/quick  (a few minutes)
+    python launch.py --config=configs/celeba128.py:smoke  (under a minute)
+    python launch.py --config=configs/celeba128.py:quick  (a few minutes)
 
 From the paper: the 5,000 images, Lanczos to 128x128, [-1, 1], the kinds and the order of layers, binary
 cross-entropy, Adam, mixed precision, gradient accumulation, 1,000 epochs. The paper leaves the numbers in

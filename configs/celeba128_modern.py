@@ -1,6 +1,6 @@
 """The paper's data and budget with what the field has learned since; to be compared with celeba128.py.
 
-    python launch.py --config=configs/celeba128_modern.py --workdir=runs/modern --config.data.path=DIR
+    python launch.py --config=configs/celeba128_modern.py
 
 It changes only the switches below; set one back (for example --config.model.spectral_norm=false) to see
 what it alone does. `:smoke` and `:quick` exist as in celeba128.py.

@@ -1,7 +1,7 @@
 """The anonymizer for video: goes on from a run of anonymize128.py and learns to keep a face still over time.
 
-    python launch.py --config=configs/anonymize128.py --workdir=runs/anonymize128   (first)
-    python launch.py --config=configs/video128.py --workdir=runs/video128
+    python launch.py --config=configs/anonymize128.py   (first)
+    python launch.py --config=configs/video128.py
 
 To begin with exported weights instead, such as those in the package, with a new discriminator:
 --config.train.initial_generator=FILE.safetensors --config.losses.adversarial_rampup=300. The pairs of views

@@ -59,4 +59,4 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     try:
         return main(argv)
     except UserError as error:
-        return fail(str(error))
+        return fail(str(error), error.more)

@@ -111,7 +111,6 @@ MISTAKES = {
     "wrong type": ((SMOKE, "--workdir=W", "--config.train.batch_size=1.5"), "batch_size|1.5"),
     "impossible": ((SMOKE, "--workdir=W", "--config.train.batch_size=33"), "not divisible"),
     "no config": (("--workdir=W",), "config"),
-    "no workdir": ((SMOKE,), "workdir"),
     "no first stage": (
         (
             "--config=configs/anonymize128.py:smoke",

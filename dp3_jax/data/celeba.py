@@ -39,21 +39,34 @@ _IDENTITY_FILES = ("identity_CelebA.txt", "identity_CelebA.csv")
 _NOTE_FOLDERS = ("", "Eval", "Anno")
 
 
+class NoCelebA(UserError):
+    """CelebA is not where the options say; the text ends with the ways to get it.
+
+    Attributes:
+      problem: the text without them, for those who can say it in commands.
+    """
+
+    def __init__(self, problem: str):
+        super().__init__(f"{problem}; {HOW_TO_GET_IT}")
+        self.problem = problem
+
+
 def open_celeba(options: DataOptions) -> Catalog:
     """Finds the images, partition and identities at `options.path` (a folder or a zip file).
 
     Without a partition file the split is made by person where identities are known, else by image.
 
     Raises:
-      UserError: no CelebA there; or a partition or identity file that cannot be understood or does
+      NoCelebA: no CelebA there.
+      UserError: a partition or identity file that cannot be understood or does
         not list all images.
     """
     path = pathlib.Path(options.path)
     if not path.exists():
-        raise UserError(f"no CelebA at {path}: it does not exist; {HOW_TO_GET_IT}")
+        raise NoCelebA(f"no CelebA at {path}: it does not exist")
     images = _find_zip(path) or _find_folder(path)
     if images is None:
-        raise UserError(f"no CelebA images (img_align_celeba) in {path}; {HOW_TO_GET_IT}")
+        raise NoCelebA(f"no CelebA images (img_align_celeba) in {path}")
     listing = images.listing
     names = tuple(sorted(listing))
     places = [listing[name] for name in names]
@@ -156,14 +169,14 @@ def _find_folder(path: pathlib.Path) -> _Folder | None:
 def _find_zip(path: pathlib.Path) -> _Zip | None:
     if path.is_file():
         if not zipfile.is_zipfile(path):
-            raise UserError(
+            raise NoCelebA(
                 f"{path} is not a zip file (a broken-off download, or Google Drive's page saying "
-                f"that its quota is used up?); {HOW_TO_GET_IT}"
+                "that its quota is used up?)"
             )
         root = path.absolute().parent
         found = _Zip(path, _note_folders(root, root.parent))
         if not found.listing:
-            raise UserError(f"no img_align_celeba/*.jpg inside {path}; {HOW_TO_GET_IT}")
+            raise NoCelebA(f"no img_align_celeba/*.jpg inside {path}")
         return found
     if _find_folder(path) is not None:
         return None

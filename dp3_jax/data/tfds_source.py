@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.data.catalog import UNKNOWN_IDENTITY, Catalog
-from dp3_jax.data.celeba import HOW_TO_GET_IT
+from dp3_jax.data.celeba import NoCelebA
 from dp3_jax.data.decode import UnreadableImage, load_image
 from dp3_jax.data.options import SPLITS, DataOptions
 from dp3_jax.data.pipeline import import_tensorflow
@@ -41,7 +41,8 @@ def open_tfds(options: DataOptions) -> Catalog:
     With `options.download` it is downloaded and prepared first where it is not there.
 
     Raises:
-      UserError: not prepared and not to be had, or not readable.
+      NoCelebA: not prepared and not to be had.
+      UserError: not readable.
     """
     tf = import_tensorflow()
     builder = _prepared_builder(options)
@@ -100,18 +101,14 @@ def _prepared_builder(options: DataOptions) -> Any:
     if builder is None:
         builder = tfds.builder(_NAME, data_dir=path)
         if not options.download:
-            raise UserError(
-                f"no prepared {_NAME} in {builder.data_path} and data.download is false; "
-                f"{HOW_TO_GET_IT}"
-            )
+            raise NoCelebA(f"no prepared {_NAME} in {builder.data_path} and data.download is false")
         try:
             _check_network()
             builder.download_and_prepare()
         except Exception as error:  # No network, Drive's quota page, full disk: many types.
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise UserError(
-                f"{_NAME} could not be downloaded to {builder.data_path} ({reason}); "
-                f"{HOW_TO_GET_IT}"
+            raise NoCelebA(
+                f"{_NAME} could not be downloaded to {builder.data_path} ({reason})"
             ) from error
     if builder.info.file_format.value != "tfrecord":
         raise UserError(
