@@ -1,0 +1,153 @@
+"""Where a new face comes from: one interface for all sources of identities.
+
+A person is made of a key alone and of coarse classes of the photo (sex, age band, band of skin tone); pose
+and expression choose how that person is rendered. Same key and classes, same person.
+"""
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from dp3_jax.models.mesh import Expression, Pose
+
+# Ages in years from which on each band begins.
+AGE_BANDS = {"child": 0.0, "young": 14.0, "middle": 32.0, "old": 50.0}
+_OLDEST = 80.0
+# Individual typology angles in degrees at which a band of skin tone ends (Del Bino and Bernerd, 2013): band 0
+# is dark, 5 very light.
+TONE_EDGES = (-30.0, 10.0, 28.0, 41.0, 55.0)
+_TONE_ENDS = (-60.0, 70.0)
+TONES = len(TONE_EDGES) + 1
+
+# What the prior can draw: beyond, its faces stop turning and fall apart (docs/pose_limits.jpg).
+MAX_YAW = 40.0  # degrees to each side
+MIN_PITCH, MAX_PITCH = -20.0, 20.0  # up, down
+_MOUTH_OPENING = 0.0, 0.40  # eye distances
+_MOUTH_WIDTH = 0.70, 1.15
+
+SIZES = (128, 256, 512, 1024)  # px
+
+
+class Classes(NamedTuple):
+    """What of a person the surroundings decide; None leaves it to the key.
+
+    Attributes:
+      female: the sex.
+      age: a key of AGE_BANDS.
+      tone: band of skin tone, 0 (dark) to 5 (very light).
+    """
+
+    female: bool | None = None
+    age: str | None = None
+    tone: int | None = None
+
+
+class Wishes(NamedTuple):
+    """What the user asks of every new face; goes before what the surroundings say. None: no wish.
+
+    Attributes:
+      glasses: with (True); without them is the default.
+      female: the sex.
+      age: years.
+    """
+
+    glasses: bool | None = None
+    female: bool | None = None
+    age: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rendering:
+    """One picture of a person.
+
+    Attributes:
+      image: u8[S, S, 3] RGB.
+      points: f32[5, 2] px, as YuNet reports them.
+      mesh: f32[468, 2] px.
+      pose: as measured on the picture.
+      expression: likewise.
+      clamped: the pose that was asked for lies beyond what the source can draw; the nearest was rendered.
+      person: tells the persons of one key and source apart; for sidecars.
+    """
+
+    image: np.ndarray
+    points: np.ndarray
+    mesh: np.ndarray
+    pose: Pose
+    expression: Expression
+    clamped: bool
+    person: str
+
+
+class IdentitySource(Protocol):
+    """A place that persons come from.
+
+    Attributes:
+      name: "prior" or "bank".
+      fingerprint: changes when the same key would give other pictures.
+    """
+
+    name: str
+    fingerprint: str
+
+    def render(
+        self,
+        key: bytes,
+        classes: Classes,
+        pose: Pose | None,
+        expression: Expression | None,
+        size: int,
+    ) -> Rendering:
+        """The person of a key and classes, in a pose and with an expression.
+
+        Args:
+          key: 32 bytes.
+          classes: of the photo.
+          pose: yaw and pitch to render, the roll does not matter; None: the person's own.
+          expression: mouth to render, the eyes do not matter; None: the person's own.
+          size: px, one of SIZES.
+        """
+        ...
+
+
+def tone_band(angle: float) -> int:
+    """The band of an individual typology angle in degrees, 0 to 5."""
+    return int(np.searchsorted(TONE_EDGES, angle, side="right"))
+
+
+def tone_range(band: int) -> tuple[float, float]:
+    """Degrees between which a band lies."""
+    edges = (_TONE_ENDS[0], *TONE_EDGES, _TONE_ENDS[1])
+    return edges[band], edges[band + 1]
+
+
+def age_band(age: float) -> str:
+    """The band of an age in years."""
+    return [name for name, start in AGE_BANDS.items() if age >= start][-1]
+
+
+def age_range(band: str) -> tuple[float, float]:
+    """Years between which a band lies."""
+    starts = [*AGE_BANDS.values(), _OLDEST]
+    index = list(AGE_BANDS).index(band)
+    return starts[index], starts[index + 1]
+
+
+def clamped_pose(pose: Pose) -> tuple[Pose, bool]:
+    """The nearest pose that the prior can draw, and whether that is another one."""
+    near = Pose(
+        float(np.clip(pose.yaw, -MAX_YAW, MAX_YAW)),
+        float(np.clip(pose.pitch, MIN_PITCH, MAX_PITCH)),
+        pose.roll,
+    )
+    return near, near[:2] != tuple(pose[:2])
+
+
+def clamped_expression(asked: Expression) -> Expression:
+    """The nearest expression that the prior can draw and that a mouth is measured rightly in."""
+    return Expression(
+        float(np.clip(asked.mouth_opening, *_MOUTH_OPENING)),
+        float(np.clip(asked.mouth_width, *_MOUTH_WIDTH)),
+        asked.eye_opening,
+    )
