@@ -201,6 +201,11 @@ def _is(path: pathlib.Path, sha256: str) -> bool:
         return False
 
 
+def is_cached(name: str) -> bool:
+    """Whether there is a local copy of asset `name`; it is only verified when it is fetched."""
+    return (cache_folder() / ASSETS[name].filename).is_file()
+
+
 def fetch(name: str) -> pathlib.Path:
     """The verified local copy of asset `name` (a key of ASSETS), downloaded when it is not there yet.
 

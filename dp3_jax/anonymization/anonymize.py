@@ -16,7 +16,9 @@ from dp3_jax.anonymization import blending, generation, geometry, methods, secre
 from dp3_jax.anonymization.detection import MIN_CONFIDENCE, Detector, Face
 from dp3_jax.anonymization.generation import FaceCheck, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
+from dp3_jax.anonymization.second_opinion import doubted, mesh_at_hand
 from dp3_jax.errors import UserError
+from dp3_jax.models.mesh import FaceMesh
 
 SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
 
@@ -183,13 +185,24 @@ class Anonymizer:
 
         With given faces all works without a network; a new face then only must not be a flat patch.
         """
-        at_hand = (assets.cache_folder() / assets.ASSETS["yunet"].filename).is_file()
-        if "detector" not in self.__dict__ and not at_hand:
+        if "detector" not in self.__dict__ and not assets.is_cached("yunet"):
             return None
         try:
             return self.detector.are_faces
         except UserError:
             return None
+
+    @functools.cached_property
+    def _mesh(self) -> FaceMesh | None:
+        """Gives the second opinion on detections."""
+        return mesh_at_hand()
+
+    def find(self, frame: np.ndarray) -> list[Face]:
+        """The faces in u8[h, w, 3]; those that are not sure enough for a new face are called unsure."""
+        faces = self.detector.detect(frame)
+        if self.settings.method != "generate":
+            return faces  # all are covered
+        return doubted(frame, faces, self._mesh)
 
     def render(
         self, frame: np.ndarray, plans: Sequence[Plan], settings: Settings | None = None
@@ -214,7 +227,7 @@ class Anonymizer:
           secret: what the new faces are drawn from; None for a fresh one that is thrown away.
         """
         if faces is None:
-            faces = self.detector.detect(frame)
+            faces = self.find(frame)
         return self.render(frame, plan_faces(faces, secret or secrets.fresh_secret()))
 
 

@@ -129,10 +129,8 @@ class Batch:
             plans, settings, used = sidecar.read(options.faces, frame.shape, secret)
             settings = dataclasses.replace(settings, **options.overrides)
             return plans, settings, self._other_weights(used, settings)
-        if self._boxes is not None:
-            faces = self._boxes.of(task.source)
-        else:
-            faces = self._anonymizer.detector.detect(frame)
+        boxes = self._boxes
+        faces = self._anonymizer.find(frame) if boxes is None else boxes.of(task.source)
         plans = plan_faces(faces, secret)
         if self._keeper is not None:
             reasons = self._keeper.decide(frame, faces)

@@ -17,7 +17,9 @@ import numpy as np
 
 from dp3_jax import assets
 from dp3_jax.anonymization import geometry
+from dp3_jax.anonymization.faces import Face, merge, once_each
 from dp3_jax.errors import UserError
+from dp3_jax.opencv import quiet_opencv
 
 MIN_CONFIDENCE = 0.5
 
@@ -31,9 +33,10 @@ _TILE = 1100  # px, the side of a tile; larger ones do not fit the caches
 _OVERLAP = 128  # px that tiles share; larger faces are found in the next coarser pass
 _ROTATIONS = (90, 135, 180, 225, 270)  # degrees; upright passes see up to 45
 _ROTATED_SIDE = 640  # px, the longer side in the passes with rotation
+_DIAGONAL = (
+    0.7  # of that in the diagonal ones, which only see better what the two beside them see too
+)
 _ROTATED_EXTRA = 0.15  # more confidence asked of a face found in a rotated pass
-_SAME_IOU = 0.3  # two boxes that overlap more show one face
-_SAME_SHARE = 0.65  # so do a box and a similarly large one that lies in it to this share
 # Every face of at least _LOOK_WIDTH is looked at again, upright and at the size that YuNet knows best. Of 399
 # detections above _SURE in the shared photos all were confirmed with 0.67 or more; hands, shirts, bricks and
 # gaps between two faces are not found again at all, or with next to no confidence.
@@ -47,36 +50,6 @@ _LEAST_OF_NEW = 0.3  # confidence asked of a face that was made
 _GLANCED = 128  # px, the longer side for the border in a glance
 _BORDER = 0.25  # of the side: black round the coarsest pass, for faces cut off by the frame
 _MOST_THREADS = 4  # each has a network with up to 100 MB of activations for a tile
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Face:
-    """A face in a frame.
-
-    Attributes:
-      box: (x, y, width, height) in px; may reach out of the frame.
-      points: f32[5, 2] px: viewer's left eye, right eye, nose, corners of the mouth; None if unknown.
-      confidence: 0 to 1.
-      source: "detected", "rotated" (in the frame turned), "unsure" (a doubtful one of these), "user".
-    """
-
-    box: tuple[float, float, float, float]
-    points: np.ndarray | None
-    confidence: float
-    source: str = "detected"
-
-
-@contextlib.contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """Hides the warnings that OpenCV 5 prints when a network is created."""
-    from cv2.utils import logging as opencv_logging
-
-    level = opencv_logging.getLogLevel()
-    opencv_logging.setLogLevel(opencv_logging.LOG_LEVEL_ERROR)
-    try:
-        yield
-    finally:
-        opencv_logging.setLogLevel(level)
 
 
 def _tiles(length: int, most: int = _TILE) -> list[tuple[int, int]]:
@@ -143,33 +116,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def merge(faces: Sequence[Face]) -> list[Face]:
-    """Faces without repetitions: of boxes that show one face, the most confident stays.
-
-    Non-maximum suppression; besides the usual overlap, a box that lies mostly in another of up to
-    two and a half times its area counts as the same face, and so does one of a rotated pass that holds
-    the centre of a more confident one. Sorted by confidence, highest first.
-    """
-    kept: list[Face] = []
-    boxes = np.zeros((0, 4))
-    for face in sorted(faces, key=lambda f: -f.confidence):
-        x, y, w, h = face.box
-        right = np.minimum(boxes[:, 0] + boxes[:, 2], x + w) - np.maximum(boxes[:, 0], x)
-        down = np.minimum(boxes[:, 1] + boxes[:, 3], y + h) - np.maximum(boxes[:, 1], y)
-        common = np.maximum(right, 0) * np.maximum(down, 0)
-        areas = boxes[:, 2] * boxes[:, 3]
-        small, large = np.minimum(areas, w * h), np.maximum(areas, w * h)
-        same = common > _SAME_IOU * (areas + w * h - common)
-        same |= (common > _SAME_SHARE * small) & (large < 2.5 * small)
-        if face.source != "detected":
-            centres = boxes[:, :2] + boxes[:, 2:] / 2 - (x, y)
-            same |= ((centres > 0) & (centres < (w, h))).all(1)
-        if not same.any():
-            kept.append(face)
-            boxes = np.vstack([boxes, [face.box]])
-    return kept
 
 
 class Detector:
@@ -304,8 +250,9 @@ class Detector:
             yield functools.partial(self._with_border, small, sizes.scale(small))
         if self.rotations and turned:
             # Upright passes see 45 degrees to each side, and so do these.
-            image = sizes.resized(min(1.0, turned / longer))
             for degrees in _ROTATIONS:
+                side = turned * (_DIAGONAL if degrees % 90 else 1.0)
+                image = sizes.resized(min(1.0, side / longer))
                 yield functools.partial(self._rotated, image, sizes.scale(image), degrees)
 
     def glance(self, frame: np.ndarray, factor: float) -> tuple[np.ndarray, list[Face]]:
@@ -368,6 +315,7 @@ class Detector:
         height, width = frame.shape[:2]
         merged = merge([f for f in found if _touches(f.box, width, height)])
         seen = self._all(functools.partial(self._look_again, frame, face) for face in merged)
+        seen = once_each(seen)
         upright = any(f.source == "detected" and f.confidence >= _SURE for f in [*seen, *beside])
         return [_judged(face, upright) for face in seen]
 

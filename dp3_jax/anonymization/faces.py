@@ -1,0 +1,70 @@
+"""A face in a frame, and which of many detections show the same one."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+_SAME_IOU = 0.3  # two boxes that overlap more show one face
+_SAME_SHARE = 0.65  # so do a box and a similarly large one that lies in it to this share
+_SAME_POINTS = 0.1  # of the points' extent, between those of two faces that are one
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a frame.
+
+    Attributes:
+      box: (x, y, width, height) in px; may reach out of the frame.
+      points: f32[5, 2] px: viewer's left eye, right eye, nose, corners of the mouth; None if unknown.
+      confidence: 0 to 1.
+      source: "detected", "rotated" (in the frame turned), "unsure" (a doubtful one of these), "user".
+    """
+
+    box: tuple[float, float, float, float]
+    points: np.ndarray | None
+    confidence: float
+    source: str = "detected"
+
+
+def merge(faces: Sequence[Face]) -> list[Face]:
+    """Faces without repetitions: of boxes that show one face, the most confident stays.
+
+    Non-maximum suppression; besides the usual overlap, a box that lies mostly in another of up to
+    two and a half times its area counts as the same face, and so does one of a rotated pass that holds
+    the centre of a more confident one. Sorted by confidence, highest first.
+    """
+    kept: list[Face] = []
+    boxes = np.zeros((0, 4))
+    for face in sorted(faces, key=lambda f: -f.confidence):
+        x, y, w, h = face.box
+        right = np.minimum(boxes[:, 0] + boxes[:, 2], x + w) - np.maximum(boxes[:, 0], x)
+        down = np.minimum(boxes[:, 1] + boxes[:, 3], y + h) - np.maximum(boxes[:, 1], y)
+        common = np.maximum(right, 0) * np.maximum(down, 0)
+        areas = boxes[:, 2] * boxes[:, 3]
+        small, large = np.minimum(areas, w * h), np.maximum(areas, w * h)
+        same = common > _SAME_IOU * (areas + w * h - common)
+        same |= (common > _SAME_SHARE * small) & (large < 2.5 * small)
+        if face.source != "detected":
+            centres = boxes[:, :2] + boxes[:, 2:] / 2 - (x, y)
+            same |= ((centres > 0) & (centres < (w, h))).all(1)
+        if not same.any():
+            kept.append(face)
+            boxes = np.vstack([boxes, [face.box]])
+    return kept
+
+
+def once_each(faces: Sequence[Face]) -> list[Face]:
+    """Faces without those whose points are a more confident one's: a part of it, seen by itself."""
+    kept: list[Face] = []
+    for face in faces:
+        if face.points is None or not any(_same_points(face, other) for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _same_points(face: Face, other: Face) -> bool:
+    if other.points is None:
+        return False
+    apart = np.hypot(*(face.points - other.points).T).mean()
+    return apart < _SAME_POINTS * float(np.hypot(*np.ptp(other.points, axis=0)))
