@@ -77,7 +77,7 @@ def train(name: str, overrides: dict[str, float], arguments: argparse.Namespace)
 
 
 def measure(
-    workdir: pathlib.Path, held: people.People, judge: verification.SFace
+    workdir: pathlib.Path, held: people.People, judge: verification.Verifier
 ) -> dict[str, Any]:
     """The numbers of one variant."""
     subject = hiding.open_subject(workdir)
@@ -114,7 +114,7 @@ def main() -> None:
     held = people.choose(
         "heldout", anonymity.heldout_pictures(config), people=400, probes_each=1, seed=1
     )
-    judge = verification.SFace()
+    judge = verification.open_verifier("sface")
     results = {}
     for name, overrides in variants().items():
         results[name] = measure(train(name, overrides, arguments), held, judge)

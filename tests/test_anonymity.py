@@ -14,8 +14,6 @@ from dp3_jax.errors import UserError
 from dp3_jax.evaluation import (
     anonymity,
     composites,
-    dlib_judge,
-    forced_judge,
     hiding,
     identification,
     metrics,
@@ -284,11 +282,11 @@ def test_judges_tell_real_people_apart(photos, name):
     if name == "dlib":
         pytest.importorskip("dlib", reason="needs dlib, the extra `audit`")
         _cached("dlib_face", "dlib_points")
-        judge = dlib_judge.Dlib()
+        judge = verification.open_verifier("dlib")
         assert not judge.embed(np.full((1, 128, 128, 3), 128, np.uint8))[1].any()
     else:
         _cached("sface")
-        judge = forced_judge.ForcedSFace()
+        judge = verification.open_verifier("sface_forced")
     pictures, _ = photos
     embeddings, found = judge.embed(pictures.images)
     assert found.mean() > 0.8

@@ -9,7 +9,7 @@ from dp3_jax import cli
 from dp3_jax.anonymization import plans
 from dp3_jax.anonymization.anonymize import anonymize_frame
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import evaluate_video, forced_judge, video_report, video_variants
+from dp3_jax.evaluation import evaluate_video, verification, video_report, video_variants
 from dp3_jax.video import job, track_file, tracks
 from dp3_jax.video.tracks import Sighting, Track, Tracking, to_face
 from tests.face_photos import BOX, POINTS, Painter, astronaut, detector_or_skip
@@ -54,7 +54,7 @@ def write(path, frames, crf=18):
 def clip(tmp_path_factory):
     detector_or_skip()
     try:
-        forced_judge.ForcedSFace()
+        verification.open_verifier("sface_forced")
     except UserError as error:
         pytest.skip(f"no face verifier: {error}")
     return write(tmp_path_factory.mktemp("clip") / "clip.mp4", [frame(n) for n in range(FRAMES)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dp3_jax import assets
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import dlib_judge, verification
+from dp3_jax.evaluation import verification
 from tests.judges import Colours
 
 
@@ -59,7 +59,7 @@ def sface():
         path = assets.cache_folder() / assets.ASSETS[name].filename
         if not path.exists():
             pytest.skip(f"needs {path.name} in the asset cache; an evaluation fetches it")
-    return verification.SFace()
+    return verification.open_verifier("sface")
 
 
 def test_the_same_face_is_recognized_at_any_size_and_no_face_is_not_found(sface):
@@ -99,13 +99,11 @@ def test_a_judge_that_is_not_installed_is_one_clear_line():
         pytest.skip("DeepFace is installed here")
 
 
-@pytest.mark.parametrize(
-    ("module", "judge"), [("dlib", dlib_judge.Dlib), ("cv2", verification.SFace)]
-)
+@pytest.mark.parametrize(("module", "judge"), [("dlib", "dlib"), ("cv2", "sface")])
 def test_a_missing_package_is_named_with_what_to_do(monkeypatch, module, judge):
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not there
     with pytest.raises(UserError, match=rf"{module}.*: pip install .*, or ") as caught:
-        judge()
+        verification.open_verifier(judge)
     assert "\n" not in str(caught.value)
 
 

@@ -7,14 +7,13 @@ the one meant is anonymized.
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from dp3_jax import assets
-from dp3_jax.anonymization.detection import Detector, Face, quiet_opencv
+from dp3_jax.anonymization.detection import Detector, Face
 from dp3_jax.anonymization.photos import read_photo
 from dp3_jax.errors import UserError
+from dp3_jax.models import embedders
 
 # SFace's published threshold is 0.363; one in a thousand strangers passes it. On 900 LFW photos this one lets
 # none of 402,921 pairs of strangers pass and 94% of the pairs of one person.
@@ -64,7 +63,7 @@ class Keeper:
         """
         self._regions: list[Region] = []
         self._people: list[tuple[str, np.ndarray]] = []
-        self._recognizer: Any = None
+        self._embedder: embedders.SFace | None = None
         for rule in rules:
             if (found := parse_region(rule)) is not None:
                 self._regions.append(found)
@@ -86,15 +85,9 @@ class Keeper:
 
     def _embed(self, frame: np.ndarray, face: Face) -> np.ndarray:
         """f32[128] of length 1: SFace (Zhong et al., 2021) of the face aligned by its five points."""
-        import cv2
-
-        if self._recognizer is None:
-            with quiet_opencv():
-                self._recognizer = cv2.FaceRecognizerSF.create(str(assets.fetch("sface")), "")
-        row = np.concatenate([face.box, face.points.ravel(), [face.confidence]]).astype(np.float32)
-        aligned = self._recognizer.alignCrop(np.ascontiguousarray(frame[..., ::-1]), row)
-        embedding = self._recognizer.feature(aligned)[0]
-        return embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+        if self._embedder is None:
+            self._embedder = embedders.SFace()
+        return embedders.unit(embedders.embed(self._embedder, [frame], [face.points])[0])
 
     def decide(self, frame: np.ndarray, faces: Sequence[Face]) -> list[str]:
         """For each face why it is kept; empty texts for those to be anonymized."""

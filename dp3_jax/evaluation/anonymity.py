@@ -8,7 +8,7 @@ All in the canonical face frame, before any blending into a photo.
 
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,6 @@ from dp3_jax.errors import UserError
 from dp3_jax.evaluation import (
     composites,
     context_attack,
-    dlib_judge,
-    forced_judge,
     identification,
     people,
     verification,
@@ -44,12 +42,8 @@ DEFAULTS = {
     "lfw_people": 100,
     "lfw_slow_people": 40,
 }
-JUDGES: dict[str, Callable[[], verification.Verifier]] = {
-    "sface": verification.SFace, "sface_forced": forced_judge.ForcedSFace,
-    "dlib": dlib_judge.Dlib, "deepface": verification.DeepFace,
-}  # fmt: skip
 FALSE_NAMES = 20
-SLOW = ("dlib", "deepface", "sface_forced")
+SLOW = ("dlib", "deepface", "sface_forced")  # verifiers
 DIVERSITY_PICTURES = 64
 LANDMARK_PICTURES = 200
 SHOWN_PEOPLE = 16
@@ -281,7 +275,9 @@ def _measure(
     lfw, about_lfw = _lfw(settings, subject.generator.size)
     if lfw is not None:
         groups.append((lfw, hide(subject, lfw, seed), settings["lfw_slow_people"]))
-    judges, missing = verification.open_judges(settings["judges"], JUDGES, "config.evaluate.judges")
+    judges, missing = verification.open_judges(
+        settings["judges"], verification.VERIFIERS, "config.evaluate.judges"
+    )
     recognition = _judge_all(groups, judges, missing)
     if not known:
         recognition["heldout"] = {"all": {"not_measured": f"{source} does not tell who is who"}}

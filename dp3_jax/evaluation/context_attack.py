@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dp3_jax.evaluation import identification, kid
-from dp3_jax.evaluation.forced_judge import ForcedSFace
+from dp3_jax.evaluation import identification, kid, verification
 from dp3_jax.evaluation.people import People
 
 Extractor = Callable[[np.ndarray], np.ndarray]  # u8[N, S, S, 3] -> f32[N, D]
@@ -67,7 +66,10 @@ def open_features(name: str, batch_size: int) -> tuple[Extractor, Extractor, str
     Raises:
       UserError: OpenCV or weights are missing.
     """
-    judge, extract = ForcedSFace(), kid.feature_extractor(name, batch_size)
+    judge, extract = (
+        verification.open_verifier("sface_forced"),
+        kid.feature_extractor(name, batch_size),
+    )
 
     def embed(pictures: np.ndarray) -> np.ndarray:
         return judge.embed(pictures)[0]

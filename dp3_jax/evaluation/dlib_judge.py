@@ -3,7 +3,7 @@
 import numpy as np
 
 from dp3_jax import assets
-from dp3_jax.evaluation.verification import needed
+from dp3_jax.evaluation.verification import needed, stack
 
 
 class Dlib:
@@ -45,15 +45,8 @@ class Dlib:
         largest = max(boxes, key=lambda box: box.area())
         points = self._points(picture, largest)
         chip = self._dlib.get_face_chip(picture, points, self.chip, self.padding)
-        embedding = np.asarray(self._network.compute_face_descriptor(chip), np.float32)
-        return embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+        return np.asarray(self._network.compute_face_descriptor(chip), np.float32)
 
     def embed(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Verifier.embed`. The largest face of each square picture; about 0.1 s each on one core."""
-        rows = [self._embed_one(np.ascontiguousarray(image)) for image in images]
-        found = np.array([row is not None for row in rows], bool)
-        embeddings = np.zeros((len(rows), 128), np.float32)
-        for index, row in enumerate(rows):
-            if row is not None:
-                embeddings[index] = row
-        return embeddings, found
+        return stack([self._embed_one(np.ascontiguousarray(image)) for image in images])

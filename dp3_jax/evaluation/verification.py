@@ -1,15 +1,21 @@
-"""Face verifiers: do two pictures show the same person? For judging generated faces, not for training."""
+"""Face verifiers: do two pictures show the same person? For judging generated faces, not for training.
+
+Most are a way to find the five points of the face in a picture, and an embedder of `models.embedders`;
+they can be combined freely. Others are libraries that do both.
+"""
 
 import contextlib
+import dataclasses
+import functools
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 
-from dp3_jax import assets
+from dp3_jax import masks
 from dp3_jax.errors import UserError
+from dp3_jax.models import embedders
 
 
 class Verifier(Protocol):
@@ -48,36 +54,16 @@ def needed(who: str, package: str, otherwise: str) -> Iterator[None]:
         ) from error
 
 
-def _unit(embedding: np.ndarray) -> np.ndarray:
-    return (embedding / max(float(np.linalg.norm(embedding)), 1e-12)).astype(np.float32)
-
-
-def _stack(embeddings: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
-    """One row for each picture, zeros where there is None; and which rows are not None."""
+def stack(embeddings: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
+    """What `Verifier.embed` returns, from one vector for each picture; None where no face was found."""
     found = np.array([e is not None for e in embeddings], bool)
     width = next((len(e) for e in embeddings if e is not None), 1)
-    rows = [np.zeros(width, np.float32) if e is None else e for e in embeddings]
+    rows = [np.zeros(width, np.float32) if e is None else embedders.unit(e) for e in embeddings]
     return np.array(rows, np.float32).reshape(len(rows), width), found
 
 
-@contextlib.contextmanager
-def _quiet_opencv():
-    """Hides the warnings that OpenCV 5 prints when a detector is created."""
-    from cv2.utils import logging as opencv_logging
-
-    level = opencv_logging.getLogLevel()
-    opencv_logging.setLogLevel(opencv_logging.LOG_LEVEL_ERROR)
-    try:
-        yield
-    finally:
-        opencv_logging.setLogLevel(level)
-
-
-class SFace:
-    """YuNet finds the face and its five points, SFace (Zhong et al., 2021) embeds the aligned face."""
-
-    name = "SFace"
-    threshold = 0.363  # the published operating point of these weights (OpenCV's FaceRecognizerSF)
+class DetectedPoints:
+    """The five points of the largest face that YuNet finds in each picture."""
 
     # A crop that cuts the chin or forehead is less often taken for two with a margin around it.
     side = 128  # px, the picture's side for detection
@@ -85,95 +71,128 @@ class SFace:
     score = 0.6  # least confidence of a detection
 
     def __init__(self):
-        """Loads both networks.
+        """Loads the detector.
 
         Raises:
-          UserError: OpenCV is missing, or the networks cannot be fetched.
+          UserError: OpenCV is missing, or the network cannot be fetched.
         """
         with needed(
             "the face verifier", "opencv-python-headless", "choose config.evaluate.judge=none"
         ):
             import cv2
-        detector, recognizer = assets.fetch("yunet"), assets.fetch("sface")
-        side = self.side + 2 * self.margin
-        with _quiet_opencv():
-            self._detector = cv2.FaceDetectorYN.create(
-                str(detector), "", (side, side), score_threshold=self.score
-            )
-            self._recognizer = cv2.FaceRecognizerSF.create(str(recognizer), "")
+        from dp3_jax import assets
+        from dp3_jax.opencv import quiet_opencv
 
-    def _embed_one(self, image: np.ndarray) -> np.ndarray | None:
+        side, detector = self.side + 2 * self.margin, str(assets.fetch("yunet"))
+        with quiet_opencv():
+            self._detector = cv2.FaceDetectorYN.create(
+                detector, "", (side, side), score_threshold=self.score
+            )
+
+    def __call__(self, pictures: np.ndarray) -> list[np.ndarray | None]:
+        """f32[5, 2] points in each of u8[N, S, S, 3] pictures, in px of the picture; None: no face."""
+        return [self._find(picture) for picture in pictures]
+
+    def _find(self, picture: np.ndarray) -> np.ndarray | None:
         import cv2
 
-        bgr = np.ascontiguousarray(image[..., ::-1])
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        ratio = np.array(bgr.shape[1::-1]) / self.side
         if bgr.shape[:2] != (self.side, self.side):
             bgr = cv2.resize(bgr, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
         margins = (self.margin,) * 4
-        bgr = cv2.copyMakeBorder(bgr, *margins, cv2.BORDER_CONSTANT)
-        _, faces = self._detector.detect(bgr)
+        _, faces = self._detector.detect(cv2.copyMakeBorder(bgr, *margins, cv2.BORDER_CONSTANT))
         if faces is None:
             return None
         largest = max(faces, key=lambda face: face[2] * face[3])
-        return _unit(self._recognizer.feature(self._recognizer.alignCrop(bgr, largest))[0])
-
-    def embed(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Verifier.embed`. The largest face of each square picture; about 15 ms each on one core."""
-        return _stack([self._embed_one(image) for image in images])
+        points = largest[4:14].reshape(5, 2) - self.margin
+        return ((points + 0.5) * ratio - 0.5).astype(np.float32)
 
 
-class DeepFace:
-    """The verifier that the paper used: the DeepFace library with its default model, VGG-Face."""
+def canonical_points(pictures: np.ndarray) -> list[np.ndarray]:
+    """CANONICAL_POINTS for each of u8[N, S, S, 3] pictures, in px of the picture: no detector.
 
-    name = "DeepFace VGG-Face"
-    _model = "VGG-Face"
+    A detector finds no face in most blurred or covered pictures, and pictures without a found face say
+    nothing about what can be recognized. Someone who wants to know who it is does not need a detector.
+    """
+    scale = (pictures.shape[1] if len(pictures) else masks.SIZE) / masks.SIZE
+    points = ((masks.CANONICAL_POINTS + 0.5) * scale - 0.5).astype(np.float32)
+    return [points for _ in pictures]
 
-    def __init__(self):
-        """Loads the model; DeepFace downloads its weights itself.
 
-        Raises:
-          UserError: DeepFace is missing, or its weights cannot be had.
-        """
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with needed(
-            "the DeepFace judge", "'dp3_jax[deepface]'", "choose config.evaluate.judge=sface"
-        ):
-            from deepface import DeepFace as library
-            from deepface.modules.verification import find_threshold
+@dataclasses.dataclass(frozen=True)
+class AlignedVerifier:
+    """A `Verifier`: faces are aligned by their five points, then embedded.
 
-        try:
-            library.build_model(self._model)
-        except Exception as error:  # it raises many kinds when a download fails
-            raise UserError(
-                f"DeepFace cannot load {self._model}: {' '.join(str(error).split())}; "
-                "choose config.evaluate.judge=sface"
-            ) from error
-        self._library = library
-        # DeepFace compares by cosine distance, 1 minus the cosine.
-        self.threshold = 1.0 - float(find_threshold(self._model, "cosine"))
+    Attributes:
+      name: for reports.
+      find: five points for each picture, or None.
+      embedder: of aligned faces.
+    """
 
-    def _embed_one(self, image: np.ndarray) -> np.ndarray | None:
-        bgr = np.ascontiguousarray(image[..., ::-1])  # DeepFace reads arrays as OpenCV does
-        try:
-            faces = self._library.represent(
-                bgr, model_name=self._model, detector_backend="yunet", enforce_detection=True
-            )
-        except ValueError:  # DeepFace's way to say that it found no face
-            return None
-        largest = max(faces, key=lambda face: face["facial_area"]["w"] * face["facial_area"]["h"])
-        return _unit(np.asarray(largest["embedding"], np.float32))
+    name: str
+    find: Callable[[np.ndarray], list[np.ndarray | None]]
+    embedder: embedders.Embedder
+
+    @property
+    def threshold(self) -> float:
+        """Least cosine of one person."""
+        return self.embedder.threshold
 
     def embed(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Verifier.embed`."""
-        return _stack([self._embed_one(image) for image in images])
+        points = self.find(images)
+        found = np.array([p is not None for p in points], bool)
+        rows = embedders.unit(
+            embedders.embed(self.embedder, images[found], [p for p in points if p is not None])
+        )
+        embeddings = np.zeros((len(images), rows.shape[1]), np.float32)
+        embeddings[found] = rows
+        return embeddings, found
+
+
+def _detected(embedder: Callable[[], embedders.Embedder]) -> AlignedVerifier:
+    find, opened = DetectedPoints(), embedder()
+    return AlignedVerifier(opened.name, find, opened)
+
+
+def _forced(embedder: Callable[[], embedders.Embedder]) -> AlignedVerifier:
+    opened = embedder()
+    return AlignedVerifier(f"{opened.name} without detector", canonical_points, opened)
+
+
+def _dlib() -> Verifier:
+    from dp3_jax.evaluation.dlib_judge import Dlib
+
+    return Dlib()
+
+
+def _deepface() -> Verifier:
+    from dp3_jax.evaluation.deepface_judge import DeepFace
+
+    return DeepFace()
+
+
+# By the names that configs use. "dlib" is the compiled library with its own detector, "dlib_resnet" our port
+# of its network; "..._forced" takes pictures in the canonical frame and needs no detector.
+VERIFIERS: dict[str, Callable[[], Verifier]] = {
+    **{name: functools.partial(_detected, maker) for name, maker in embedders.EMBEDDERS.items()},
+    **{
+        f"{name}_forced": functools.partial(_forced, maker)
+        for name, maker in embedders.EMBEDDERS.items()
+    },
+    "dlib": _dlib,
+    "deepface": _deepface,
+}
 
 
 def open_verifier(name: str) -> Verifier:
-    """The verifier called "sface" or "deepface".
+    """The verifier called `name`, a key of VERIFIERS.
 
     Raises:
       UserError: a package or a file that it needs is missing.
     """
-    return {"sface": SFace, "deepface": DeepFace}[name]()
+    return VERIFIERS[name]()
 
 
 def open_judges(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.anonymization import detection, geometry
-from dp3_jax.evaluation import dlib_judge, forced_judge, video_metrics, video_privacy
+from dp3_jax.evaluation import verification, video_metrics, video_privacy
 from dp3_jax.evaluation.video_metrics import Mean
 from dp3_jax.video.tracks import Sighting, Track, Tracking
 
@@ -20,7 +20,10 @@ Faces = Sequence[tuple[Track, Sighting]]
 Render = Callable[[np.ndarray, Faces, bool], np.ndarray]
 
 SOURCE = "source"  # its name among the variants
-JUDGES: dict[str, Callable[[], Any]] = {"sface": forced_judge.ForcedSFace, "dlib": dlib_judge.Dlib}
+JUDGES: dict[str, Callable[[], verification.Verifier]] = {
+    "sface": verification.VERIFIERS["sface_forced"],
+    "dlib": verification.VERIFIERS["dlib"],
+}
 _LOOKS = {"sface": 1000, "dlib": 24}  # frames of a track that each sees: all, or few if it is slow
 _LISTED = 20  # numbers of frames with a shown face that are listed for each track
 _SURROUNDINGS = 0.3  # of the face's size: flow is found on that much more on each side
