@@ -43,7 +43,7 @@ def evaluate() -> ConfigDict:
     evaluate.batch_size = 64  # images generated or embedded at a time
     evaluate.match = "ssim"  # ssim (at 64 px grey preselects, at full size picks) | l2
     evaluate.judge = "sface"  # face verifier: sface | deepface | none
-    evaluate.kid_features = "mobilenet_v2"  # mobilenet_v2 | random_conv (needs no download)
+    evaluate.kid_features = "mobilenet_v2"  # or faceres | dlib (faces) | random_conv (no download)
     return evaluate
 
 

@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dp3_jax import assets, images
-from dp3_jax.models import mobilenet
+from dp3_jax import assets, images, masks
+from dp3_jax.models import embedders, mobilenet
 
 FEATURE_NAMES = {
     "mobilenet_v2": "MobileNetV2, ImageNet",
     "random_conv": "untrained random convolutions",
+    "faceres": "faceres, of aligned faces",
+    "dlib": "dlib ResNet, of aligned faces",
 }
+_FACE_FEATURES = {"faceres": "faceres", "dlib": "dlib_resnet"}  # and their names among the embedders
 MOBILENET_SIDE = 128  # px; other sizes are resized to it
 BLOCKS = 10  # disjoint blocks for the standard error
 _SMALLEST_BLOCK = 5  # images; fewer make the error itself meaningless
@@ -122,11 +125,35 @@ def random_conv_features(batch_size: int = 32) -> Extractor:
     return _batched(apply, batch_size)
 
 
+def face_features(name: str) -> Extractor:
+    """u8[N, S, S, 3] in the canonical frame -> f32[N, d]: a face recognizer's embeddings.
+
+    Faces are taken to be where the canonical frame has them. Rows have the length sqrt(d), so that the kernel
+    is (cosine + 1)^3: what a recognizer tells people apart by lies in the direction alone.
+
+    Args:
+      name: of _FACE_FEATURES.
+
+    Raises:
+      UserError: the weights cannot be fetched.
+    """
+    embedder = embedders.EMBEDDERS[_FACE_FEATURES[name]]()
+
+    def extract(pictures: np.ndarray) -> np.ndarray:
+        points = (masks.CANONICAL_POINTS + 0.5) * (pictures.shape[1] / masks.SIZE) - 0.5
+        rows = embedders.embed(embedder, pictures, [points] * len(pictures))
+        return embedders.unit(rows) * np.sqrt(np.float32(rows.shape[1]))
+
+    return extract
+
+
 def feature_extractor(name: str, batch_size: int = 32) -> Extractor:
     """The extractor called `name` (a key of FEATURE_NAMES): u8[N, S, S, 3] -> f32[N, d].
 
     Raises:
       UserError: its weights cannot be fetched.
     """
+    if name in _FACE_FEATURES:
+        return face_features(name)
     makers = {"mobilenet_v2": mobilenet_features, "random_conv": random_conv_features}
     return makers[name](batch_size)
