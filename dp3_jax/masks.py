@@ -113,3 +113,22 @@ def rim(mask: "jax.Array", width: int) -> "jax.Array":
     window = (1, 2 * width + 1, 2 * width + 1, 1)
     eroded = jax.lax.reduce_window(mask, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), "SAME")
     return mask - eroded
+
+
+def polygon(corners: "jax.Array", size: int = SIZE) -> "jax.Array":
+    """f32[B, size, size, 1]: 1 at pixels whose centre lies inside a polygon, by the even-odd rule.
+
+    Args:
+      corners: f32[B, N, 2], (x, y) in px of the output, in order round the polygon.
+      size: side of the output in px.
+    """
+    import jax.numpy as jnp
+
+    grid = jnp.arange(size, dtype=jnp.float32)
+    x, y = grid[None, None, None, :], grid[None, None, :, None]
+    here, there = corners, jnp.roll(corners, -1, axis=1)
+    x0, y0, x1, y1 = (p[..., i, None, None] for p in (here, there) for i in (0, 1))
+    crosses = (y0 > y) != (y1 > y)
+    slope = (x1 - x0) / jnp.where(y1 == y0, 1.0, y1 - y0)
+    left_of = x < x0 + (y - y0) * slope
+    return ((crosses & left_of).sum(1) % 2).astype(jnp.float32)[..., None]

@@ -1,0 +1,53 @@
+"""The fusion network: puts generated faces into photos, never having seen the face that was there.
+
+    python -m dp3_jax.data.extended CELEBA EXTRA.zip runs/packed_all   (once: photos to one packed folder)
+    python -m dp3_jax.data.donors runs/packed_all runs/donors          (once: measures them, renders donors)
+    python launch.py --config=configs/fusion128.py
+
+With CelebA alone, the first step is
+
+    python launch.py --config=configs/anonymize128.py --mode=prepare --workdir=runs/packed_all \\
+        --config.data.source=celeba --config.data.path=CELEBA
+
+The run begins with the anonymizer's weights that come with the package. The same command goes on with an
+interrupted run. Give the result away, in half precision, with
+
+    python launch.py --config=configs/fusion128.py --mode=export --half
+
+`:smoke` and `:quick` need no download: synthetic shapes are their photos and their donors.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import anonymize128, shared
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config; `variant` is what follows the colon in --config=configs/fusion128.py:VARIANT."""
+    shared.check_variant(variant)
+    config = anonymize128.get_config(variant)
+    with config.unlocked():
+        # Folder that `dp3_jax.data.donors` wrote; "": donors are other photos of the batch, cut by one oval.
+        config.data.donors = "" if variant else "runs/donors"
+
+        config.model.family = "fusion"
+        del config.model.latent_dim  # the donor is what varies
+        config.model.projected = not variant  # judge a fixed network's features as well
+
+        config.losses = ConfigDict()  # factors; formulas in losses.py, inpainting_losses.py, fusion_steps.py
+        config.losses.adversarial = 1.0  # binary cross-entropy
+        config.losses.adversarial_rampup = 150.0  # updates in which that factor rises from 0
+        config.losses.pixel = 6.0  # L1 under the mask, of self pairs
+        config.losses.boundary = 2.0  # L1 on the mask's outermost 4 px
+        config.losses.total_variation = 0.1  # on the same pixels
+        config.losses.content = 0.0 if variant else 2.0  # on perceptual features, of self pairs
+        config.losses.style = 0.0 if variant else 50.0  # on their Gram matrices
+        config.losses.tone = 3.0  # L1 of mean colours over squares of 16 px, of cross pairs
+        config.losses.keep = 1.0  # 1 - alpha in the donor's inner part, of cross pairs
+        config.losses.correction = 0.05  # mean square of gain and bias
+
+        # Begin with the networks of an exported file or a run; "shipped": the anonymizer's in the package.
+        config.train.initial_generator = "" if variant else "shipped"
+        config.train.epochs = 4.0 if variant else 1.5625  # passes over the photos
+        config.train.batch_size = 16  # photos per update, each with a donor; half of them with its own face
+    return config
