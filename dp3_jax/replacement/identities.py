@@ -20,8 +20,9 @@ TONE_EDGES = (-30.0, 10.0, 28.0, 41.0, 55.0)
 _TONE_ENDS = (-60.0, 70.0)
 TONES = len(TONE_EDGES) + 1
 
-# What the prior can draw: beyond, its faces stop turning and fall apart (docs/pose_limits.jpg).
-MAX_YAW = 40.0  # degrees to each side
+# What the prior can draw: beyond, faces smear and eyes close; past 50 degrees of yaw there is no face any
+# more (docs/pose_limits.jpg).
+MAX_YAW = 35.0  # degrees to each side
 MIN_PITCH, MAX_PITCH = -20.0, 20.0  # up, down
 _MOUTH_OPENING = 0.0, 0.40  # eye distances
 _MOUTH_WIDTH = 0.70, 1.15
