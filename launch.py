@@ -88,12 +88,8 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
         signal_number = loop.train(config, workdir)
         return 128 + signal_number if signal_number else 0
     if _MODE.value == "evaluate":
-        from dp3_jax import models
+        from dp3_jax.evaluation.suites import evaluate
 
-        if models.is_conditional(configuration.model_section(config)):
-            from dp3_jax.evaluation.anonymity import evaluate_anonymizer as evaluate
-        else:
-            from dp3_jax.evaluation.evaluate import evaluate
         evaluate(workdir, config, step=_CHECKPOINT.value)
     elif _MODE.value == "sample":
         from dp3_jax.evaluation.sample import sample

@@ -87,10 +87,10 @@ def open_decoder(
         model, variables, found = read_generator(path)
     else:
         raise UserError(f"no training run and no exported generator at {path}; check the path")
-    if models.is_conditional(model):
+    family = models.family_of(model)
+    if not family.draws_from_latents:
         raise UserError(
-            f"{path} holds an anonymizer, which fills holes in photos and draws nothing from latents "
-            "alone; use dp3 anonymize"
+            f"{path} holds {family.title}, which draws nothing from latents alone; use dp3 anonymize"
         )
     network = models.build_generator(model)
     variables = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables))

@@ -28,53 +28,60 @@ MODELS = {
 }
 
 
-def drawn(count=2, size=SIZE, seed=0):
-    """Two pictures that agree outside a mask and differ everywhere under it, the mask, and latents."""
+FILLERS = sorted(name for name, family in models.FAMILIES.items() if family.fills_region)
+
+
+def drawn(family, count=2, size=SIZE, seed=0):
+    """Two pictures that agree outside a mask and differ under it, the mask, and the other inputs."""
     keys = jax.random.split(jax.random.key(seed), 4)
     shape = (count, size, size, 3)
     a, b = (jax.random.uniform(key, shape, minval=-1, maxval=1) for key in keys[:2])
     mask = masks.random_masks(keys[2], count, size)
-    return a, jnp.where(mask > 0, b, a), mask, jax.random.normal(keys[3], (count, 8))
+    others = [
+        jax.random.normal(keys[3], zeros.shape)
+        for zeros in models.generator_inputs(MODELS[family], count)[2:]
+    ]
+    return a, jnp.where(mask > 0, b, a), mask, others
 
 
 @functools.cache
 def made(family, dtype=jnp.float32):
-    """(model, apply(image, mask, z) jitted, variables) of a family, with random weights."""
+    """apply(image, mask, *others), jitted, of a family's generator with random weights."""
     model = MODELS[family]
     network = models.build_generator(model, dtype)
     variables = jax.jit(network.init)(jax.random.key(0), *models.generator_inputs(model))
-    return model, jax.jit(functools.partial(network.apply, variables)), variables
+    return jax.jit(functools.partial(network.apply, variables))
 
 
-def test_every_registered_hole_filler_is_tested_here():
-    assert set(MODELS) == set(models.CONDITIONAL)
-    for family, model in MODELS.items():
-        assert models.is_conditional(model) and family in models.FAMILIES
+def test_every_family_that_fills_a_masked_region_is_tested_here():
+    assert set(MODELS) == set(FILLERS)
+    for name in FILLERS:
+        assert models.FAMILIES[name].takes[:2] == ("image", "mask")
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["f32", "bf16"])
-@pytest.mark.parametrize("family", models.CONDITIONAL)
+@pytest.mark.parametrize("family", FILLERS)
 def test_two_faces_under_one_mask_give_the_same_bits(family, dtype):
-    _, apply, _ = made(family, dtype)
-    a, b, mask, z = drawn()
-    out_a, out_b = np.asarray(apply(a, mask, z)), np.asarray(apply(b, mask, z))
+    apply = made(family, dtype)
+    a, b, mask, others = drawn(family)
+    out_a, out_b = np.asarray(apply(a, mask, *others)), np.asarray(apply(b, mask, *others))
     assert (np.asarray(a) != np.asarray(b)).any()
     np.testing.assert_array_equal(out_a.view(np.uint32), out_b.view(np.uint32))
     for nothing in (np.nan, np.inf):  # what is not a number must not pass either
         poisoned = jnp.where(mask > 0, nothing, a)
-        np.testing.assert_array_equal(np.asarray(apply(poisoned, mask, z)), out_a)
+        np.testing.assert_array_equal(np.asarray(apply(poisoned, mask, *others)), out_a)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["f32", "bf16"])
-@pytest.mark.parametrize("family", models.CONDITIONAL)
+@pytest.mark.parametrize("family", FILLERS)
 def test_no_output_depends_on_a_pixel_under_the_mask(family, dtype):
     """Rows of the Jacobian in random directions: exactly zero under the mask, and alive outside it."""
-    _, apply, _ = made(family, dtype)
-    a, _, mask, z = drawn()
+    apply = made(family, dtype)
+    a, _, mask, others = drawn(family)
 
     @jax.jit
     def rows(key):
-        out, backward = jax.vjp(lambda image: apply(image, mask, z), a)
+        out, backward = jax.vjp(lambda image: apply(image, mask, *others), a)
         return backward(jax.random.normal(key, out.shape))[0]
 
     for seed in range(3):
@@ -84,28 +91,28 @@ def test_no_output_depends_on_a_pixel_under_the_mask(family, dtype):
         assert gradient[~hidden].any()
 
 
-@pytest.mark.parametrize("family", models.CONDITIONAL)
+@pytest.mark.parametrize("family", FILLERS)
 def test_pixels_outside_the_mask_are_returned_exactly(family):
     for dtype in (jnp.float32, jnp.bfloat16):
-        _, apply, _ = made(family, dtype)
-        a, _, mask, z = drawn()
-        out = np.asarray(apply(a, mask, z))
+        apply = made(family, dtype)
+        a, _, mask, others = drawn(family)
+        out = np.asarray(apply(a, mask, *others))
         outside = np.broadcast_to(np.asarray(mask) == 0, out.shape)
         assert out.dtype == np.float32
         np.testing.assert_array_equal(out[outside], np.asarray(a)[outside])
-        soft = apply(a, mask * 0.01, z)  # any share of a pixel hides all of it
+        soft = apply(a, mask * 0.01, *others)  # any share of a pixel hides all of it
         np.testing.assert_array_equal(soft, out)
 
 
-@pytest.mark.parametrize("family", models.CONDITIONAL)
-def test_latent_and_context_change_the_face(family):
-    _, apply, _ = made(family)
-    a, _, mask, z = drawn()
+@pytest.mark.parametrize("family", FILLERS)
+def test_the_other_inputs_and_the_context_change_the_face(family):
+    apply = made(family)
+    a, _, mask, others = drawn(family)
     inside = np.broadcast_to(np.asarray(mask) > 0, a.shape)
-    base = np.asarray(apply(a, mask, z))
-    other_z = np.asarray(apply(a, mask, -z))
-    other_context = np.asarray(apply(-a, mask, z))
-    assert np.abs(base - other_z)[inside].mean() > 0.02
+    base = np.asarray(apply(a, mask, *others))
+    changed = np.asarray(apply(a, mask, -others[0], *others[1:]))
+    other_context = np.asarray(apply(-a, mask, *others))
+    assert np.abs(base - changed)[inside].mean() > 0.02
     assert np.abs(base - other_context)[inside].mean() > 0.02
 
 

@@ -3,10 +3,8 @@
 JAX is loaded where the network is: that takes half a second, in which a video can be looked at.
 """
 
-import atexit
 import dataclasses
 import functools
-import gc
 import hashlib
 import os
 import pathlib
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dp3_jax import masks
+from dp3_jax.compilations import prepare_jax
 from dp3_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "anonymizer128.safeten
 # The network is compiled for each of these batch sizes; other numbers of faces take several calls. On two
 # cores a face costs 12 ms of CPU time alone, 9.5 in a batch of 2, 8 in one of 4 and 7.3 in one of 8.
 BATCHES = (4, 1)
+TAKES = ("image", "mask", "z")  # inputs of the families that a FaceGenerator can run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _network(model: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[Ca
 
     from dp3_jax import images, models
 
-    atexit.register(gc.freeze)  # or Python looks for cycles in all of JAX at its end, for 0.4 s
+    prepare_jax()
     network = models.build_generator(model)
 
     @jax.jit
@@ -118,7 +118,6 @@ def _network(model: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[Ca
         )
         return images.to_uint8(filled)
 
-    _remember_compilations()
     # In NumPy: JAX would compile a program for each shape.
     variables = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(variables))
     return apply, jax.device_put(variables)
@@ -128,17 +127,6 @@ def _make(
     model: Mapping[str, Any], digest: str, load: Callable[[], tuple[Callable, Any]]
 ) -> FaceGenerator:
     return FaceGenerator(model["latent_dim"], model["image_size"], digest, load)
-
-
-def _remember_compilations() -> None:
-    """Keeps compiled programs between processes, unless the user has chosen a place already."""
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
-        root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        folder = pathlib.Path(root) / "dp3_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _shipped() -> tuple[Callable, Any]:
@@ -170,8 +158,9 @@ def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:
     from dp3_jax import export, models
 
     model, variables, _ = export.read_generator(source)
-    if not models.is_conditional(model):
-        raise UserError(f"{source} holds a generator that draws whole pictures, not an anonymizer")
+    family = models.family_of(model)
+    if family.takes != TAKES:
+        raise UserError(f"{source} holds {family.title}, not an anonymizer")
     return _make(model, digest, lambda: _network(model, variables))
 
 

@@ -133,7 +133,7 @@ def prepare_clips(folder: str | os.PathLike, output: str | os.PathLike) -> str:
 
 
 class ClipPairs:
-    """Batches of the pairs in a file of `prepare_clips`; the order is that of `order`."""
+    """Batches of the pairs in a file of `prepare_clips` (`feed.Companions`); the order is that of `order`."""
 
     def __init__(
         self,
@@ -179,11 +179,17 @@ class ClipPairs:
             for name, array in self._arrays.items()
         }
 
-    def batch(self, number: int) -> dict[str, np.ndarray]:
-        """This process's rows of batch `number`: clip_first, clip_second, clip_flow, clip_visible."""
+    def batch(
+        self, number: int, rows: np.ndarray | None = None, mirrored: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """This process's rows of batch `number`: clip_first, clip_second, clip_flow, clip_visible.
+
+        They do not depend on which images are in it.
+        """
+        del rows, mirrored
         first = order.first_position(number, self._batch_size, *self._process)
-        rows = order.local_batch_size(self._batch_size, self._process[1])
-        chosen, mirrored = order.elements(self._seed, first, rows, self.count)
+        count = order.local_batch_size(self._batch_size, self._process[1])
+        chosen, mirrored = order.elements(self._seed, first, count, self.count)
         batch = {name: array[chosen] for name, array in self._arrays.items()}
         if self._flip and mirrored.any():
             for array in batch.values():

@@ -32,6 +32,32 @@ class Feed(Protocol):
     def batches(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Yields batches number start, start+1, ...: {"image": u8[local_batch, S, S, 3]}."""
 
+    def rows(self, batch: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """Where the images of a batch come from, where that can be told: packed data; else (None, None).
+
+        Returns:
+          i64[local_batch] rows of the packed folder's images.npy, and bool[local_batch], which of them the
+          batch shows mirrored left-right.
+        """
+
+
+class Companions(Protocol):
+    """What batches hold besides their images."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape over all processes, and dtype, of each array of a batch, by its name."""
+
+    def batch(
+        self, number: int, rows: np.ndarray | None, mirrored: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """This process's rows of each array of batch `number`, a function of the arguments alone.
+
+        Args:
+          number: of the batch, from 0.
+          rows, mirrored: what `Feed.rows` gives for that batch.
+        """
+
 
 class HostFeed:
     """Batches of any `Split`, made in the calling thread: packed data and drawn shapes.
@@ -56,6 +82,10 @@ class HostFeed:
         first = order.first_position(batch, self._batch_size, *self._process)
         positions, mirrored = order.elements(self._seed, first, self.local_batch, self._split.count)
         return positions, mirrored & self._flip
+
+    def rows(self, batch: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """See `Feed`."""
+        return None, None
 
     def images(self, batch: int) -> np.ndarray:
         """Returns u8[local_batch, S, S, 3]: this process's rows of a batch."""
@@ -90,6 +120,11 @@ class PackedFeed(HostFeed):
     def device_arrays(self) -> np.ndarray:
         """The split as u8[num_examples, S, S, 3]: memory-mapped when whole, read when a subset."""
         return self._packed.array()
+
+    def rows(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Feed`."""
+        positions, mirrored = self.positions(batch)
+        return self._packed.folder_rows(positions), mirrored
 
     def indices(self, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields, from batch `start` on, i32[local_batch] rows of `device_arrays` and bool mirror.

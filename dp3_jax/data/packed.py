@@ -136,7 +136,11 @@ class PackedSplit:
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
         """See `splits.Split`."""
-        return self._packed.images[self._rows[self._shown[positions]]]
+        return self._packed.images[self.folder_rows(positions)]
+
+    def folder_rows(self, positions: np.ndarray) -> np.ndarray:
+        """Returns i64[k]: where in images.npy the pictures lie that `rows` gives."""
+        return self._rows[self._shown[positions]]
 
     def exact(self, position: int) -> np.ndarray | None:
         """See `splits.Split`."""

@@ -1,25 +1,42 @@
-"""From a ConfigDict to typed options: everything a config can get wrong is found here, before work starts."""
+"""Everything a config can get wrong, by itself or for the run that goes on with it, before work starts.
 
-import dataclasses
-import functools
+What a possible config means to the layers below is in `options`, and can be had from here.
+"""
+
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dp3_jax import assets, augmentation, files, models
-from dp3_jax.data import DataOptions
+from dp3_jax import augmentation, files, models
 from dp3_jax.errors import UserError
-from dp3_jax.models import perceptual
 from dp3_jax.models.projected import Features
-from dp3_jax.training import anonymizer_steps, steps, temporal_steps
 from dp3_jax.training.checkpoint import CONFIG_FILE, read_config
-from dp3_jax.training.state import OptimizerOptions
-from dp3_jax.training.steps import StepOptions
+from dp3_jax.training.objectives import objective_of
+from dp3_jax.training.options import (
+    compute_dtype,
+    data_options,
+    model_section,
+    optimizer_options,
+    step_options,
+)
+
+__all__ = [
+    "FREE_TO_CHANGE",
+    "check",
+    "check_devices",
+    "check_workdir",
+    "claim_workdir",
+    "compute_dtype",
+    "data_options",
+    "model_section",
+    "optimizer_options",
+    "perceptual_features",
+    "step_options",
+    "train_step",
+]
 
 # What a resumed run may change: none of it alters what an update computes.
 FREE_TO_CHANGE = ("log.", "evaluate.", "train.epochs", "train.max_skipped", "data.path",
@@ -40,7 +57,7 @@ _LATER = {
 
 def _choices(config: ConfigDict) -> Iterator[str]:
     allowed = {
-        "model.family": models.FAMILIES,
+        "model.family": tuple(models.FAMILIES),
         "model.upsampling": ("transposed", "pixel_shuffle"),
         "model.perceptual": ("mobilenet_v2", "vgg19"),
         "train.compute_dtype": ("auto", "bfloat16", "float32"),
@@ -100,9 +117,6 @@ _BELOW_ONE = (
 )  # fmt: skip
 
 
-_DIVISORS = ("fade_halflife", "diversity_target", "feature_diversity_target")  # of config.losses
-
-
 def _ranges(config: ConfigDict) -> Iterator[str]:
     for least, names in _AT_LEAST.items():
         for name in names:
@@ -116,25 +130,6 @@ def _ranges(config: ConfigDict) -> Iterator[str]:
     for name in _BELOW_ONE:
         if _has(config, name) and not 0 <= _get(config, name) < 1:
             yield f"{name}={_get(config, name)} is not in [0, 1)"
-
-
-def _inpainting(config: ConfigDict) -> Iterator[str]:
-    """What only the families that fill holes can get wrong."""
-    if config.model.family not in models.CONDITIONAL:
-        return
-    if config.train.batch_size // config.train.accumulation % 2:
-        yield "train.batch_size must give micro-batches of an even number of images"
-    if "color" in config.train.augment:
-        yield "train.augment may hold translation and cutout with this family, not color"
-    for name, weight in config.losses.items():
-        if not 0 <= weight < float("inf"):
-            yield f"losses.{name}={weight} is not a number of 0 or more"
-        elif name in _DIVISORS and not weight:
-            yield f"losses.{name}={weight} is not above 0"
-    if config.model.get("projected") and config.data.image_size < 64:
-        yield f"model.projected needs data.image_size=64 or more, not {config.data.image_size}"
-    if config.data.get("clips", "") and not config.losses.get("temporal", 0.0):
-        yield "data.clips is used by losses.temporal alone, which is 0; set both or neither"
 
 
 def _has(config: ConfigDict, name: str) -> bool:
@@ -155,7 +150,9 @@ def _get(config: ConfigDict, name: str) -> Any:
 def check(config: ConfigDict) -> None:
     """Raises UserError, naming the first impossible value of `config` and how many more there are."""
     data_options(config.data)  # raises by itself
-    problems = [*_choices(config), *_sizes(config), *_ranges(config), *_inpainting(config)]
+    problems = [*_choices(config), *_sizes(config), *_ranges(config)]
+    if config.model.family in models.FAMILIES:
+        problems += objective_of(config).check(config)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"config.{problems[0]}{more}")
@@ -172,41 +169,9 @@ def check_devices(config: ConfigDict, device_count: int, process_count: int) -> 
         )
 
 
-def data_options(data: Mapping[str, Any]) -> DataOptions:
-    """The data layer's options from a config's `data` section (ConfigDict or dict)."""
-    known = {field.name for field in dataclasses.fields(DataOptions)}
-    values = {name: value for name, value in data.items() if name in known}
-    values["crop"] = tuple(values["crop"]) or None
-    return DataOptions(**values)
-
-
-def optimizer_options(config: ConfigDict) -> OptimizerOptions:
-    """Options of `state.create_state`."""
-    names = (field.name for field in dataclasses.fields(OptimizerOptions))
-    return OptimizerOptions(**{name: config.train[name] for name in names})
-
-
-def step_options(config: ConfigDict) -> StepOptions:
-    """Options of `steps.train_step`."""
-    train = config.train
-    return StepOptions(
-        latent_dim=config.model.latent_dim,
-        label_smoothing=train.label_smoothing,
-        augment=tuple(train.augment),
-        r1_weight=train.r1_weight,
-        r1_every=train.r1_every,
-        ema_halflife=train.ema_halflife,
-    )
-
-
 def train_step(config: ConfigDict) -> Callable[..., Any]:
     """The pure function (state, batch) -> (state, metrics) that this config trains with."""
-    options = step_options(config)
-    if not models.is_conditional(config.model):
-        return functools.partial(steps.train_step, options=options)
-    weights = anonymizer_steps.LossOptions(**config.losses)
-    step = temporal_steps.train_step if weights.temporal else anonymizer_steps.train_step
-    return functools.partial(step, options=options, weights=weights)
+    return objective_of(config).train_step(config)
 
 
 def perceptual_features(config: ConfigDict) -> Features | None:
@@ -215,30 +180,7 @@ def perceptual_features(config: ConfigDict) -> Features | None:
     Raises:
       UserError: its weights cannot be had.
     """
-    if not models.is_conditional(config.model):
-        return None
-    users = ("content", "style", "feature_diversity")
-    wanted = any(config.losses.get(name) for name in users) or config.model.get("projected")
-    if not wanted:
-        return None
-    if config.model.perceptual == "vgg19":
-        return perceptual.vgg19_features()
-    return perceptual.mobilenet_features(assets.fetch("mobilenet_v2"))
-
-
-def model_section(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `models.build_generator` takes: the `model` section and the image size."""
-    return {**dict(config["model"]), "image_size": config["data"]["image_size"]}
-
-
-def compute_dtype(name: str) -> tuple[Any, str]:
-    """The dtype that `train.compute_dtype` means here, and the reason for the log."""
-    if name != "auto":
-        return jnp.dtype(name), "as configured"
-    if jax.default_backend() == "cpu":
-        # XLA computes bfloat16 convolutions on CPUs in float32 and pays for the conversions.
-        return jnp.dtype("float32"), "bfloat16 gains nothing on a CPU"
-    return jnp.dtype("bfloat16"), f"parameters float32, on {jax.default_backend()}"
+    return objective_of(config).perceptual_features(config)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dp3_jax.data import Feed, prefetch
-from dp3_jax.data.clips import ClipPairs
+from dp3_jax.data.feed import Companions
 from dp3_jax.training.sharding import Layout
 
 
@@ -20,7 +20,7 @@ def _gather(images: jax.Array, indices: jax.Array, flips: jax.Array) -> jax.Arra
 class DeviceBatches:
     """Endless iterator of {"image": u8[B, S, S, 3]} spread over the devices, from batch `start` on.
 
-    With `clips` every batch also holds their pairs of frames.
+    Every batch also holds the arrays that its `companions` give for it.
 
     A thread reads ahead and copies to the devices while the step before computes. With `on_device` (a
     packed feed) the whole set is put on every device once, and a batch costs the host only its index
@@ -34,7 +34,7 @@ class DeviceBatches:
         start: int,
         *,
         on_device: bool,
-        clips: ClipPairs | None = None,
+        companions: Companions | None = None,
     ):
         """Starts reading batch `start`."""
         if on_device:
@@ -47,13 +47,13 @@ class DeviceBatches:
         else:
             batches = (layout.global_batch(batch["image"]) for batch in feed.batches(start))
 
-        def pairs(number: int) -> dict[str, jax.Array]:
-            rows = clips.batch(number) if clips else {}
+        def others(number: int) -> dict[str, jax.Array]:
+            rows = companions.batch(number, *feed.rows(number)) if companions else {}
             return {name: layout.global_batch(value) for name, value in rows.items()}
 
         numbered = zip(itertools.count(start), batches, strict=False)
         self._batches = prefetch(
-            ({"image": image, **pairs(number)} for number, image in numbered), depth=2
+            ({"image": image, **others(number)} for number, image in numbered), depth=2
         )
 
     def __iter__(self) -> Iterator[dict[str, jax.Array]]:

@@ -13,19 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import allocator, files, images, masks, models
+from dp3_jax import allocator, files, images, models
 from dp3_jax.data import Feed, load_arrays, open_feed
-from dp3_jax.data.clips import ClipPairs
+from dp3_jax.data.feed import Companions
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.metrics import ssim_to_match
 from dp3_jax.training import checkpoint, configuration, sharding, steps, warm_start
 from dp3_jax.training.feeding import DeviceBatches
 from dp3_jax.training.interruption import Interruption
+from dp3_jax.training.objectives import objective_of
 from dp3_jax.training.state import GanState, create_state
 from dp3_jax.training.writer import MetricsWriter, draw_curves
 
@@ -68,34 +68,19 @@ def build(config: ConfigDict, layout: sharding.Layout) -> tuple[GanState, Any, s
     return jax.jit(make, out_shardings=layout.replicated)(), dtype, reason
 
 
-def open_clips(config: ConfigDict) -> ClipPairs | None:
-    """The pairs of video frames that belong to the batches, one for every 8 images; None without any.
-
-    Raises:
-      UserError: `config.data.clips` cannot be read or does not fit.
-    """
-    path = config.data.get("clips", "")
-    if not path:
-        return None
-    devices, micro = jax.device_count(), config.train.batch_size // config.train.accumulation
-    return ClipPairs(
-        path,
-        image_size=config.data.image_size,
-        batch_size=max(1, micro // 8 // devices) * devices,
-        seed=config.seed,
-        flip=config.data.flip,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
-
 def compile_step(
-    config: ConfigDict, layout: sharding.Layout, state: GanState, clips: ClipPairs | None = None
+    config: ConfigDict,
+    layout: sharding.Layout,
+    state: GanState,
+    companions: Companions | None = None,
 ) -> Callable:
     """The train step compiled for `state` and the config's micro-batch; `state` is donated in each call."""
     micro = config.train.batch_size // config.train.accumulation
     size = config.data.image_size
-    shapes = {"image": ((micro, size, size, 3), np.uint8), **(clips.shapes if clips else {})}
+    shapes = {
+        "image": ((micro, size, size, 3), np.uint8),
+        **(companions.shapes if companions else {}),
+    }
     batch = {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=layout.split)
         for name, (shape, dtype) in shapes.items()
@@ -107,26 +92,6 @@ def compile_step(
         donate_argnums=0,
     )
     return jitted.lower(state, batch).compile()
-
-
-def sample_inputs(config: ConfigDict) -> tuple[jax.Array, ...]:
-    """The fixed inputs of the generator for the run's pictures and its SSIM.
-
-    They are random latents; and for a family that fills holes, held-out images with one mask for all, each
-    as often as fits in a row of the picture.
-    """
-    count = max(config.log.grid_images, config.log.ssim_generated)
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    z = jax.random.normal(key, (count, config.model.latent_dim))
-    if not models.is_conditional(config.model):
-        return (z,)
-    columns = math.isqrt(config.log.grid_images)
-    rows = math.ceil(count / columns)
-    options = configuration.data_options(config.data)
-    held_out = images.to_float(load_arrays(options, "validation", limit=rows).images)
-    repeated = np.repeat(np.resize(held_out, (rows, *held_out.shape[1:])), columns, axis=0)[:count]
-    mask = masks.inference_mask(config.data.image_size)
-    return jnp.asarray(repeated), jnp.repeat(mask[None], count, axis=0), z
 
 
 class _Run:
@@ -146,7 +111,7 @@ class _Run:
         )
         options = configuration.data_options(config.data)
         self._real = load_arrays(options, "train", limit=config.log.ssim_real).images
-        self._inputs = sample_inputs(config)
+        self._inputs = objective_of(config).sample_inputs(config)
         self._generate = jax.jit(steps.generate, static_argnums=0, out_shardings=layout.replicated)
         self._pending: list[dict[str, jax.Array]] = []
         self._console = (
@@ -300,7 +265,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
         process_count=jax.process_count(),
     )
     logging.info("data: %s", feed.summary)
-    clips = open_clips(config)
+    companions = objective_of(config).companions(config)
     layout = sharding.make_layout()
     state, dtype, reason = build(config, layout)
     _log_sizes(state, dtype, reason)
@@ -315,13 +280,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
         run.manager.close()
         return None
     began = time.monotonic()
-    step_fn = compile_step(config, layout, state, clips)
+    step_fn = compile_step(config, layout, state, companions)
     logging.info("compiled in %.1f s", time.monotonic() - began)
     allocator.release_freed_memory()
     if start:
         logging.info("going on from checkpoint %s", f"{start:,}")
     run.open_writer(start)
-    batches = DeviceBatches(feed, layout, start, on_device=config.data.on_device, clips=clips)
+    batches = DeviceBatches(
+        feed, layout, start, on_device=config.data.on_device, companions=companions
+    )
     try:
         signal_number = _iterate(run, state, step_fn, batches)
         checkpoint.finish(run.manager)

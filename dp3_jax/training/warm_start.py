@@ -15,6 +15,8 @@ from dp3_jax import export
 from dp3_jax.errors import UserError
 from dp3_jax.models.projected import HEAD
 from dp3_jax.training import checkpoint
+from dp3_jax.training.objectives import objective_of
+from dp3_jax.training.options import model_section
 from dp3_jax.training.sharding import Layout
 from dp3_jax.training.state import GanState
 
@@ -84,11 +86,12 @@ def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
     source, discriminator = pathlib.Path(name), state.discriminator.params
     if source.is_dir():
         restored = checkpoint.restore_generator(source)
-        variables, step = restored.variables, restored.step
+        model, variables, step = model_section(restored.config), restored.variables, restored.step
         discriminator = _discriminator(source, step, discriminator)
     else:
-        _, variables, step = export.read_generator(source)
-    generator = _checked(variables["params"], state.generator.params, source, "generator")
+        model, variables, step = export.read_generator(source)
+    params = objective_of(config).adopt(model, variables["params"], state.generator.params)
+    generator = _checked(params, state.generator.params, source, "generator")
 
     # Compiled, so that every tree gets buffers of its own, which donation needs.
     @jax.jit

@@ -1,0 +1,55 @@
+"""From a ConfigDict, taken to be possible (see `configuration`), to the typed options of the layers below."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from dp3_jax.data import DataOptions
+from dp3_jax.training.state import OptimizerOptions
+from dp3_jax.training.steps import StepOptions
+
+
+def data_options(data: Mapping[str, Any]) -> DataOptions:
+    """The data layer's options from a config's `data` section (ConfigDict or dict)."""
+    known = {field.name for field in dataclasses.fields(DataOptions)}
+    values = {name: value for name, value in data.items() if name in known}
+    values["crop"] = tuple(values["crop"]) or None
+    return DataOptions(**values)
+
+
+def optimizer_options(config: ConfigDict) -> OptimizerOptions:
+    """Options of `state.create_state`."""
+    names = (field.name for field in dataclasses.fields(OptimizerOptions))
+    return OptimizerOptions(**{name: config.train[name] for name in names})
+
+
+def step_options(config: ConfigDict) -> StepOptions:
+    """Options of every family's train step; without `model.latent_dim` the latent has no numbers."""
+    train = config.train
+    return StepOptions(
+        latent_dim=config.model.get("latent_dim", 0),
+        label_smoothing=train.label_smoothing,
+        augment=tuple(train.augment),
+        r1_weight=train.r1_weight,
+        r1_every=train.r1_every,
+        ema_halflife=train.ema_halflife,
+    )
+
+
+def model_section(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `models.build_generator` takes: the `model` section and the image size."""
+    return {**dict(config["model"]), "image_size": config["data"]["image_size"]}
+
+
+def compute_dtype(name: str) -> tuple[Any, str]:
+    """The dtype that `train.compute_dtype` means here, and the reason for the log."""
+    if name != "auto":
+        return jnp.dtype(name), "as configured"
+    if jax.default_backend() == "cpu":
+        # XLA computes bfloat16 convolutions on CPUs in float32 and pays for the conversions.
+        return jnp.dtype("float32"), "bfloat16 gains nothing on a CPU"
+    return jnp.dtype("bfloat16"), f"parameters float32, on {jax.default_backend()}"
