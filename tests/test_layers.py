@@ -6,7 +6,7 @@ import pathlib
 # From low to high; a module may import from layers below its own, and from its own.
 LAYERS = [
     ("dp3_jax.errors", "dp3_jax.files", "dp3_jax.allocator", "dp3_jax.losses", "dp3_jax.augmentation",
-     "dp3_jax.masks", "dp3_jax.inpainting_losses",
+     "dp3_jax.masks", "dp3_jax.inpainting_losses", "dp3_jax.compilations",
      "dp3_jax.models", "dp3_jax.images", "dp3_jax.warping", "dp3_jax.training", "dp3_jax.evaluation",
      "dp3_jax.anonymization", "dp3_jax.video.names", "dp3_jax.video.sequences", "dp3_jax.video.stages",
      "dp3_jax.video.spans"),
@@ -43,8 +43,8 @@ LAYERS = [
      "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",
      "dp3_jax.evaluation.video_clip", "dp3_jax.evaluation.video_variants",
      "dp3_jax.evaluation.evaluate_video", "dp3_jax.live"),
-    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.live.command",
-     "dp3_jax.evaluation.video_command", "dp3_jax.cli", "launch"),
+    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.anonymization.command", "dp3_jax.live.command",
+     "dp3_jax.evaluation.video_command", "dp3_jax.training.prior_heads", "dp3_jax.cli", "launch"),
 ]  # fmt: skip
 
 

@@ -111,6 +111,16 @@ def test_pictures_of_a_batch_do_not_mix(small):
         np.testing.assert_allclose(together[i], alone, atol=1e-4 * float(jnp.abs(alone).max()))
 
 
+def test_strips_give_the_whole_image(small, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    w = np.random.default_rng(5).normal(size=(2, DIM)).astype(np.float32)
+    whole = features(small, w, 1)
+    monkeypatch.setattr(prior, "STRIPS_FROM", 8)
+    monkeypatch.setattr(prior, "STRIP_ROWS", 4)
+    strips = jax.jit(lambda params, w: prior.features(params, w, 1))(small, w)
+    np.testing.assert_allclose(strips, whole, atol=1e-5 * float(jnp.abs(whole).max()))
+
+
 IR = b"""<net name="n" version="10"><layers>
 <layer id="0" name="x" type="Parameter"/>
 <layer id="1" name="k" type="Const"><data element_type="f32" shape="2, 1" offset="4" size="8"/></layer>
