@@ -21,7 +21,7 @@ import os
 import pathlib
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -87,6 +87,14 @@ def measure(images: Iterable[np.ndarray], network: mesh.FaceMesh) -> Measured:
         oval = points[mesh.OVAL, :2]
         rows.append((mesh.five_points(points), oval, tone(image, oval), np.float32(score)))
     return Measured(*(np.stack(part).astype(np.float32) for part in zip(*rows, strict=True)))
+
+
+def _row(measured: Measured, row: int) -> Measured:
+    return Measured(*(value[row : row + 1] for value in vars(measured).values()))
+
+
+def _each(measured: Measured) -> Iterator[Measured]:
+    return (_row(measured, row) for row in range(len(measured.score)))
 
 
 def _joined(parts: list[Measured]) -> Measured:
@@ -228,20 +236,30 @@ class DonorPairs:
     1, 3, 5, ... another person of like pose and tone (cross pairs).
     """
 
-    def __init__(self, folder: str | os.PathLike, faces: np.ndarray, *, batch_size: int, seed: int):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        packed: str | os.PathLike,
+        *,
+        batch_size: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
         """Reads the measurements; the donors' pictures stay on disk.
 
         Args:
           folder: what `python -m dp3_jax.data.donors` wrote.
-          faces: u8[n, 128, 128, 3], the first n rows of the packed set that it was written for.
-          batch_size: images in a batch of this process.
+          packed: the packed set that it was written for.
+          batch_size: images in a batch, of all processes.
           seed: of the choice among neighbours.
+          process_index, process_count: which part of a batch is this process's.
 
         Raises:
           UserError: it cannot be read or does not fit.
         """
         folder = pathlib.Path(folder)
-        self._faces, self._images = load(folder / FACES), faces
+        self._faces, self._images = load(folder / FACES), open_packed(packed).images
         self._donors = load(folder / MEASURED)
         try:
             self._pictures = np.load(folder / PICTURES, mmap_mode="r")
@@ -250,48 +268,65 @@ class DonorPairs:
                 f"cannot read donors from {folder / PICTURES}: {error}; "
                 "write them with python -m dp3_jax.data.donors"
             ) from error
-        if len(self._faces.score) < len(faces) or len(self._pictures) < len(self._donors.score):
-            raise UserError(f"the donors in {folder} were prepared for other images; prepare again")
+        fits = len(self._faces.score) == len(self._images)
+        if not fits or len(self._pictures) < len(self._donors.score):
+            raise UserError(f"the donors in {folder} were prepared for another set than {packed}")
         self._mean_oval = self._faces.oval[self._faces.score >= _MIN_SCORE].mean(0)
-        both = _joined([self._donors, self._donors.mirrored()])
-        self._all = both
-        self._tree = cKDTree(_signature(both))
+        self._all = _joined([self._donors, self._donors.mirrored()])
+        self._tree = cKDTree(_signature(self._all))
         self._seed, self._batch_size = seed, batch_size
+        self._first_row = order.first_position(0, batch_size, process_index, process_count)
 
     @property
     def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-        """Shape and dtype of each array of a batch."""
+        """Shape over all processes, and dtype, of each array of a batch."""
         size = self._batch_size
         return {
             "donor": ((size, SIZE, SIZE, 3), np.dtype(np.uint8)),
             "donor_oval": ((size, len(mesh.OVAL), 2), np.dtype(np.float32)),
         }
 
-    def batch(self, number: int, indices: np.ndarray, flips: np.ndarray) -> dict[str, np.ndarray]:
-        """The companions of batch `number`: donor u8[B, 128, 128, 3] and donor_oval f32[B, 36, 2].
+    def batch(self, number: int, rows: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray]:
+        """The companions of batch `number`: donor u8[B, 128, 128, 3] and donor_oval f32[B, 36, 2] px.
 
         Args:
           number: of the batch.
-          indices: i[B], rows of the images.
-          flips: bool[B], which of them are mirrored; their donors are as well.
+          rows: i[B], of this process's images in the packed set.
+          mirrored: bool[B], which of them are shown mirrored; their donors are as well.
         """
-        bits = order.random_bits(self._seed, _STREAM, number, len(indices))
+        bits = order.random_bits(self._seed, _STREAM, number, self._batch_size)[self._first_row :]
         pictures, ovals = [], []
-        for place, (row, flip, bit) in enumerate(zip(indices, flips, bits, strict=True)):
-            cross = place % 2
-            picture, oval = self._cross(row, int(bit)) if cross else self._self(row)
+        for place, (row, flip) in enumerate(zip(rows, mirrored, strict=True)):
+            cross = (self._first_row + place) % 2
+            picture, oval = self._cross(row, int(bits[place])) if cross else self._self(row)
             pictures.append(picture[:, ::-1] if flip else picture)
             ovals.append([SIZE - 1, 0] + [-1, 1] * oval if flip else oval)
         return {"donor": np.stack(pictures), "donor_oval": np.stack(ovals).astype(np.float32)}
+
+    def matched(self, images: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`count` donors for each of u8[n, 128, 128, 3] canonical pictures of faces, spread over NEIGHBOURS.
+
+        Returns:
+          u8[n * count, 128, 128, 3], and ovals f32[n * count, 36, 2] px.
+        """
+        placed = []
+        for face in _each(measure(images, mesh.FaceMesh())):
+            near = self._near(face)
+            chosen = near[np.linspace(0, len(near) - 1, count).astype(int)]
+            placed += [self.placed(int(donor), face.points[0]) for donor in chosen]
+        pictures, ovals = zip(*placed, strict=True)
+        return np.stack(pictures), np.stack(ovals)
 
     def _self(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         known = self._faces.score[row] >= _MIN_SCORE
         return self._images[row], self._faces.oval[row] if known else self._mean_oval
 
+    def _near(self, face: Measured) -> np.ndarray:
+        return self._tree.query(_signature(face), k=min(NEIGHBOURS, len(self._all.score)))[1][0]
+
     def neighbours(self, row: int) -> np.ndarray:
         """i64[NEIGHBOURS]: donors nearest to a face; from the number of donors on, mirrored ones."""
-        one = Measured(*(value[row : row + 1] for value in dataclasses.astuple(self._faces)))
-        return self._tree.query(_signature(one), k=min(NEIGHBOURS, len(self._all.score)))[1][0]
+        return self._near(_row(self._faces, row))
 
     def _cross(self, row: int, bit: int) -> tuple[np.ndarray, np.ndarray]:
         near = self.neighbours(row)

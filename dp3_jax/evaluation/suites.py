@@ -24,7 +24,17 @@ def _anonymity() -> Evaluate:
     return evaluate_anonymizer
 
 
-SUITES: dict[str, Callable[[], Evaluate]] = {"dcgan": _gan, "anonymizer": _anonymity}
+def _identities() -> Evaluate:
+    from dp3_jax.evaluation.identities_suite import evaluate_identities
+
+    return evaluate_identities
+
+
+SUITES: dict[str, Callable[[], Evaluate]] = {
+    "dcgan": _gan,
+    "anonymizer": _anonymity,
+    "fusion": _identities,
+}
 
 
 def evaluate(

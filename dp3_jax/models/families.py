@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dp3_jax.models import anonymizer, dcgan
+from dp3_jax.models import anonymizer, dcgan, fusion
 from dp3_jax.models.projected import Features
 
 Model = Mapping[str, Any]  # a config's `model` section, with `image_size` of its `data` section
@@ -82,6 +82,12 @@ def _anonymizer_generator(model: Model, dtype: Any) -> nn.Module:
     )
 
 
+def _fusion_generator(model: Model, dtype: Any) -> nn.Module:
+    return fusion.FusionGenerator(
+        widths=tuple(model["generator_widths"]), style_dim=model["style_dim"], dtype=dtype
+    )
+
+
 def _context_discriminator(model: Model, dtype: Any, perceptual: Features | None) -> nn.Module:
     """For images with a masked region; without `perceptual` it has no projected heads."""
     return anonymizer.AnonymizerDiscriminator(
@@ -108,7 +114,15 @@ ANONYMIZER = Family(
     build_generator=_anonymizer_generator,
     build_discriminator=_context_discriminator,
 )
-FAMILIES = {family.name: family for family in (DCGAN, ANONYMIZER)}
+FUSION = Family(
+    name="fusion",
+    title="a fusion network",
+    takes=("image", "mask", "donor", "donor_mask"),
+    judges=("image", "mask"),
+    build_generator=_fusion_generator,
+    build_discriminator=_context_discriminator,
+)
+FAMILIES = {family.name: family for family in (DCGAN, ANONYMIZER, FUSION)}
 
 
 def family_of(model: Model) -> Family:

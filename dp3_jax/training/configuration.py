@@ -40,7 +40,8 @@ __all__ = [
 
 # What a resumed run may change: none of it alters what an update computes.
 FREE_TO_CHANGE = ("log.", "evaluate.", "train.epochs", "train.max_skipped", "data.path",
-                  "data.workers", "data.on_device", "data.download", "data.validation_examples")  # fmt: skip
+                  "data.donors", "data.workers", "data.on_device", "data.download",
+                  "data.validation_examples")  # fmt: skip
 
 
 # Keys that runs of earlier versions do not have, with the values that mean what those runs did.

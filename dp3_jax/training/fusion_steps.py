@@ -119,6 +119,14 @@ def donor_masks(key: jax.Array, oval: jax.Array, size: int) -> jax.Array:
     return masks.polygon(middle + scale * (oval - middle) + shift, size)
 
 
+def mean_oval(count: int, size: int) -> jax.Array:
+    """f32[count, 36, 2] px: where a face's oval is, near enough."""
+    angle = jnp.linspace(0.0, 2 * jnp.pi, 36, endpoint=False)
+    outline = jnp.stack([_OVAL_AXES[0] * jnp.cos(angle), _OVAL_AXES[1] * jnp.sin(angle)], -1)
+    outline = (outline + jnp.array(_OVAL_MIDDLE)) * (size / masks.SIZE)
+    return jnp.broadcast_to(outline, (count, *outline.shape))
+
+
 def _donors(batch: steps.Batch) -> tuple[jax.Array, jax.Array]:
     """Donors u8[B, S, S, 3] and their ovals f32[B, 36, 2] px of a batch.
 
@@ -129,11 +137,7 @@ def _donors(batch: steps.Batch) -> tuple[jax.Array, jax.Array]:
         return batch["donor"], batch["donor_oval"]
     image = batch["image"]
     count, size = image.shape[:2]
-    donor = _rows(image)[0].repeat(2, axis=0)
-    angle = jnp.linspace(0.0, 2 * jnp.pi, 36, endpoint=False)
-    outline = jnp.stack([_OVAL_AXES[0] * jnp.cos(angle), _OVAL_AXES[1] * jnp.sin(angle)], -1)
-    outline = (outline + jnp.array(_OVAL_MIDDLE)) * (size / masks.SIZE)
-    return donor, jnp.broadcast_to(outline, (count, *outline.shape))
+    return _rows(image)[0].repeat(2, axis=0), mean_oval(count, size)
 
 
 def draw(state: GanState, batch: steps.Batch) -> tuple[FusionInputs, dict[str, jax.Array]]:

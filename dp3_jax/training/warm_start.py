@@ -12,6 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dp3_jax import export
+from dp3_jax.anonymization.generator import WEIGHTS
 from dp3_jax.errors import UserError
 from dp3_jax.models.projected import HEAD
 from dp3_jax.training import checkpoint
@@ -19,6 +20,8 @@ from dp3_jax.training.objectives import objective_of
 from dp3_jax.training.options import model_section
 from dp3_jax.training.sharding import Layout
 from dp3_jax.training.state import GanState
+
+SHIPPED = "shipped"  # `config.train.initial_generator`: the anonymizer that comes with the package
 
 
 def _checked(found: Mapping[str, Any], wanted: Any, source: pathlib.Path, network: str) -> Any:
@@ -61,10 +64,18 @@ def _discriminator(source: pathlib.Path, step: int, fresh: Any) -> Any:
     return {**fresh, **restored["discriminator"]["params"]}
 
 
+def _source(config: ConfigDict) -> pathlib.Path | None:
+    """What `config.train.initial_generator` names; None where it names nothing."""
+    name = config.train.get("initial_generator", "")
+    if name == SHIPPED:
+        return WEIGHTS
+    return pathlib.Path(name) if name else None
+
+
 def check(config: ConfigDict) -> None:
     """Raises UserError where what `config.train.initial_generator` names is not there."""
-    name = config.train.get("initial_generator", "")
-    if name and not pathlib.Path(name).exists():
+    name, source = config.train.get("initial_generator", ""), _source(config)
+    if source and not source.exists():
         raise UserError(
             f"config.train.initial_generator={name} is not there; train that run first, or check the path"
         )
@@ -73,17 +84,16 @@ def check(config: ConfigDict) -> None:
 def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
     """`state` with the networks that `config.train.initial_generator` names; as it is without that key.
 
-    An exported file (.safetensors) gives the generator and its running average; the folder of a run gives
-    the averaged generator of its latest checkpoint, and its discriminator as well, save for projected heads
-    that only the new run has. Optimizers start afresh.
+    SHIPPED stands for the file in the package. An exported file (.safetensors) gives the generator and its
+    running average; the folder of a run gives the averaged generator of its latest checkpoint, and its
+    discriminator as well, save for projected heads that only the new run has. Optimizers start afresh.
 
     Raises:
       UserError: it cannot be read, or the networks are not those of the config.
     """
-    name = config.train.get("initial_generator", "")
-    if not name:
+    source, discriminator = _source(config), state.discriminator.params
+    if source is None:
         return state
-    source, discriminator = pathlib.Path(name), state.discriminator.params
     if source.is_dir():
         restored = checkpoint.restore_generator(source)
         model, variables, step = model_section(restored.config), restored.variables, restored.step

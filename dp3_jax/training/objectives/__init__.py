@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from dp3_jax import models
-from dp3_jax.training.objectives import anonymizer, dcgan
+from dp3_jax.training.objectives import anonymizer, dcgan, fusion
 from dp3_jax.training.objectives.objective import Objective
 
 __all__ = ["OBJECTIVES", "Objective", "objective_of"]
 
-OBJECTIVES = {"dcgan": dcgan.OBJECTIVE, "anonymizer": anonymizer.OBJECTIVE}
+OBJECTIVES = {
+    "dcgan": dcgan.OBJECTIVE,
+    "anonymizer": anonymizer.OBJECTIVE,
+    "fusion": fusion.OBJECTIVE,
+}
 
 
 def objective_of(config: Mapping[str, Any]) -> Objective:
