@@ -117,7 +117,7 @@ def _restore(
     """(model, variables, training step) of a run's checkpoint; arguments and errors as `open_decoder`."""
     # Not at the top: orbax takes a second to import, which those who read exported files need not wait.
     from dp3_jax.training import checkpoint
-    from dp3_jax.training.configuration import model_section
+    from dp3_jax.training.options import model_section
 
     restored = checkpoint.restore_generator(workdir, step)
     return model_section(restored.config), restored.variables, restored.step
