@@ -29,6 +29,7 @@ LAYERS = [
      "dp3_jax.anonymization.keeping", "dp3_jax.models.embedders",
      "dp3_jax.evaluation.deepface_judge"),
     ("dp3_jax.training.steps", "dp3_jax.training.anonymizer_steps", "dp3_jax.training.temporal_steps",
+     "dp3_jax.training.fusion_steps",
      "dp3_jax.training.checkpoint",
      "dp3_jax.training.options", "dp3_jax.training.objectives",
      "dp3_jax.training.configuration", "dp3_jax.training.feeding", "dp3_jax.export",

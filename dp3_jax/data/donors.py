@@ -29,10 +29,9 @@ from scipy.spatial import cKDTree
 
 from dp3_jax import files
 from dp3_jax.anonymization import geometry
-from dp3_jax.console import fail
 from dp3_jax.data import order
 from dp3_jax.data.packed import open_packed
-from dp3_jax.errors import UserError
+from dp3_jax.errors import UserError, fail
 from dp3_jax.masks import CANONICAL_POINTS, SIZE
 from dp3_jax.models import mesh
 
