@@ -208,7 +208,7 @@ def _judge_all(
     return result
 
 
-def _folder(workdir: pathlib.Path) -> pathlib.Path:
+def result_folder(workdir: pathlib.Path) -> pathlib.Path:
     """Where results go: the run's folder; for a file a folder beside it."""
     if not workdir.is_file():
         return workdir
@@ -322,7 +322,7 @@ def evaluate_anonymizer(
     started = time.monotonic()
     workdir, settings = pathlib.Path(workdir), _settings(config)
     settings["source"] = config.data.source
-    subject, folder = open_subject(workdir, step), _folder(workdir)
+    subject, folder = open_subject(workdir, step), result_folder(workdir)
     heldout = heldout_pictures(config)
     if heldout.images.shape[1] != subject.generator.size:
         raise UserError(

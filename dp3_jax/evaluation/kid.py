@@ -19,7 +19,10 @@ FEATURE_NAMES = {
     "faceres": "faceres, of aligned faces",
     "dlib": "dlib ResNet, of aligned faces",
 }
-_FACE_FEATURES = {"faceres": "faceres", "dlib": "dlib_resnet"}  # and their names among the embedders
+_FACE_FEATURES = {
+    "faceres": "faceres",
+    "dlib": "dlib_resnet",
+}  # and their names among the embedders
 MOBILENET_SIDE = 128  # px; other sizes are resized to it
 BLOCKS = 10  # disjoint blocks for the standard error
 _SMALLEST_BLOCK = 5  # images; fewer make the error itself meaningless
