@@ -131,6 +131,10 @@ def load_generator(
     `rng` is a JAX random key, n any number from 0. Picture i depends on (rng, i) alone: asking for
     more pictures does not change the first ones. `dp3_jax.images.to_uint8` makes pixels of them.
 
+    It is not for use inside jit: it runs a compiled program as often as n asks for and gives NumPy arrays,
+    so that memory does not grow with n. There apply the network itself, `models.build_generator(model)`, to
+    the variables that `read_generator` gives.
+
         generate = load_generator("runs/celeba128")
         faces = generate(jax.random.key(0), 8)
 

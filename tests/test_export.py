@@ -1,4 +1,7 @@
 import json
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -130,6 +133,27 @@ def test_a_file_that_is_no_generator_is_one_clear_line(file, tmp_path, spoil):
     with pytest.raises(UserError, match=r"bad\.safetensors") as caught:
         export.load_generator(path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_readmes_example_runs_without_a_warning(run, file, repository):
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if "load_generator" in block)
+    for place in (run[0], file):
+        lines = code.replace("runs/celeba128", str(place)) + "print(faces.shape, faces.dtype)"
+        assert lines != code and str(place) in lines
+        result = subprocess.run(
+            [sys.executable, "-W", "default", "-c", lines], cwd=repository, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert (result.stdout, result.stderr) == ("(8, 16, 16, 3) uint8\n", "")
+
+
+def test_inside_jit_the_network_itself_gives_the_same_pictures(file, generate):
+    model, variables, _ = export.read_generator(file)
+    network = models.build_generator(model)
+    z = export.latents(jax.random.key(5), 0, 4, model["latent_dim"])
+    pictures = jax.jit(lambda z: network.apply(variables, z, train=False))(z)
+    np.testing.assert_allclose(pictures, generate(jax.random.key(5), 4), atol=1e-5)
 
 
 def test_a_missing_path_and_an_empty_folder_are_one_clear_line(tmp_path):

@@ -181,15 +181,16 @@ def restore_generator(workdir: pathlib.Path, step: int | str = "latest") -> Rest
     if step not in steps:
         raise UserError(f"no checkpoint {step} in {folder}; there are {sorted(steps)}")
     try:
-        # Without a template orbax wants the devices of the saving run; with one it takes any.
-        with ocp.StandardCheckpointer() as checkpointer:
+        # The handler alone: a Checkpointer around it warns that one item has no metadata of a whole.
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
             path = folder / str(step) / "generator"
+            # Without a template orbax wants the devices of the saving run; with one it takes any.
             device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             abstract = jax.tree.map(
                 lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device),
-                dict(checkpointer.metadata(path).item_metadata.tree),
+                dict(handler.metadata(path).tree),
             )
-            variables = checkpointer.restore(path, abstract)
+            variables = handler.restore(path, args=ocp.args.StandardRestore(abstract))
     except Exception as error:  # see restore_state
         raise UserError(
             f"cannot read checkpoint {folder / str(step)}: {_first_line(error)}; "
