@@ -22,6 +22,19 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+@pytest.fixture(autouse=True)
+def _builtin_identities(request, monkeypatch):
+    """Tests say "auto" on every machine and get the same: the prior only where they are marked for it."""
+    if request.node.get_closest_marker("identities") is None:
+        from dp3_jax.errors import UserError
+        from dp3_jax.replacement import choice
+
+        def refuse(options, wanted):
+            raise UserError("this test is not marked for identities")
+
+        monkeypatch.setattr(choice, "_fused", refuse)
+
+
 @pytest.fixture(scope="session")
 def repository() -> pathlib.Path:
     return REPOSITORY
@@ -34,3 +47,7 @@ def shared_data() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"needs the real photos in {path.parent.name}/{path.name} beside the project")
     return path
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "identities: the prior or a bank may be used")

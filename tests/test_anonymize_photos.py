@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dp3_jax
-from dp3_jax import cli
 from dp3_jax.anonymization import anonymize as module
-from dp3_jax.anonymization import blending, geometry, keeping, methods, plans, secrets
+from dp3_jax.anonymization import blending, command, geometry, keeping, methods, plans, secrets
 from dp3_jax.anonymization.anonymize import Anonymizer, anonymize_frame
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generator import load_anonymizer
 from dp3_jax.errors import UserError
 from dp3_jax.masks import inference_mask
+from dp3_jax.replacement import choice
+from dp3_jax.replacement.renderers import BuiltinRenderer
 from tests.face_photos import (
     BOX,
     POINTS,
@@ -37,7 +38,8 @@ GENERATE = plans.Settings()
 
 def render(frame, faces, generator=None, settings=GENERATE, is_face=everyone):
     planned = plans.plan_faces(faces, SECRET)
-    return anonymize_frame(frame, planned, settings, generator or Painter(), is_face)
+    renderer = BuiltinRenderer(generator or Painter())
+    return anonymize_frame(frame, planned, settings, renderer, is_face)
 
 
 def group():
@@ -214,9 +216,8 @@ def test_whatever_fails_no_face_is_shown(how):
     generator = Painter() if how == "no face" else Broken(how)
     check = (lambda batch: np.zeros(len(batch), bool)) if how == "no face" else everyone
     planned = plans.plan_faces([face()], SECRET)
-    if how == "no generator":
-        generator = None
-    result, (outcome,) = anonymize_frame(frame, planned, GENERATE, generator, check)
+    renderer = None if how == "no generator" else BuiltinRenderer(generator)
+    result, (outcome,) = anonymize_frame(frame, planned, GENERATE, renderer, check)
     assert outcome.fell_back and outcome.done == "covered" and outcome.reason
     assert "\n" not in outcome.reason
     inside = hole(face())
@@ -228,7 +229,7 @@ def test_whatever_fails_no_face_is_shown(how):
     other = frame.copy()
     other[inside] = 0
     np.testing.assert_array_equal(
-        result, anonymize_frame(other, planned, GENERATE, generator, check)[0]
+        result, anonymize_frame(other, planned, GENERATE, renderer, check)[0]
     )
 
 
@@ -249,7 +250,9 @@ def test_what_is_not_surely_a_face_gets_no_new_one_unless_asked_for():
     unsure = Face(BOX, POINTS, 0.7, "unsure")
     assert render(astronaut(), [unsure])[1][0].done == "pixelated"
     asked = plans.Plan(unsure, SECRET, method="generate")
-    _, (outcome,) = anonymize_frame(astronaut(), [asked], GENERATE, Painter(), everyone)
+    _, (outcome,) = anonymize_frame(
+        astronaut(), [asked], GENERATE, BuiltinRenderer(Painter()), everyone
+    )
     assert outcome.done == "generated"
 
 
@@ -258,7 +261,9 @@ def test_kept_faces_stay_and_mixed_methods_work():
     planned = plans.plan_faces(faces, SECRET)
     planned[4] = plans.Plan(faces[4], SECRET, keep=True, reason="asked")
     planned[2] = plans.Plan(faces[2], SECRET, method="solid")
-    result, outcomes = anonymize_frame(frame, planned, GENERATE, Painter(), everyone)
+    result, outcomes = anonymize_frame(
+        frame, planned, GENERATE, BuiltinRenderer(Painter()), everyone
+    )
     assert [o.done for o in outcomes] == ["generated", "generated", "solid", "generated", "kept"]
     kept = hole(faces[4], frame.shape[:2])
     np.testing.assert_array_equal(result[kept], frame[kept])
@@ -279,7 +284,8 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 def test_names_in_the_command_are_those_of_the_library():
-    assert (cli.METHODS, cli.COVERS) == (plans.METHODS, methods.COVERS)
+    assert (command.METHODS, command.COVERS) == (plans.METHODS, methods.COVERS)
+    assert (command.IDENTITIES, command.EXPRESSIONS) == (choice.SOURCES, choice.EXPRESSIONS)
     assert dp3_jax.Anonymizer is Anonymizer
     with pytest.raises(AttributeError):
         _ = dp3_jax.nothing

@@ -14,11 +14,13 @@ import numpy as np
 from dp3_jax import assets
 from dp3_jax.anonymization import blending, generation, geometry, methods, secrets
 from dp3_jax.anonymization.detection import MIN_CONFIDENCE, Detector, Face
-from dp3_jax.anonymization.generation import FaceCheck, Generator
+from dp3_jax.anonymization.generation import FaceCheck, FaceRenderer, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.second_opinion import doubted, mesh_at_hand
 from dp3_jax.errors import UserError
 from dp3_jax.models.mesh import FaceMesh
+from dp3_jax.replacement import face_vector, surroundings
+from dp3_jax.replacement.choice import IdentityOptions, open_renderer
 
 SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
 
@@ -66,19 +68,19 @@ def anonymize_frame(
     frame: np.ndarray,
     plans: Sequence[Plan],
     settings: Settings,
-    generator: Generator | None = None,
+    renderer: FaceRenderer | None = None,
     is_face: FaceCheck | None = None,
 ) -> tuple[np.ndarray, list[Outcome]]:
     """Treats the faces of a frame as planned; a pure function of its arguments.
 
     No pixel outside the faces' regions changes, and with the method "generate" the result does not depend
-    on any pixel inside them.
+    on any pixel inside them, but through the plans' vectors.
 
     Args:
       frame: u8[h, w, 3] RGB; not changed.
       plans: one for each face.
       settings: for all faces.
-      generator: makes the new faces; without one they are covered.
+      renderer: makes the new faces; without one they are covered.
       is_face: u8[B, S, S, 3] canonical views -> bool[B], whether a new face is one; None: not checked.
 
     Returns:
@@ -105,13 +107,46 @@ def anonymize_frame(
     if not covers and not jobs:
         return frame, [o for o in outcomes if o is not None]
     result, hidden = hide(frame, covers, [job.target for job in jobs])
-    options = {"candidates": settings.candidates, "generator": generator, "is_face": is_face}
+    options = {"candidates": settings.candidates, "renderer": renderer, "is_face": is_face}
+    if jobs:
+        options["curve"] = surroundings.colour_curve(result)
     for wave in generation.waves(jobs):
         # From here on the original frame is not looked at any more.
         done = generation.fill(result, hidden, wave, **options)
         for job, outcome in zip(wave, done, strict=True):
             outcomes[job.number] = outcome
     return result, [o for o in outcomes if o is not None]
+
+
+def _makes(plan: Plan, settings: Settings) -> bool:
+    """Whether a plan asks for a new face, which may still be refused (see `classic`)."""
+    return not plan.keep and (plan.method or settings.method) == "generate"
+
+
+def with_vectors(
+    frame: np.ndarray,
+    plans: Sequence[Plan],
+    settings: Settings,
+    mesh: FaceMesh | None,
+    expression: bool = True,
+) -> list[Plan]:
+    """The plans with what new faces are to show of the old ones, where they do not say it already.
+
+    Args:
+      frame: u8[h, w, 3], with the original faces.
+      plans, settings: as of `anonymize_frame`.
+      mesh: see `face_vector.measure`.
+      expression: False leaves out all but the pose.
+    """
+    done = []
+    for plan in plans:
+        vector = plan.vector
+        if vector is None and _makes(plan, settings):
+            vector = face_vector.measure(frame, plan.face, mesh)
+        if vector is not None and not expression:
+            vector = vector.without_expression()
+        done.append(dataclasses.replace(plan, vector=vector))
+    return done
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,6 +174,7 @@ class Anonymizer:
         min_confidence: float = MIN_CONFIDENCE,
         weights: str | os.PathLike | None = None,
         generator: Generator | None = None,
+        identity: IdentityOptions | str = "auto",
     ):
         """Checks the settings; loads nothing yet.
 
@@ -147,14 +183,40 @@ class Anonymizer:
           min_confidence: of detected faces.
           weights: file of a generator; None for the one in the package.
           generator: a loaded one instead.
+          identity: where new faces come from; "auto" means the generator where one is given.
 
         Raises:
           UserError: a value out of range.
         """
+        if isinstance(identity, str):
+            identity = IdentityOptions(source=identity)
+        self.identity = identity
         self.settings = Settings(method=method, cover=cover, candidates=candidates)
         self._min_confidence = min_confidence
         self._weights = weights
         self._given = generator
+
+    @functools.cached_property
+    def opened(self) -> tuple[FaceRenderer, str]:
+        """What draws new faces, decided once; and why it is not what "auto" prefers, else "".
+
+        Raises:
+          UserError: a named source cannot be had.
+        """
+        given = self._weights is not None or self._given is not None
+        return open_renderer(self.identity, lambda: self.generator, given)
+
+    @property
+    def decided(self) -> tuple[str, str]:
+        """Where the new faces of photos come from, "" before any is made; and the reason as `opened`."""
+        if "opened" not in self.__dict__:
+            return "", ""
+        return self.opened[0].identity, self.opened[1]
+
+    @property
+    def renderer(self) -> FaceRenderer:
+        """What draws new faces in photos; raises as `opened`."""
+        return self.opened[0]
 
     @property
     def min_confidence(self) -> float:
@@ -162,7 +224,7 @@ class Anonymizer:
         return self._min_confidence
 
     def parts(self) -> tuple[Generator, FaceCheck | None]:
-        """The generator, and the verdict on its faces (see `_is_face`)."""
+        """The generator for videos, and the verdict on its faces (see `_is_face`)."""
         return self.generator, self._is_face
 
     @functools.cached_property
@@ -194,7 +256,8 @@ class Anonymizer:
 
     @functools.cached_property
     def _mesh(self) -> FaceMesh | None:
-        """Gives the second opinion on detections."""
+        """Gives the second opinion on detections, and the vectors of large faces."""
+        _ = self.opened  # which may have to fetch it
         return mesh_at_hand()
 
     def find(self, frame: np.ndarray) -> list[Face]:
@@ -209,9 +272,12 @@ class Anonymizer:
     ) -> Result:
         """Treats the faces of u8[h, w, 3] as planned, with the given settings or its own."""
         settings = settings or self.settings
-        make = any(not p.keep and (p.method or settings.method) == "generate" for p in plans)
-        generator, is_face = self.parts() if make else (None, None)
-        return Result(*anonymize_frame(frame, plans, settings, generator, is_face))
+        if not any(_makes(plan, settings) for plan in plans):
+            return Result(*anonymize_frame(frame, plans, settings))
+        if self.renderer.takes_vector:
+            expression = self.identity.expression == "match"
+            plans = with_vectors(frame, plans, settings, self._mesh, expression)
+        return Result(*anonymize_frame(frame, plans, settings, self.renderer, self._is_face))
 
     def __call__(
         self,

@@ -19,6 +19,7 @@ from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.preview import write_preview
 from dp3_jax.anonymization.reports import Report, preview_path, remarks, sidecar_path
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.choice import IdentityOptions
 from dp3_jax.video.names import is_video_name
 from dp3_jax.video.stages import Progress
 
@@ -105,7 +106,7 @@ class Batch:
         if options.keep:
             self._keeper = Keeper(options.keep, anonymizer.detector if finds else None)
         if anonymizer.settings.method == "generate" and options.faces is None:
-            _ = anonymizer.generator
+            _ = anonymizer.generator if not photos else anonymizer.renderer
 
     def check(self, tasks: Sequence[outputs.Task]) -> None:
         """Raises UserError where the options cannot be meant for these photos."""
@@ -141,11 +142,7 @@ class Batch:
         return plans, settings, ()
 
     def _other_weights(self, used: str | None, settings: Settings) -> tuple[str, ...]:
-        if (
-            used
-            and settings.method == "generate"
-            and used != self._anonymizer.generator.fingerprint
-        ):
+        if used and settings.method == "generate" and used != self._anonymizer.renderer.fingerprint:
             return (f"{self._options.faces} was made with other weights: the faces will differ",)
         return ()
 
@@ -215,13 +212,18 @@ class Batch:
             return one_pass.process(request, self._anonymizer, progress)
         return job.process(request, self._anonymizer, progress)
 
+    def _identity(self) -> IdentityOptions:
+        """Where new faces come from, as it was decided."""
+        source = self._anonymizer.renderer.identity
+        return dataclasses.replace(self._anonymizer.identity, source=source)
+
     def _write_extras(
         self, task: outputs.Task, before: np.ndarray, result: Result, settings: Settings
     ) -> None:
         if self._options.sidecar:
             drawn = any(outcome.done == "generated" for outcome in result.outcomes)
-            fingerprint = self._anonymizer.generator.fingerprint if drawn else None
-            content = sidecar.describe(before.shape, result.outcomes, settings, fingerprint)
+            used = (self._anonymizer.renderer.fingerprint, self._identity()) if drawn else (None,)
+            content = sidecar.describe(before.shape, result.outcomes, settings, *used)
             sidecar.write(sidecar_path(task), content)
         if self._options.preview:
             write_preview(preview_path(task), before, result)

@@ -37,6 +37,17 @@ def union(regions: Sequence[Region], shape: Sequence[int]) -> np.ndarray:
     return hidden
 
 
+def neighbourhood(
+    target: Region, shape: Sequence[int], share: float = _REACH
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The part of a frame of `shape` round a region, and bool[h, w], which of its pixels are the region's."""
+    part = _grown(target, shape, share)
+    own = np.zeros([s.stop - s.start for s in part], bool)
+    top, left = target.top - part[0].start, target.left - part[1].start
+    own[top : top + target.inside.shape[0], left : left + target.inside.shape[1]] = target.inside
+    return part, own
+
+
 def _grown(target: Region, shape: Sequence[int], share: float) -> tuple[slice, slice]:
     """The part that `target` describes, larger by `share` of its size on each side."""
     height, width = target.inside.shape
@@ -168,12 +179,22 @@ def _coarse_rim(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.n
     return cv2.merge([rim] * 3), np.maximum(weight, 1e-3)[..., None]
 
 
+def shares(mask: np.ndarray, width: float = FEATHER) -> tuple[np.ndarray, np.ndarray]:
+    """For each depth in a mask, f32[h, w, 3] twice: of the new face, and of the correction that is left.
+
+    Args:
+      mask: [h, w] or [h, w, 1], 1 inside.
+      width: canonical px over which the new face takes over.
+    """
+    inside = np.asarray(mask).reshape(mask.shape[0], mask.shape[1]) > 0.5
+    return _shares(inside.tobytes(), inside.shape, float(width))
+
+
 @functools.lru_cache(maxsize=64)  # all faces of a run share a few masks
-def _shares(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """For each depth in a mask, f32[h, w, 3] twice: of the new face, and of the correction that is left."""
+def _shares(inside: bytes, shape: tuple[int, int], width: float) -> tuple[np.ndarray, np.ndarray]:
     pixels = np.frombuffer(inside, np.uint8).reshape(shape)
     depth = cv2.distanceTransform(pixels, cv2.DIST_L2, 5)
-    alpha = feather(pixels, FEATHER)
+    alpha = feather(pixels, width)
     return cv2.merge([alpha] * 3), cv2.merge([np.exp(-depth / _CORRECTION_DEPTH) * alpha] * 3)
 
 
@@ -182,25 +203,26 @@ def blend(
     generated: np.ndarray,
     mask: np.ndarray,
     correct: np.ndarray | None = None,
+    width: float = FEATHER,
 ) -> np.ndarray:
     """The new face with its colours matched to the surroundings and its rim softened, inside the mask.
 
     Light and colour are matched on the rim and ever less towards the middle; at the rim itself the smooth
-    continuation of the surroundings shows, and _FEATHER px further in only the new face.
+    continuation of the surroundings shows, and `width` px further in only the new face.
 
     Args:
       erased, generated, mask: as of `rim_error`; `generated` may be f32.
       correct: f32[S, S, 3] or smaller, what `correction` gives; None to find it here.
+      width: canonical px.
 
     Returns:
       u8[S, S, 3]; outside the mask equal to `erased`.
     """
-    inside = np.asarray(mask).reshape(mask.shape[0], mask.shape[1]) > 0.5
-    alpha, fade = _shares(inside.tobytes(), inside.shape)
+    alpha, fade = shares(mask, width)
     if correct is None:
         correct = correction(erased, generated, mask)
     elif correct.shape != alpha.shape:
-        correct = cv2.resize(correct, inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        correct = cv2.resize(correct, alpha.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     change = cv2.multiply(cv2.subtract(generated, erased, dtype=cv2.CV_32F), alpha)
     # Outside the mask both shares are 0.
     return cv2.add(erased, cv2.add(change, cv2.multiply(correct, fade)), dtype=cv2.CV_8U)
@@ -240,10 +262,7 @@ def add_grain(
 
 def grain_level(frame: np.ndarray, target: Region, hidden: np.ndarray) -> float:
     """Standard deviation, in levels, of the grain that a new face lacks; arguments as of `add_grain`."""
-    part = _grown(target, frame.shape, 0.15)
+    part, own = neighbourhood(target, frame.shape, 0.15)
     luma = cv2.cvtColor(np.ascontiguousarray(frame[part]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    own = np.zeros(luma.shape, bool)
-    top, left = target.top - part[0].start, target.left - part[1].start
-    own[top : top + target.inside.shape[0], left : left + target.inside.shape[1]] = target.inside
     wanted, there = _noise(luma, ~hidden[part]), _noise(luma, own)
     return _GRAIN_SHARE * np.sqrt(max(wanted**2 - there**2, 0.0))

@@ -1,14 +1,15 @@
-"""New faces for an erased frame: in which order, from which latent, and what counts as a face."""
+"""New faces for an erased frame: in which order, which candidate, and what counts as a face."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.plans import Outcome, Plan
 from dp3_jax.masks import SIZE
+from dp3_jax.replacement import surroundings
 
 RETRIES = 3  # further latents tried when none of the candidates is a face
 _FLAT = 4.0  # levels of standard deviation under the mask: less is no face but a patch
@@ -28,6 +29,44 @@ class Generator(Protocol):
         ...
 
 
+class FaceRenderer(Protocol):
+    """What draws new faces and puts them into the frame; see `replacement.renderers`.
+
+    It sees the erased frame, the mask, the five points and the face's vector, and no pixel of the face.
+
+    Attributes:
+      identity: where persons come from: "builtin", "prior" or "bank".
+      fingerprint: changes when the same key would give another face.
+      takes_vector: whether the face's vector has a part in the new face.
+    """
+
+    identity: str
+    fingerprint: str
+    takes_vector: bool
+
+    def draw(
+        self,
+        wave: Sequence["Job"],
+        views: Sequence[np.ndarray],
+        numbers: Sequence[Sequence[int]],
+    ) -> list[list["Drawn | None"]]:
+        """New faces.
+
+        Args:
+          wave: B faces to be made.
+          views: u8[S, S, 3] of the erased frame for each.
+          numbers: of the candidates to draw, for each.
+
+        Returns:
+          One for each number of each face; None where that candidate cannot be drawn.
+        """
+        ...
+
+    def paint(self, erased: np.ndarray, job: "Job", view: np.ndarray, face: "Drawn") -> np.ndarray:
+        """The face where it belongs, u8[h, w, 3] for the part of the frame that `job.target` describes."""
+        ...
+
+
 @dataclasses.dataclass(eq=False)
 class Job:
     """A face on its way to being generated."""
@@ -42,10 +81,19 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Drawn:
-    """A new face: the number of its latent, and its view u8[S, S, 3]."""
+    """A new face.
+
+    Attributes:
+      candidate: which of those that its key gives.
+      view: u8[S, S, 3], the canonical view with it.
+      person: tells persons of one identity source apart; None where there is none.
+      layers: what its renderer paints it from, if more than the view.
+    """
 
     candidate: int
     view: np.ndarray
+    person: str | None = None
+    layers: Any = None
 
 
 def waves(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -85,8 +133,9 @@ def fill(
     wave: Sequence[Job],
     *,
     candidates: int,
-    generator: Generator | None,
+    renderer: FaceRenderer | None,
     is_face: FaceCheck | None,
+    curve: np.ndarray | None = None,
 ) -> list[Outcome]:
     """Puts new faces into the erased frame, changed in place; what cannot be made stays erased.
 
@@ -95,23 +144,30 @@ def fill(
       hidden: bool[h, w], pixels of all hidden faces.
       wave: faces to be made, whose surroundings are finished.
       candidates: new faces drawn for each one.
-      generator: None leaves all as they are.
+      renderer: None leaves all as they are.
       is_face: verdict on new faces; None takes every one.
+      curve: of a grey or sepia photo, the colours that new faces get (`surroundings.colour_curve`).
 
     Returns:
       What was done, for each job.
     """
-    if generator is None:
+    if renderer is None:
         return [Outcome(job.plan, "covered", reason="there is no generator") for job in wave]
     try:
         views = [geometry.extract(erased, job.alignment) for job in wave]
-        chosen = choose(wave, views, candidates, generator, is_face)
+        chosen = choose(wave, views, candidates, renderer, is_face)
     except Exception as error:  # whatever it is, the faces stay covered and the photo is finished
         return [failed(job, error) for job in wave]
     outcomes = []
     for job, view, face in zip(wave, views, chosen, strict=True):
         try:
-            outcomes.append(_place(erased, hidden, job, view, face))
+            if face is None:
+                outcomes.append(no_face(job))
+                continue
+            shown = renderer.paint(erased, job, view, face)
+            if curve is not None:
+                shown = surroundings.coloured(shown, curve)
+            outcomes.append(_place(erased, hidden, job, shown, face))
         except Exception as error:
             outcomes.append(failed(job, error))
     return outcomes
@@ -124,16 +180,14 @@ def failed(job: Job, error: Exception) -> Outcome:
 
 
 def _place(
-    erased: np.ndarray, hidden: np.ndarray, job: Job, view: np.ndarray, face: Drawn | None
+    erased: np.ndarray, hidden: np.ndarray, job: Job, shown: np.ndarray, face: Drawn
 ) -> Outcome:
-    """Blends a new face into the erased frame, changed in place."""
-    if face is None:
-        return no_face(job)
-    blended = blending.blend(view, face.view, job.mask)
-    shown = geometry.project(blended, job.alignment, job.target)
+    """Puts a painted face into the erased frame, changed in place."""
+    if shown.shape != (*job.target.inside.shape, 3) or shown.dtype != np.uint8:
+        raise ValueError(f"the renderer gave {shown.dtype}{shown.shape}")
     geometry.place(erased, job.target, shown)
     blending.add_grain(erased, job.target, hidden, secrets.grain_generator(job.plan.key))
-    return Outcome(job.plan, "generated", face.candidate)
+    return Outcome(job.plan, "generated", face.candidate, person=face.person)
 
 
 def no_face(job: Job) -> Outcome:
@@ -145,7 +199,7 @@ def choose(
     wave: Sequence[Job],
     views: Sequence[np.ndarray],
     candidates: int,
-    generator: Generator,
+    renderer: FaceRenderer,
     is_face: FaceCheck | None,
 ) -> list[Drawn | None]:
     """The new face for each view, or None where none of them is a face.
@@ -156,23 +210,15 @@ def choose(
     found: list[Drawn | None] = [None] * len(views)
     open_ones = list(range(len(views)))
     for numbers in (range(candidates), range(candidates, candidates + RETRIES)):
-        made = generate(
+        made = renderer.draw(
             [wave[i] for i in open_ones],
             [views[i] for i in open_ones],
-            [numbers] * len(open_ones),
-            generator,
+            [_settled(wave[i], numbers, renderer) for i in open_ones],
         )
         still_open = []
         for i, faces in zip(open_ones, made, strict=True):
-            good = _acceptable(wave[i], faces, numbers, is_face)
-            errors = [
-                blending.rim_error(views[i], face, wave[i].mask) if ok else np.inf
-                for face, ok in zip(faces, good, strict=True)
-            ]
-            best = int(np.argmin(errors))
-            if np.isfinite(errors[best]):
-                found[i] = Drawn(numbers[best], faces[best])
-            else:
+            found[i] = _best(wave[i], views[i], [f for f in faces if f is not None], is_face)
+            if found[i] is None:
                 still_open.append(i)
         open_ones = still_open
         if not open_ones:
@@ -180,14 +226,30 @@ def choose(
     return found
 
 
-def _acceptable(
-    job: Job, faces: np.ndarray, numbers: range, is_face: FaceCheck | None
-) -> Sequence[bool]:
-    """Which of a face's candidates may be shown."""
+def _settled(job: Job, numbers: range, renderer: FaceRenderer) -> Sequence[int]:
+    """The candidates to draw: of a settled face that alone, where none depends on those drawn with it."""
+    settled = job.plan.candidate
+    if settled is None or not renderer.takes_vector:
+        return numbers
+    return [settled] if settled in numbers else []
+
+
+def _best(
+    job: Job, view: np.ndarray, faces: Sequence[Drawn], is_face: FaceCheck | None
+) -> Drawn | None:
+    """The one that continues its surroundings best, of those that may be shown."""
     if job.plan.candidate is not None:
-        return [n == job.plan.candidate for n in numbers]
-    good = np.array([not is_flat(job, face) for face in faces])
-    return good if is_face is None else good & is_face(faces)
+        faces = [face for face in faces if face.candidate == job.plan.candidate]
+    else:
+        faces = [face for face in faces if not is_flat(job, face.view)]
+        if is_face is not None and faces:
+            good = is_face(np.stack([face.view for face in faces]))
+            faces = [face for face, ok in zip(faces, good, strict=True) if ok]
+    return min(
+        faces,
+        key=lambda face: blending.rim_error(view, face.view, job.mask),
+        default=None,
+    )
 
 
 def is_flat(job: Job, face: np.ndarray) -> bool:

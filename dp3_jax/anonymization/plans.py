@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dp3_jax.anonymization import methods, secrets
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.face_vector import FaceVector
 
 METHODS = ("generate", *methods.CLASSIC)
 
@@ -49,6 +50,7 @@ class Plan:
       key: of its latent (see `secrets.face_key`).
       candidate: number of the latent to use, when that was settled before.
       reason: why it is kept, for the record.
+      vector: pose and expression that the new face shows; None where they are not known or not used.
     """
 
     face: Face
@@ -57,6 +59,7 @@ class Plan:
     method: str | None = None
     candidate: int | None = None
     reason: str = ""
+    vector: FaceVector | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,12 +71,14 @@ class Outcome:
       done: generated, blurred, pixelated, solid, covered (a new face could not be made) or kept.
       candidate: number of the latent that was used; None unless generated.
       reason: one line when something else was done than asked for; else empty.
+      person: tells the persons of one identity source apart; None where there is none.
     """
 
     plan: Plan
     done: str
     candidate: int | None = None
     reason: str = ""
+    person: str | None = None
 
     @property
     def fell_back(self) -> bool:

@@ -11,6 +11,11 @@ from dp3_jax.anonymization.plans import Outcome
 from dp3_jax.anonymization.sidecar import SUFFIX
 
 DONE, INCOMPLETE = 0, 1  # exit statuses
+_PERSONS = {
+    "prior": "persons of the face prior",
+    "bank": "persons of the bank",
+    "builtin": "faces of the built-in generator",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +69,17 @@ def exit_status(reports: Sequence[Report]) -> int:
     return INCOMPLETE if bad else DONE
 
 
-def summarize(reports: Sequence[Report], seconds: float) -> dict[str, Any]:
-    """Numbers of a run, for people (`summary_line`) and for --json."""
+def summarize(
+    reports: Sequence[Report], seconds: float, identity: str = "", instead: str = ""
+) -> dict[str, Any]:
+    """Numbers of a run, for people (`summary_line`) and for --json.
+
+    Args:
+      reports: of all files.
+      seconds: that they took.
+      identity: where the new faces of photos come from.
+      instead: why not from where "auto" prefers.
+    """
     done = [r for r in reports if not r.error]
     counts = Counter(outcome.done for r in done for outcome in r.outcomes)
     videos = [r for r in done if r.task.is_video]
@@ -79,6 +93,8 @@ def summarize(reports: Sequence[Report], seconds: float) -> dict[str, Any]:
         "done": dict(sorted(counts.items())),
         "fallbacks": counts["covered"],
         "seconds": round(seconds, 3),
+        "identity": identity,
+        "instead": instead,
     }
 
 
@@ -94,6 +110,8 @@ def summary_line(summary: dict[str, Any], others: int) -> str:
     if summary["done"]:
         faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
     parts.append(faces)
+    if summary["done"].get("generated") and summary["photos"] and summary["identity"]:
+        parts.append(_PERSONS[summary["identity"]])
     if summary["without_faces"]:
         parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
     if summary["skipped"]:

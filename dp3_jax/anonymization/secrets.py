@@ -53,6 +53,11 @@ def face_key(secret: bytes, number: int) -> bytes:
     return hmac.digest(secret, f"dp3 face {number}".encode(), "sha256")
 
 
+def derived_key(key: bytes, what: str) -> bytes:
+    """Another key, 32 bytes, that only who has `key` can make."""
+    return hmac.digest(key, what.encode(), "sha256")
+
+
 def latent(key: bytes, candidate: int, size: int) -> np.ndarray:
     """Candidate number `candidate` (from 0) of a face's latent, f32[size], standard normal.
 

@@ -5,6 +5,7 @@ in sidecar.schema.json. It holds the keys of the new faces but not the secret th
 photo's name nor any of its pixels.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -21,6 +22,9 @@ from dp3_jax.anonymization import secrets
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.plans import METHODS, Outcome, Plan, Settings
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.choice import IdentityOptions
+from dp3_jax.replacement.face_vector import FaceVector
+from dp3_jax.replacement.identities import Wishes
 
 FORMAT = "dp3 faces 1"
 SUFFIX = ".faces.json"
@@ -35,6 +39,11 @@ def _numbers(values: Any) -> list:
 def _face(outcome: Outcome) -> dict[str, Any]:
     plan = outcome.plan
     face = plan.face
+    more = {}
+    if plan.vector is not None:
+        more["vector"] = plan.vector._asdict()
+    if outcome.person is not None:
+        more["person"] = outcome.person
     return {
         "box": _numbers(face.box),
         "points": None if face.points is None else _numbers(face.points),
@@ -46,7 +55,27 @@ def _face(outcome: Outcome) -> dict[str, Any]:
         "candidate": outcome.candidate,
         "done": outcome.done,
         "reason": outcome.reason,
+        **more,
     }
+
+
+def _identity(options: IdentityOptions) -> dict[str, Any]:
+    return {**dataclasses.asdict(options), "wishes": options.wishes._asdict()}
+
+
+def parse_identity(content: Any, where: str) -> IdentityOptions | None:
+    """Where the new faces of a sidecar's content come from; None where it does not say.
+
+    Raises:
+      UserError: what it says is no such thing; `where` names the file.
+    """
+    found = content.get("identity") if isinstance(content, dict) else None
+    if found is None:
+        return None
+    try:
+        return IdentityOptions(**{**found, "wishes": Wishes(**found.get("wishes", {}))})
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"cannot use {where}: identity {found!r} is not one") from error
 
 
 def describe(
@@ -54,6 +83,7 @@ def describe(
     outcomes: Sequence[Outcome],
     settings: Settings,
     generator: str | None,
+    identity: IdentityOptions | None = None,
 ) -> dict[str, Any]:
     """The sidecar's content.
 
@@ -62,6 +92,7 @@ def describe(
       outcomes: of its faces.
       settings: that were used.
       generator: fingerprint of the weights; None when no face was drawn.
+      identity: where the new faces come from; None when no face was drawn.
     """
     content = {
         "format": FORMAT,
@@ -73,6 +104,7 @@ def describe(
             "candidates": settings.candidates,
         },
         "generator": generator,
+        **({} if identity is None else {"identity": _identity(identity)}),
         "faces": [_face(outcome) for outcome in outcomes],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -136,6 +168,17 @@ def read_points(value: Any, where: str) -> np.ndarray | None:
     return np.array(value, np.float32)
 
 
+def _vector(value: Any, number: int) -> FaceVector | None:
+    if value is None:
+        return None
+    names = FaceVector._fields
+    ok = isinstance(value, dict) and set(value) <= set(names)
+    ok = ok and all(v is None or _is_number(v) for v in value.values())
+    ok = ok and None not in (value.get("yaw"), value.get("pitch"))
+    _check(ok, f"face {number}: vector {value!r} does not have the numbers {', '.join(names)}")
+    return FaceVector(**{k: None if v is None else float(v) for k, v in value.items()})
+
+
 def _plan(entry: Any, number: int, secret: bytes, where: str) -> Plan:
     where = f"{where}, face {number}"
     _check(isinstance(entry, dict), f"face {number} is not an object")
@@ -154,8 +197,9 @@ def _plan(entry: Any, number: int, secret: bytes, where: str) -> Plan:
         key = b""
     _check(len(key) == secrets.KEY_BYTES, f"face {number}: key is not 64 hexadecimal digits")
     face = Face(box, points, float(confidence), str(entry.get("source", "user")))
+    vector = _vector(entry.get("vector"), number)
     # Kept because a person has written so, not a rule that would have to be applied again.
-    return Plan(face, key, keep, method, candidate, "by the faces file" if keep else "")
+    return Plan(face, key, keep, method, candidate, "by the faces file" if keep else "", vector)
 
 
 def parse(

@@ -20,6 +20,7 @@ from dp3_jax.anonymization.anonymize import DONE, SMALLEST_GENERATED, classic, h
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generation import FaceCheck, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
+from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.video import coherence, following, placing, poses
 from dp3_jax.video.coherence import Coherence, Memory, Motion
 from dp3_jax.video.poses import Pose
@@ -283,7 +284,8 @@ class Renderer:
                 if task.memory.tries <= _EAGER or task.memory.tries % _EAGER == 0:
                     new.append(i)
         if new:
-            options = self.settings.candidates, self._generator, self._is_face
+            renderer = BuiltinRenderer(self._generator)
+            options = self.settings.candidates, renderer, self._is_face
             chosen = generation.choose(
                 [wave[i].job for i in new], [wave[i].view for i in new], *options
             )

@@ -1,0 +1,281 @@
+"""The fusion network at work: a rendering of a person and an erased photo become a face in that photo.
+
+The network says at 128 px how the rendering's colours must change and what lies round it; the rendering
+itself is resampled at the face's own size, so a face is as sharp as the photo round it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dp3_jax.anonymization import geometry
+from dp3_jax.anonymization.geometry import Alignment, Region
+from dp3_jax.compilations import prepare_jax
+from dp3_jax.errors import UserError
+from dp3_jax.masks import CANONICAL_POINTS, SIZE
+from dp3_jax.models.mesh import OVAL
+from dp3_jax.replacement.identities import Rendering
+
+WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "fusion128.safetensors"
+# What configs/fusion128.py trains; a weights file says it in its header.
+DEFAULT_MODEL = {
+    "family": "fusion",
+    "image_size": SIZE,
+    "style_dim": 128,
+    "generator_widths": (32, 64, 128, 256),
+}
+_HEADER = "dp3_jax"  # of a file's metadata, see `dp3_jax.export`
+
+# Frame px for each canonical px up to which a rendering of that size does: in one of 512 px the canonical
+# frame, 128 px, spans about 593 px, and a fifth too few is not seen.
+_SIZES = ((1.4, 128), (2.8, 256), (5.6, 512))
+_LARGEST = 1024
+# The five points of a turned face lie close together; the donor is at most this much smaller or larger than
+# the mean face would have it.
+_SCALES = (0.85, 1.18)
+_ERODED = 1.0  # px of 128, from the face oval inward: its edge is hair or background here and there
+
+
+# px of 128 inside the donor's outline from where to where the face becomes the donor's alone, whatever the
+# network says: there the fill was never compared with anything.
+_CORE = (5.0, 10.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """What the network says of one face, f32, NumPy; see `models.fusion.FusionParts`.
+
+    Attributes:
+      fill: [S, S, 3].
+      alpha: [S, S, 1].
+      gain, bias: [S, S, 3].
+    """
+
+    fill: np.ndarray
+    alpha: np.ndarray
+    gain: np.ndarray
+    bias: np.ndarray
+
+    def composite(self, donor: np.ndarray) -> np.ndarray:
+        """u8[S, S, 3] of the donor's view u8[S, S, 3]."""
+        return to_levels(mixed(to_floats(donor), self.fill, self.alpha, self.gain, self.bias))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Donor:
+    """A rendering placed in the canonical frame.
+
+    Attributes:
+      rendering: the person's picture.
+      alignment: from its pixels to the canonical frame.
+      view: u8[128, 128, 3], the canonical view of it.
+      mask: f32[128, 128, 1], 1 on its face.
+    """
+
+    rendering: Rendering
+    alignment: Alignment
+    view: np.ndarray
+    mask: np.ndarray
+
+
+def mixed(
+    donor: np.ndarray, fill: np.ndarray, alpha: np.ndarray, gain: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """The composite in [-1, 1], f32 like its arguments; see `models.fusion.composite`."""
+    return fill + alpha * (donor * (1.0 + gain) + bias - fill)
+
+
+def to_floats(image: np.ndarray) -> np.ndarray:
+    """u8 to f32 in [-1, 1]."""
+    return image.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+
+
+def to_levels(image: np.ndarray) -> np.ndarray:
+    """f32 in [-1, 1] to u8."""
+    return np.rint((image + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
+
+
+def rendering_size(alignment: Alignment) -> int:
+    """The px of the rendering that a face of this size needs."""
+    scale = 1 / alignment.scale
+    return next((size for most, size in _SIZES if scale <= most), _LARGEST)
+
+
+def place_donor(rendering: Rendering, points: np.ndarray | None, mask: np.ndarray) -> Donor:
+    """A rendering where a face lies in its canonical view.
+
+    Args:
+      rendering: any size.
+      points: f[5, 2], the face's five points in the canonical frame; None for the mean face's.
+      mask: f32[128, 128, 1], the masked region.
+    """
+    aligned = _onto(rendering.points, CANONICAL_POINTS if points is None else points)
+    back = Alignment(1 / aligned.a, -aligned.b / aligned.a)
+    whole = Region(0, 0, np.ones((SIZE, SIZE), bool))
+    view = geometry.project(rendering.image, back, whole)
+    oval = _polygon(aligned.apply(rendering.mesh[OVAL, :2]))
+    return Donor(rendering, aligned, view, oval[..., None] * (mask > 0))
+
+
+def _onto(points: np.ndarray, target: np.ndarray) -> Alignment:
+    """The alignment of a rendering's points to a face's, with a size that a face can have."""
+    usual = geometry.align_points(points)
+    try:
+        aligned = geometry.align_points(points, target)
+    except ValueError:
+        return usual
+    ratio = aligned.scale / usual.scale
+    a = aligned.a * (float(np.clip(ratio, *_SCALES)) / ratio)
+    middle = complex(*np.asarray(points, np.float64).mean(0))
+    return Alignment(a, complex(*np.asarray(target, np.float64).mean(0)) - a * middle)
+
+
+def _polygon(corners: np.ndarray) -> np.ndarray:
+    """f32[128, 128]: 1 inside a polygon and _ERODED px from its edge."""
+    bits = 4
+    filled = np.zeros((SIZE, SIZE), np.uint8)
+    scaled = np.round(corners.clip(-SIZE, 2 * SIZE) * 2**bits).astype(np.int32)
+    cv2.fillPoly(filled, [scaled], 1, shift=bits)
+    # One px of nothing round it: at the border of the view the oval's edge is not known.
+    depth = cv2.distanceTransform(np.pad(filled, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return (depth[1:-1, 1:-1] > _ERODED).astype(np.float32)
+
+
+def _core(mask: np.ndarray) -> np.ndarray:
+    """f32[S, S, 1]: how surely a pixel is the donor's, by its depth in the donor's mask."""
+    inside = np.pad((mask[..., 0] > 0).astype(np.uint8), 1)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    low, high = _CORE
+    return ((depth - low) / (high - low)).clip(0, 1)[..., None].astype(np.float32)
+
+
+def donor_in_frame(donor: Donor, alignment: Alignment, target: Region) -> np.ndarray:
+    """u8[h, w, 3]: the rendering seen from a part of the frame, resampled once.
+
+    Args:
+      donor: placed.
+      alignment: of the face, frame to canonical.
+      target: the part; its `inside` does not matter.
+    """
+    d = donor.alignment
+    through = Alignment(alignment.a / d.a, (alignment.b - d.b) / d.a)
+    return geometry.project(donor.rendering.image, through, target)
+
+
+class FusionNetwork:
+    """The network with its weights, compiled at its first use; a face a call: none depends on others."""
+
+    def __init__(self, fingerprint: str, load: Callable[[], tuple[Callable, Any]]):
+        """`load` gives the compiled function and its variables."""
+        self.fingerprint = fingerprint
+        self._load = load
+
+    @functools.cached_property
+    def _network(self) -> tuple[Callable, Any]:
+        return self._load()
+
+    def parts(self, context: np.ndarray, mask: np.ndarray, donor: Donor) -> Parts:
+        """What the network says.
+
+        Args:
+          context: u8[S, S, 3]; what lies under the mask is set to zero before anything else.
+          mask: f32[S, S, 1].
+          donor: placed in the same view; so is what lies outside of its mask.
+        """
+        apply, variables = self._network
+        masked, shown = mask > 0, donor.mask > 0
+        arrays = (
+            np.where(masked, np.uint8(0), context),
+            masked,
+            np.where(shown, donor.view, np.uint8(0)),
+            shown,
+        )
+        found = np.asarray(apply(variables, *(array[None] for array in arrays)))[0]
+        alpha = np.maximum(found[..., 3:4], _core(donor.mask))
+        return Parts(found[..., :3], alpha, found[..., 4:7], found[..., 7:10])
+
+
+def _compiled(model: dict[str, Any], variables: Any) -> tuple[Callable, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from dp3_jax import images
+    from dp3_jax.models.fusion import FusionGenerator
+
+    prepare_jax()
+    network = FusionGenerator(widths=tuple(model["generator_widths"]), style_dim=model["style_dim"])
+
+    @jax.jit
+    def apply(variables, image, mask, donor, donor_mask):
+        given = images.to_float(image), mask.astype(jnp.float32), images.to_float(donor)
+        parts = network.apply(
+            variables, *given, donor_mask.astype(jnp.float32), method=FusionGenerator.parts
+        )
+        return jnp.concatenate(parts, -1)
+
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(variables))
+    return apply, jax.device_put(variables)
+
+
+def has_weights() -> bool:
+    """Whether this package comes with a trained network."""
+    return WEIGHTS.is_file()
+
+
+def load_fusion(path: str | os.PathLike | None = None) -> FusionNetwork:
+    """The network in a weights file; without `path` the one that comes with the package.
+
+    Raises:
+      UserError: the file is missing, damaged, or of another kind.
+    """
+    source = WEIGHTS if path is None else pathlib.Path(path)
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the fusion weights {source}: {error.strerror}") from error
+    model = _model(source)
+
+    def load() -> tuple[Callable, Any]:
+        import flax.traverse_util
+        import safetensors.numpy
+
+        flat = safetensors.numpy.load(content)
+        return _compiled(model, flax.traverse_util.unflatten_dict(flat, sep="/"))
+
+    return FusionNetwork(hashlib.sha256(content).hexdigest(), load)
+
+
+def _model(path: pathlib.Path) -> dict[str, Any]:
+    """The description of the network in a weights file."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as opened:
+            model = json.loads((opened.metadata() or {})[_HEADER])["model"]
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no generator of dp3_jax; is it the right file?") from error
+    if model.get("family") != "fusion":
+        raise UserError(f"{path} holds no fusion network but a {model.get('family')!r}")
+    return model
+
+
+def random_fusion(seed: int = 0) -> FusionNetwork:
+    """A network of the shipped shape with random weights, for tests and timing."""
+    import jax
+
+    from dp3_jax.models.fusion import FusionGenerator
+
+    model = DEFAULT_MODEL
+    network = FusionGenerator(model["generator_widths"], model["style_dim"])
+    shapes = ((1, SIZE, SIZE, 3), (1, SIZE, SIZE, 1)) * 2
+    inputs = [np.zeros(shape, np.float32) for shape in shapes]
+    variables = jax.jit(network.init)(jax.random.key(seed), *inputs)
+    return FusionNetwork(f"random {seed}", lambda: _compiled(model, variables))

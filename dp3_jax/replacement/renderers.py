@@ -1,0 +1,218 @@
+"""What draws new faces into an erased photo: the shipped generator, or persons that are fused into it.
+
+A renderer draws a face for a key, candidate by candidate, and then paints the chosen one into the frame. It
+sees the erased frame, the mask, the five points and the face's vector, and no pixel of the face itself.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from dp3_jax.anonymization import blending, geometry, secrets
+from dp3_jax.anonymization.generation import Drawn, Generator, Job, generate
+from dp3_jax.replacement import fusing, surroundings
+from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
+from dp3_jax.replacement.identities import Classes, IdentitySource
+
+# Canonical px for each frame px from which on a face is put together at 128 px and then made smaller.
+_SMALL = 0.9
+_BAND = 1 << 20  # px of the frame that are worked on at once
+# Canonical px inside the mask over which a fused face takes over: its own edge fits already.
+_FEATHER = 3.0
+
+Classify = Callable[[np.ndarray, np.ndarray], Classes]  # erased view u8[S, S, 3], mask f32[S, S, 1]
+
+
+class BuiltinRenderer:
+    """Faces of a generator that draws them whole, at 128 px."""
+
+    identity = "builtin"
+    takes_vector = False
+
+    def __init__(self, generator: Generator):
+        self._generator = generator
+        self.fingerprint = generator.fingerprint
+
+    def draw(
+        self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
+    ) -> list[list[Drawn | None]]:
+        """See `generation.FaceRenderer`; all in one call of the generator."""
+        made = generate(wave, views, numbers, self._generator)
+        return [
+            [Drawn(number, view) for number, view in zip(own, faces, strict=True)]
+            for own, faces in zip(numbers, made, strict=True)
+        ]
+
+    def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
+        """See `generation.FaceRenderer`."""
+        blended = blending.blend(view, face.view, job.mask)
+        return geometry.project(blended, job.alignment, job.target)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Fused:
+    """What a fused face is painted from."""
+
+    donor: Donor
+    parts: Parts
+
+
+def candidate_key(key: bytes, number: int) -> bytes:
+    """The key of a face's candidate; that of number 0 is the face's own."""
+    return key if number == 0 else secrets.derived_key(key, f"dp3 candidate {number}")
+
+
+def _no_classes(view: np.ndarray, mask: np.ndarray) -> Classes:
+    del view, mask
+    return Classes()
+
+
+class FusedRenderer:
+    """Persons of an identity source, fused into the photo. Calls may come from one thread only."""
+
+    takes_vector = True
+
+    def __init__(
+        self, source: IdentitySource, network: FusionNetwork, classify: Classify = _no_classes
+    ):
+        """`classify` tells a person's coarse classes from the surroundings."""
+        self.source, self._network, self._classify = source, network, classify
+        self.identity = source.name
+        both = f"{network.fingerprint} {source.fingerprint}".encode()
+        self.fingerprint = hashlib.sha256(both).hexdigest()
+
+    def draw(
+        self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
+    ) -> list[list[Drawn | None]]:
+        """See `generation.FaceRenderer`."""
+        return [
+            [self._draw(job, view, number) for number in own]
+            for job, view, own in zip(wave, views, numbers, strict=True)
+        ]
+
+    def _draw(self, job: Job, view: np.ndarray, number: int) -> Drawn | None:
+        view = np.where(job.mask > 0, np.uint8(0), view)
+        vector, face = job.plan.vector, job.plan.face
+        try:
+            rendering = self.source.render(
+                candidate_key(job.plan.key, number),
+                self._classify(view, job.mask),
+                None if vector is None else vector.pose,
+                None if vector is None else vector.expression,
+                fusing.rendering_size(job.alignment),
+            )
+        except ValueError:  # that person shows no face in that pose
+            return None
+        points = None if face.points is None else job.alignment.apply(face.points)
+        donor = fusing.place_donor(rendering, points, job.mask)
+        parts = self._network.parts(view, job.mask, donor)
+        drawn = np.where(job.mask > 0, parts.composite(donor.view), view)
+        return Drawn(number, drawn, rendering.person, _Fused(donor, parts))
+
+    def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
+        """See `generation.FaceRenderer`; at the size of the face."""
+        correction = blending.correction(view, face.view, job.mask)
+        if job.alignment.scale >= _SMALL:
+            blended = blending.blend(view, face.view, job.mask, correction, _FEATHER)
+            return geometry.project(blended, job.alignment, job.target)
+        blur = _missing_blur(erased, job, face.layers.donor)
+        paint = _paint(job, face.layers, correction, blur)
+        return _in_frame(erased, job.target, paint)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Paint:
+    """A face before it is seen from the frame.
+
+    Attributes:
+      alignment: of the face, frame to canonical.
+      donor: its detail.
+      layers: f32[S, S, C], the rest: fill and alpha, gain and the share of the new face, bias, correction.
+      blur: standard deviation in frame px by which it must be blurred.
+    """
+
+    alignment: geometry.Alignment
+    donor: Donor
+    layers: tuple[np.ndarray, ...]
+    blur: float
+
+    def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
+        """u8[h, w, 3]: a part of the frame with the face; `under` is the erased frame there."""
+        fill, gain, bias, correction = (
+            _enlarged(layer, self.alignment, part) for layer in self.layers
+        )
+        seen = fusing.donor_in_frame(self.donor, self.alignment, part)
+        new = fusing.mixed(
+            fusing.to_floats(seen), fill[..., :3], fill[..., 3:].clip(0, 1), gain[..., :3], bias
+        )
+        new = (new + 1) * 127.5
+        if self.blur > 0:
+            new = cv2.GaussianBlur(new, (0, 0), self.blur)
+        share = gain[..., 3:].clip(0, 1)
+        return np.rint(under + (new - under) * share + correction).clip(0, 255).astype(np.uint8)
+
+
+def _paint(job: Job, fused: _Fused, correction: np.ndarray, blur: float) -> _Paint:
+    share, fade = blending.shares(job.mask, _FEATHER)
+    parts = fused.parts
+    layers = (
+        np.concatenate([parts.fill, parts.alpha], -1),
+        np.concatenate([parts.gain, share[..., :1]], -1),
+        np.ascontiguousarray(parts.bias),
+        np.ascontiguousarray(correction * fade, np.float32),
+    )
+    return _Paint(job.alignment, fused.donor, layers, blur)
+
+
+def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
+    """The face u8[h, w, 3] in its part of the frame, a band of rows after the other."""
+    height, width = target.inside.shape
+    shown = np.empty((height, width, 3), np.uint8)
+    step = max(16, _BAND // max(width, 1))
+    margin = int(np.ceil(3 * paint.blur))
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        wide = slice(max(top - margin, 0), min(bottom + margin, height))
+        part = geometry.Region(target.top + wide.start, target.left, target.inside[wide])
+        band = paint.band(erased[part.slices], part)
+        shown[top:bottom] = band[top - wide.start : bottom - wide.start]
+    return shown
+
+
+def _enlarged(
+    layer: np.ndarray, alignment: geometry.Alignment, part: geometry.Region
+) -> np.ndarray:
+    """f32[h, w, C]: a canonical layer f32[S, S, C] in a part of the frame."""
+    shifted = geometry.Alignment(
+        alignment.a, alignment.b + alignment.a * complex(part.left, part.top)
+    )
+    height, width = part.inside.shape
+    return cv2.warpAffine(
+        layer,
+        shifted.matrix,
+        (width, height),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _missing_blur(erased: np.ndarray, job: Job, donor: Donor) -> float:
+    """Standard deviation in frame px by which the surroundings are less sharp than the donor."""
+    part, own = blending.neighbourhood(job.target, erased.shape)
+    step = max(
+        1, round(1 / job.alignment.scale / 8)
+    )  # of very large faces every step-th px will do
+    luma = cv2.cvtColor(np.ascontiguousarray(erased[part][::step, ::step]), cv2.COLOR_RGB2GRAY)
+    luma = luma.astype(np.float32)
+    near = cv2.dilate(own[::step, ::step].astype(np.uint8), np.ones((5, 5), np.uint8))
+    wanted = surroundings.edge_blur(luma, near == 0)
+    seen = fusing.donor_in_frame(donor, job.alignment, job.target)[::step, ::step]
+    face = _enlarged(donor.mask, job.alignment, job.target)[::step, ::step] > 0.5
+    there = surroundings.edge_blur(
+        cv2.cvtColor(np.ascontiguousarray(seen), cv2.COLOR_RGB2GRAY).astype(np.float32),
+        face.reshape(face.shape[:2]),
+    )
+    return step * surroundings.missing_blur(wanted, there)

@@ -1,0 +1,101 @@
+"""What a new face must share with its surroundings: sharpness, and the colours of a grey or sepia photo.
+
+Everything here looks at erased frames, so at no pixel of a face that was there.
+"""
+
+import cv2
+import numpy as np
+
+_SAMPLED = 160  # px, the longer side at which a photo's colours are looked at
+_MAX_DEVIATION = (
+    6.0  # levels from one curve of colours, of all but the last 0.3% of a grey or sepia photo
+)
+_ALL_BUT = 99.7
+_BIN = 8  # levels of luma that share a colour
+_MIN_IN_BIN = 3  # px
+
+_REBLUR = 1.0  # px, standard deviation of the blur that edges are compared under
+_EDGES = 97.0  # percentile of the gradient from which on a pixel lies on an edge
+_MIN_GRADIENT = 6.0  # levels for each px
+_MIN_EDGES = 40  # px on edges, to say anything
+_SHARP_SHARE = 25  # percentile over the edges: what is out of focus behind a person does not count
+_MAX_SIGMA = 8.0  # px
+_CLEARLY = 1.15  # times as blurred as the new face: less is not seen
+
+
+def colour_curve(erased: np.ndarray) -> np.ndarray | None:
+    """The colours of a photo that has one for each brightness, grey or toned; None for others.
+
+    Args:
+      erased: u8[h, w, 3] RGB.
+
+    Returns:
+      u8[256, 3], the colour of each luma.
+    """
+    factor = min(1.0, _SAMPLED / max(erased.shape[:2]))
+    size = tuple(max(1, round(n * factor)) for n in erased.shape[1::-1])
+    pixels = cv2.resize(erased, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    luma = _luma(pixels[None])[0]
+    chroma = pixels.astype(np.float64) - luma[:, None]
+    bins = (luma / _BIN).astype(int)
+    counts = np.bincount(bins, minlength=256 // _BIN)
+    known = np.flatnonzero(counts >= _MIN_IN_BIN)
+    if not len(known):
+        return None
+    sums = np.stack([np.bincount(bins, c, minlength=256 // _BIN) for c in chroma.T], 1)
+    middles = _BIN * (known + 0.5) - 0.5
+    means = sums[known] / counts[known, None]
+
+    def curve(levels: np.ndarray) -> np.ndarray:
+        return np.stack([np.interp(levels, middles, channel) for channel in means.T], 1)
+
+    if np.percentile(np.abs(chroma - curve(luma)).max(1), _ALL_BUT) > _MAX_DEVIATION:
+        return None
+    levels = np.arange(256.0)
+    return np.rint(levels[:, None] + curve(levels)).clip(0, 255).astype(np.uint8)
+
+
+def _luma(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64)
+
+
+def coloured(image: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """u8[h, w, 3] with its brightness alone, in the colours of `colour_curve`."""
+    luma = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    return cv2.LUT(cv2.merge([luma] * 3), curve[None])
+
+
+def edge_blur(luma: np.ndarray, where: np.ndarray) -> float | None:
+    """Standard deviation in px of the blur of the sharper edges; None where there are too few.
+
+    A step blurred by s has 1/s of its gradient; blurred once more by r, sqrt(1 + r^2/s^2) times less
+    (Zhuo and Sim, 2011).
+
+    Args:
+      luma: f32[h, w].
+      where: bool[h, w], what of it counts.
+    """
+    first = _gradient(luma)
+    inside = first[where]
+    if inside.size < _MIN_EDGES:
+        return None
+    limit = max(float(np.percentile(inside, _EDGES)), _MIN_GRADIENT)
+    edges = where & (first >= limit)
+    if np.count_nonzero(edges) < _MIN_EDGES:
+        return None
+    second = _gradient(cv2.GaussianBlur(luma, (0, 0), _REBLUR))
+    ratio = np.maximum(first[edges] / np.maximum(second[edges], 1e-3), 1.0 + 1e-3)
+    sigma = _REBLUR / np.sqrt(ratio**2 - 1.0)
+    return float(min(np.percentile(sigma, _SHARP_SHARE), _MAX_SIGMA))
+
+
+def _gradient(luma: np.ndarray) -> np.ndarray:
+    across = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=1 / 8)
+    return cv2.magnitude(across, cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=1 / 8))
+
+
+def missing_blur(wanted: float | None, there: float | None) -> float:
+    """Standard deviation of the blur that takes one sharpness to the other; 0 where none is needed."""
+    if wanted is None or there is None or wanted < _CLEARLY * there:
+        return 0.0
+    return float(np.sqrt(wanted**2 - there**2))
