@@ -50,4 +50,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.initial_generator = "" if variant else "shipped"
         config.train.epochs = 4.0 if variant else 1.5625  # passes over the photos
         config.train.batch_size = 16  # photos per update, each with a donor; half of them with its own face
+
+        for key in ("judges", "attack_people", "slow_people", "lfw_slow_people"):
+            del config.evaluate[key]  # the anonymizer's evaluation asks for them
+        config.evaluate.verifiers = ("sface", "dlib_resnet", "faceres")  # each verifies, and gives a KID
+        config.evaluate.trained_on = ()  # those of them that the weights were trained on: marked in the tables
+        config.evaluate.probes_each = 4  # photos of each held-out person that get new faces
+        config.evaluate.real_people = 1000  # photos of the train split whose faces are the baseline
+        config.evaluate.mobilenet = True  # also the KID of MobileNetV2's features, which losses look at
     return config

@@ -64,7 +64,7 @@ def _choices(config: ConfigDict) -> Iterator[str]:
         "train.compute_dtype": ("auto", "bfloat16", "float32"),
         "evaluate.match": ("ssim", "l2"),
         "evaluate.judge": ("sface", "deepface", "none"),
-        "evaluate.kid_features": ("mobilenet_v2", "random_conv"),
+        "evaluate.kid_features": ("mobilenet_v2", "faceres", "dlib", "random_conv"),
     }
     values = [(name, _get(config, name)) for name in allowed if _has(config, name)]
     values += [("train.augment", policy) for policy in config.train.augment]
