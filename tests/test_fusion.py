@@ -123,3 +123,14 @@ def test_a_polygon_covers_the_pixels_whose_centres_lie_inside():
     centres = np.stack([x.ravel(), y.ravel()], 1)
     for one, outline in zip(found, corners, strict=True):
         np.testing.assert_array_equal(one.ravel() > 0, Path(outline).contains_points(centres))
+
+
+def test_in_the_middle_of_the_donor_nothing_of_the_fill_shows():
+    network, variables, _ = made()
+    keys = jax.random.split(jax.random.key(8), 2)
+    image, donor = (jax.random.normal(key, (1, SIZE, SIZE, 3)) for key in keys)
+    mask = jnp.zeros((1, SIZE, SIZE, 1)).at[:, 2:30, 2:30].set(1.0)
+    donor_mask = jnp.zeros_like(mask).at[:, 4:28, 4:28].set(1.0)
+    parts = jax.jit(functools.partial(network.apply, variables, method="parts"))
+    alpha = np.asarray(parts(image, mask, donor, donor_mask).alpha)[0, ..., 0]
+    assert (alpha[7:25, 7:25] == 1).all() and alpha[4, 4:28].min() < 0.99
