@@ -23,6 +23,9 @@ _BAND = 1 << 20  # px of the frame that are worked on at once
 # Canonical px inside the mask over which a fused face takes over: its own edge fits already.
 _FEATHER = 3.0
 
+_BLUR_SCALE = 0.3  # canonical px between the places where sharpness is measured on large faces
+_SHARP = 0.8  # px: what is this sharp is never blurred
+
 Classify = Callable[[np.ndarray, np.ndarray], Classes]  # erased view u8[S, S, 3], mask f32[S, S, 1]
 
 
@@ -125,46 +128,45 @@ class FusedRenderer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Paint:
-    """A face before it is seen from the frame.
+    """A face before it is seen from the frame: factor * donor + offset + (1 - share) * what is under it.
 
     Attributes:
       alignment: of the face, frame to canonical.
       donor: its detail.
-      layers: f32[S, S, C], the rest: fill and alpha, gain and the share of the new face, bias, correction.
-      blur: standard deviation in frame px by which it must be blurred.
+      factor: f32[S, S, 3].
+      offset: f32[S, S, 4], levels, and in the last channel the share.
+      blur: standard deviation in frame px by which the donor is too sharp.
     """
 
     alignment: geometry.Alignment
     donor: Donor
-    layers: tuple[np.ndarray, ...]
+    factor: np.ndarray
+    offset: np.ndarray
     blur: float
 
     def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
         """u8[h, w, 3]: a part of the frame with the face; `under` is the erased frame there."""
-        fill, gain, bias, correction = (
-            _enlarged(layer, self.alignment, part) for layer in self.layers
-        )
         seen = fusing.donor_in_frame(self.donor, self.alignment, part)
-        new = fusing.mixed(
-            fusing.to_floats(seen), fill[..., :3], fill[..., 3:].clip(0, 1), gain[..., :3], bias
-        )
-        new = (new + 1) * 127.5
         if self.blur > 0:
-            new = cv2.GaussianBlur(new, (0, 0), self.blur)
-        share = gain[..., 3:].clip(0, 1)
-        return np.rint(under + (new - under) * share + correction).clip(0, 255).astype(np.uint8)
+            seen = cv2.GaussianBlur(seen, (0, 0), self.blur)
+        offset = _enlarged(self.offset, self.alignment, part)
+        shown = _enlarged(self.factor, self.alignment, part)
+        shown = cv2.multiply(seen, shown, dst=shown, dtype=cv2.CV_32F)
+        left = np.clip(1 - offset[..., 3:], 0, 1)
+        shown += cv2.multiply(under, cv2.merge([left[..., 0]] * 3), dtype=cv2.CV_32F)
+        # Levels above and below are clipped.
+        return cv2.add(shown, np.ascontiguousarray(offset[..., :3]), dtype=cv2.CV_8U)
 
 
 def _paint(job: Job, fused: _Fused, correction: np.ndarray, blur: float) -> _Paint:
+    """The composite and its blending into the frame as one linear function of the donor's levels."""
     share, fade = blending.shares(job.mask, _FEATHER)
     parts = fused.parts
-    layers = (
-        np.concatenate([parts.fill, parts.alpha], -1),
-        np.concatenate([parts.gain, share[..., :1]], -1),
-        np.ascontiguousarray(parts.bias),
-        np.ascontiguousarray(correction * fade, np.float32),
-    )
-    return _Paint(job.alignment, fused.donor, layers, blur)
+    factor = parts.alpha * (1 + parts.gain)
+    offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
+    offset = np.concatenate([share * offset + correction * fade, share[..., :1]], -1)
+    factor = np.ascontiguousarray(share * factor, np.float32)
+    return _Paint(job.alignment, fused.donor, factor, offset.astype(np.float32), blur)
 
 
 def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
@@ -177,7 +179,7 @@ def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.
         bottom = min(top + step, height)
         wide = slice(max(top - margin, 0), min(bottom + margin, height))
         part = geometry.Region(target.top + wide.start, target.left, target.inside[wide])
-        band = paint.band(erased[part.slices], part)
+        band = paint.band(np.ascontiguousarray(erased[part.slices]), part)
         shown[top:bottom] = band[top - wide.start : bottom - wide.start]
     return shown
 
@@ -203,16 +205,21 @@ def _missing_blur(erased: np.ndarray, job: Job, donor: Donor) -> float:
     """Standard deviation in frame px by which the surroundings are less sharp than the donor."""
     part, own = blending.neighbourhood(job.target, erased.shape)
     step = max(
-        1, round(1 / job.alignment.scale / 8)
-    )  # of very large faces every step-th px will do
-    luma = cv2.cvtColor(np.ascontiguousarray(erased[part][::step, ::step]), cv2.COLOR_RGB2GRAY)
-    luma = luma.astype(np.float32)
+        1, round(_BLUR_SCALE / job.alignment.scale)
+    )  # of large faces every step-th px will do
     near = cv2.dilate(own[::step, ::step].astype(np.uint8), np.ones((5, 5), np.uint8))
-    wanted = surroundings.edge_blur(luma, near == 0)
-    seen = fusing.donor_in_frame(donor, job.alignment, job.target)[::step, ::step]
-    face = _enlarged(donor.mask, job.alignment, job.target)[::step, ::step] > 0.5
-    there = surroundings.edge_blur(
-        cv2.cvtColor(np.ascontiguousarray(seen), cv2.COLOR_RGB2GRAY).astype(np.float32),
-        face.reshape(face.shape[:2]),
-    )
+    wanted = surroundings.edge_blur(_luma(erased[part][::step, ::step]), near == 0)
+    if wanted is None or wanted < _SHARP:
+        return 0.0
+    few = geometry.Alignment(job.alignment.a * step, job.alignment.b)
+    origin = complex(job.target.left, job.target.top) * (job.alignment.a - few.a)
+    few = geometry.Alignment(few.a, few.b + origin)
+    size = [max(1, n // step) for n in job.target.inside.shape]
+    small = geometry.Region(job.target.top, job.target.left, np.ones(size, bool))
+    face = _enlarged(donor.mask, few, small) > 0.5
+    there = surroundings.edge_blur(_luma(fusing.donor_in_frame(donor, few, small)), face)
     return step * surroundings.missing_blur(wanted, there)
+
+
+def _luma(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32)

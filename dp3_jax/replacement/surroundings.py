@@ -32,6 +32,8 @@ def colour_curve(erased: np.ndarray) -> np.ndarray | None:
     Returns:
       u8[256, 3], the colour of each luma.
     """
+    step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
+    erased = np.ascontiguousarray(erased[::step, ::step])
     factor = min(1.0, _SAMPLED / max(erased.shape[:2]))
     size = tuple(max(1, round(n * factor)) for n in erased.shape[1::-1])
     pixels = cv2.resize(erased, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
