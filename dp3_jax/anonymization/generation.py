@@ -69,14 +69,25 @@ class FaceRenderer(Protocol):
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """A face on its way to being generated."""
+    """A face on its way to being generated.
+
+    Attributes:
+      number: of the face in its frame.
+      plan: what is to be done.
+      alignment: of the face.
+      mask: f32[S, S, 1], the masked region.
+      target: its pixels in the frame.
+      wave: in which round it is made.
+      limits: darkest and lightest luma of the frame, where they are known.
+    """
 
     number: int
     plan: Plan
     alignment: geometry.Alignment
-    mask: np.ndarray  # f32[S, S, 1]
+    mask: np.ndarray
     target: geometry.Region
     wave: int = 0
+    limits: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

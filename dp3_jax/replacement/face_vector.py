@@ -12,8 +12,8 @@ import numpy as np
 from dp3_jax.anonymization.faces import Face
 from dp3_jax.models.mesh import Expression, FaceMesh, Pose, expression, yaw_pitch_roll
 
-MIN_MESH_SIZE = 60  # px, the smaller side of a face's box from which on its mesh is looked for
-_MIN_SCORE = 0.5  # of the mesh, to be used
+MIN_MESH_SIZE = 32  # px, the smaller side of a face's box from which on its mesh is looked for
+_MIN_SCORE = 0.9  # of the mesh, to be used
 _DEGREES = 2.0  # angles are rounded to multiples of this
 _LENGTH = 0.02  # eye distances, likewise
 _MAX_DEGREES = 60.0

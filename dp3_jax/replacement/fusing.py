@@ -22,6 +22,7 @@ from dp3_jax.compilations import prepare_jax
 from dp3_jax.errors import UserError
 from dp3_jax.masks import CANONICAL_POINTS, SIZE
 from dp3_jax.models.mesh import OVAL
+from dp3_jax.replacement import surroundings
 from dp3_jax.replacement.identities import Rendering
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "fusion128.safetensors"
@@ -50,6 +51,23 @@ _CORE = (5.0, 10.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Donor:
+    """A rendering placed in the canonical frame.
+
+    Attributes:
+      rendering: the person's picture.
+      alignment: from its pixels to the canonical frame.
+      view: u8[128, 128, 3], the canonical view of it.
+      mask: f32[128, 128, 1], 1 on its face.
+    """
+
+    rendering: Rendering
+    alignment: Alignment
+    view: np.ndarray
+    mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Parts:
     """What the network says of one face, f32, NumPy; see `models.fusion.FusionParts`.
 
@@ -68,22 +86,18 @@ class Parts:
         """u8[S, S, 3] of the donor's view u8[S, S, 3]."""
         return to_levels(mixed(to_floats(donor), self.fill, self.alpha, self.gain, self.bias))
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Donor:
-    """A rendering placed in the canonical frame.
-
-    Attributes:
-      rendering: the person's picture.
-      alignment: from its pixels to the canonical frame.
-      view: u8[128, 128, 3], the canonical view of it.
-      mask: f32[128, 128, 1], 1 on its face.
-    """
-
-    rendering: Rendering
-    alignment: Alignment
-    view: np.ndarray
-    mask: np.ndarray
+    def within(self, donor: Donor, limits: tuple[float, float]) -> "Parts":
+        """With the donor's contrast so that its tones are among the photo's (`surroundings.tone_limits`)."""
+        shown = donor.mask[..., 0] > 0
+        if not shown.any():
+            return self
+        luma = cv2.cvtColor(self.composite(donor.view), cv2.COLOR_RGB2GRAY)[shown]
+        factor, middle = surroundings.fitting_contrast(luma, limits)
+        if factor >= 1:
+            return self
+        gain = (1 + self.gain) * factor - 1
+        bias = self.bias * factor + np.float32((middle / 127.5 - 1) * (1 - factor))
+        return dataclasses.replace(self, gain=gain, bias=bias)
 
 
 def mixed(

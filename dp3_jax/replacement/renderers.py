@@ -112,6 +112,8 @@ class FusedRenderer:
         points = None if face.points is None else job.alignment.apply(face.points)
         donor = fusing.place_donor(rendering, points, job.mask)
         parts = self._network.parts(view, job.mask, donor)
+        if job.limits is not None:
+            parts = parts.within(donor, job.limits)
         drawn = np.where(job.mask > 0, parts.composite(donor.view), view)
         return Drawn(number, drawn, rendering.person, _Fused(donor, parts))
 

@@ -14,6 +14,9 @@ _ALL_BUT = 99.7
 _BIN = 8  # levels of luma that share a colour
 _MIN_IN_BIN = 3  # px
 
+_OUTLIERS = 0.2  # percent of a photo's pixels at each end of its tones
+_MIN_CONTRAST = 0.45  # that a new face keeps of its own
+
 _REBLUR = 1.0  # px, standard deviation of the blur that edges are compared under
 _EDGES = 97.0  # percentile of the gradient from which on a pixel lies on an edge
 _MIN_GRADIENT = 6.0  # levels for each px
@@ -65,6 +68,30 @@ def coloured(image: np.ndarray, curve: np.ndarray) -> np.ndarray:
     """u8[h, w, 3] with its brightness alone, in the colours of `colour_curve`."""
     luma = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     return cv2.LUT(cv2.merge([luma] * 3), curve[None])
+
+
+def tone_limits(erased: np.ndarray) -> tuple[float, float]:
+    """The darkest and the lightest luma of a photo, without a few outliers: in haze nothing is black."""
+    step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
+    luma = _luma(np.ascontiguousarray(erased[::step, ::step]))
+    low, high = np.percentile(luma, (_OUTLIERS, 100 - _OUTLIERS))
+    return float(low), float(high)
+
+
+def fitting_contrast(luma: np.ndarray, limits: tuple[float, float]) -> tuple[float, float]:
+    """How the contrast of a face must shrink to stay within a photo's tones: (factor, about which luma).
+
+    Args:
+      luma: f[n] of the face, levels.
+      limits: as of `tone_limits`.
+    """
+    dark, middle, light = np.percentile(luma, (2, 50, 98))
+    room = [1.0]
+    if dark < limits[0]:
+        room.append((middle - limits[0]) / (middle - dark))
+    if light > limits[1]:
+        room.append((limits[1] - middle) / (light - middle))
+    return max(min(room), _MIN_CONTRAST), float(middle)
 
 
 def edge_blur(luma: np.ndarray, where: np.ndarray) -> float | None:
