@@ -18,6 +18,7 @@ from dp3_jax.anonymization import command as anonymize_command
 from dp3_jax.errors import UserError, fail
 from dp3_jax.evaluation import video_command
 from dp3_jax.live import command as live_command
+from dp3_jax.replacement import bank_command
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     anonymize_command.add_parser(commands)
     live_command.add_parser(commands)
     video_command.add_parser(commands)
+    bank_command.add_parser(commands)
     _add_demo(commands)
     _add_assets(commands)
     return parser
