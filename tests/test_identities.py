@@ -39,6 +39,7 @@ def test_a_pose_beyond_the_limits_becomes_the_nearest_and_is_said_to_be(yaw, pit
 def predicted(**attributes):
     """Attributes of one candidate."""
     usual = {"glasses": 0.0, "hat": 0.0, "yaw": 0.0, "age": 40.0, "female": 3.0, "ita": 35.0}
+    usual["hair_lightness"] = 15.0
     return {name: np.array([value]) for name, value in (usual | attributes).items()}
 
 
@@ -57,6 +58,8 @@ def test_what_makes_a_candidate_fit():
     dark = prior_identities.target(Classes(tone=0), Wishes())
     assert prior_identities.misfit(predicted(), dark) > 0
     assert prior_identities.misfit(predicted(ita=-40.0), dark) == 0
+    in_the_shade = predicted(ita=-40.0, hair_lightness=60.0)
+    assert prior_identities.misfit(in_the_shade, dark) > 0
 
 
 def test_a_wish_goes_before_what_the_surroundings_say():
