@@ -45,6 +45,7 @@ from dp3_jax.evaluation.replacers import Fusing, Inpainting
 from dp3_jax.export import export, read_generator
 from dp3_jax.models import embedders
 from dp3_jax.replacement import fusing
+from dp3_jax.replacement.classes import ContextClassifier
 from dp3_jax.replacement.prior_identities import PriorIdentities
 from dp3_jax.training.configuration import data_options
 
@@ -273,7 +274,7 @@ def evaluate_identities(
     folder, groups = result_folder(workdir), _groups(config, settings)
     lent = load_arrays(data_options(config.data), "train", limit=settings["real_people"])
     bench = pictures.Bench(
-        replace=Fusing(network),
+        replace=Fusing(network, ContextClassifier().classify),
         source=PriorIdentities(),
         real=RealPeople(lent.images),
         shipped=Inpainting(Anonymizer(identity="builtin")),

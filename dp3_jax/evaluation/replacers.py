@@ -17,7 +17,7 @@ from dp3_jax.masks import CENTRE, SIZE
 from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
 from dp3_jax.replacement.fusing import FusionNetwork
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
-from dp3_jax.replacement.renderers import FusedRenderer
+from dp3_jax.replacement.renderers import Classify, FusedRenderer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,9 +140,9 @@ class _Remembering:
 class Fusing:
     """A person of a source fused into the photo, as `dp3 anonymize` does it by default."""
 
-    def __init__(self, network: FusionNetwork):
-        """`network` is what is under evaluation."""
-        self._network = network
+    def __init__(self, network: FusionNetwork, classify: Classify):
+        """`network` is what is under evaluation, `classify` tells classes from the surroundings."""
+        self._network, self._classify = network, classify
         self._ready: dict[str, tuple[_Remembering, Anonymizer]] = {}
         self.fingerprint = network.fingerprint
 
@@ -150,7 +150,7 @@ class Fusing:
         if source.fingerprint not in self._ready:
             remembering = _Remembering(source)
             anonymizer = Anonymizer()
-            anonymizer.opened = FusedRenderer(remembering, self._network), ""
+            anonymizer.opened = FusedRenderer(remembering, self._network, self._classify), ""
             self._ready[source.fingerprint] = remembering, anonymizer
         return self._ready[source.fingerprint]
 
