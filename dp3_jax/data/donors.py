@@ -8,10 +8,10 @@ donors with the prior. It can be interrupted and goes on where it was. OUTPUT th
   faces.npz    of each row of the packed set: points f32[n, 5, 2], oval f32[n, 36, 2], tone f32[n, 3] and
                score f32[n]
   donors.npz   the same of each donor, in the canonical frame
-  donors.npy   u8[N, 128, 128, 3], the donors in the canonical frame
+  donors.npy   u8[N, S, S, 3], the donors in the canonical frame, S px as the set's pictures
 
-Points, ovals and scores come from the face mesh (`models.mesh`), all in px of the canonical frame; a tone is
-the mean CIE Lab colour of the inner face.
+Points, ovals and scores come from the face mesh (`models.mesh`), all in px of the canonical frame of 128 px,
+whatever S is; a tone is the mean CIE Lab colour of the inner face.
 """
 
 import argparse
@@ -46,7 +46,8 @@ _MIRRORED_POINTS = [1, 0, 2, 4, 3]
 _STREAM = 71  # of `order.random_bits`: which neighbour is taken
 _CHUNK = 1000  # faces between two savings
 _DONOR_CHUNK = 100  # donors between two savings
-_DONOR_SIZE = 256  # px, of a rendering; the canonical frame then spans 297 of them
+# px, of a rendering, or S where that is more; the canonical frame spans 297 of 256 px.
+_DONOR_SIZE = 256
 _DONORS = 6000  # by default
 
 
@@ -66,6 +67,12 @@ class Measured:
         return dataclasses.replace(self, points=points, oval=flip[0] + flip[1] * self.oval)
 
 
+def resized(points: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Points [..., 2] px in a picture of `before` px, in the same picture at `after` px."""
+    factor = after / before
+    return (factor * points + (factor - 1) / 2).astype(points.dtype)
+
+
 def tone(image: np.ndarray, oval: np.ndarray) -> np.ndarray:
     """f32[3]: mean Lab colour (L 0 to 100) of u8[h, w, 3] inside of an oval [36, 2], its inner part."""
     middle = oval.mean(0)
@@ -79,12 +86,15 @@ def tone(image: np.ndarray, oval: np.ndarray) -> np.ndarray:
 
 
 def measure(images: Iterable[np.ndarray], network: mesh.FaceMesh) -> Measured:
-    """Measures faces u8[128, 128, 3] of the canonical frame; about 4 ms each."""
+    """Measures faces u8[S, S, 3] of the canonical frame; about 4 ms each."""
     rows = []
     for image in images:
-        points, score = network.points(image, five=CANONICAL_POINTS)
-        oval = points[mesh.OVAL, :2]
-        rows.append((mesh.five_points(points), oval, tone(image, oval), np.float32(score)))
+        size = len(image)
+        points, score = network.points(image, five=resized(CANONICAL_POINTS, SIZE, size))
+        oval, five = points[mesh.OVAL, :2], mesh.five_points(points)
+        colour = tone(image, oval)
+        five, oval = (resized(part, size, SIZE) for part in (five, oval))
+        rows.append((five, oval, colour, np.float32(score)))
     return Measured(*(np.stack(part).astype(np.float32) for part in zip(*rows, strict=True)))
 
 
@@ -132,10 +142,8 @@ def prepare_faces(packed_folder: str | os.PathLike, folder: pathlib.Path) -> Mea
     if path.exists():
         done = load(path)
         if len(done.score) != count:
-            raise UserError(
-                f"{path} describes {len(done.score)} faces, {packed_folder} has {count}; "
-                "choose another OUTPUT"
-            )
+            found = f"{path} describes {len(done.score)} faces, {packed_folder} has {count}"
+            raise UserError(f"{found}; choose another OUTPUT")
         return done
     network = mesh.FaceMesh()
     parts = [load(partial)] if partial.exists() else []
@@ -150,23 +158,27 @@ def prepare_faces(packed_folder: str | os.PathLike, folder: pathlib.Path) -> Mea
     return done
 
 
-def canonical_donor(image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, Measured]:
-    """A rendering in the canonical frame, u8[128, 128, 3], and what is measured of it there.
+def canonical_donor(
+    image: np.ndarray, points: np.ndarray, size: int = SIZE
+) -> tuple[np.ndarray, Measured]:
+    """A rendering u8[h, w, 3] with its mesh f32[468, 3] px, in the canonical frame.
 
-    Args:
-      image: u8[S, S, 3].
-      points: f32[468, 3] px, its mesh.
+    Returns:
+      u8[size, size, 3], and what is measured of it, in px of 128.
     """
     five = mesh.five_points(points)
     aligned = geometry.align_points(five)
-    picture = geometry.extract(image, aligned)
+    factor = size / SIZE
+    shift = factor * aligned.b + (factor - 1) / 2 * (1 + 1j)
+    picture = geometry.extract(image, geometry.Alignment(factor * aligned.a, shift), size)
     oval = aligned.apply(points[mesh.OVAL, :2]).astype(np.float32)
-    row = (aligned.apply(five).astype(np.float32), oval, tone(picture, oval), np.float32(1.0))
+    colour = tone(picture, resized(oval, SIZE, size))
+    row = (aligned.apply(five).astype(np.float32), oval, colour, np.float32(1.0))
     return picture, Measured(*(part[None] for part in row))
 
 
-def prepare_donors(folder: pathlib.Path, count: int) -> None:
-    """Renders `count` donors into donors.npy and donors.npz, going on where it was interrupted.
+def prepare_donors(folder: pathlib.Path, count: int, size: int = SIZE) -> None:
+    """Renders `count` donors of `size` px into donors.npy and donors.npz, or goes on with it.
 
     Donor number i is the same person whatever the count. Pictures without a found face are left out, so
     there may be fewer in the end.
@@ -189,10 +201,10 @@ def prepare_donors(folder: pathlib.Path, count: int) -> None:
         for number in numbers:
             key = hashlib.sha256(f"dp3 donor {number}".encode()).digest()
             w = source.candidates(key, 0, 1)[0]
-            image = source.picture(np.repeat(w[None], 8, 0), _DONOR_SIZE)
+            image = source.picture(np.repeat(w[None], 8, 0), max(_DONOR_SIZE, size))
             located = reader.locate(image)
             if located is not None:
-                picture, row = canonical_donor(image, located[0])
+                picture, row = canonical_donor(image, located[0], size)
                 pictures.append(picture)
                 parts.append(row)
         _keep(folder, state, pictures, parts, numbers.stop)
@@ -268,12 +280,13 @@ class DonorPairs:
                 "write them with python -m dp3_jax.data.donors"
             ) from error
         fits = len(self._faces.score) == len(self._images)
+        fits = fits and self._pictures.shape[1:] == self._images.shape[1:]
         if not fits or len(self._pictures) < len(self._donors.score):
             raise UserError(f"the donors in {folder} were prepared for another set than {packed}")
         self._mean_oval = self._faces.oval[self._faces.score >= _MIN_SCORE].mean(0)
         self._all = _joined([self._donors, self._donors.mirrored()])
         self._tree = cKDTree(_signature(self._all))
-        self._seed, self._batch_size = seed, batch_size
+        self._seed, self._batch_size, self._size = seed, batch_size, self._images.shape[1]
         self._first_row = order.first_position(0, batch_size, process_index, process_count)
 
     @property
@@ -281,12 +294,12 @@ class DonorPairs:
         """Shape over all processes, and dtype, of each array of a batch."""
         size = self._batch_size
         return {
-            "donor": ((size, SIZE, SIZE, 3), np.dtype(np.uint8)),
+            "donor": ((size, *self._images.shape[1:]), np.dtype(np.uint8)),
             "donor_oval": ((size, len(mesh.OVAL), 2), np.dtype(np.float32)),
         }
 
     def batch(self, number: int, rows: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray]:
-        """The companions of batch `number`: donor u8[B, 128, 128, 3] and donor_oval f32[B, 36, 2] px.
+        """The companions of batch `number`: donor u8[B, S, S, 3] and donor_oval f32[B, 36, 2] px.
 
         Args:
           number: of the batch.
@@ -299,14 +312,14 @@ class DonorPairs:
             cross = (self._first_row + place) % 2
             picture, oval = self._cross(row, int(bits[place])) if cross else self._self(row)
             pictures.append(picture[:, ::-1] if flip else picture)
-            ovals.append([SIZE - 1, 0] + [-1, 1] * oval if flip else oval)
+            ovals.append([self._size - 1, 0] + [-1, 1] * oval if flip else oval)
         return {"donor": np.stack(pictures), "donor_oval": np.stack(ovals).astype(np.float32)}
 
     def matched(self, images: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """`count` donors for each of u8[n, 128, 128, 3] canonical pictures of faces, spread over NEIGHBOURS.
+        """`count` donors for each of u8[n, S, S, 3] canonical pictures of faces, spread over NEIGHBOURS.
 
         Returns:
-          u8[n * count, 128, 128, 3], and ovals f32[n * count, 36, 2] px.
+          u8[n * count, S, S, 3], and ovals f32[n * count, 36, 2] px.
         """
         placed = []
         for face in _each(measure(images, mesh.FaceMesh())):
@@ -318,7 +331,8 @@ class DonorPairs:
 
     def _self(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         known = self._faces.score[row] >= _MIN_SCORE
-        return self._images[row], self._faces.oval[row] if known else self._mean_oval
+        oval = self._faces.oval[row] if known else self._mean_oval
+        return self._images[row], resized(oval, SIZE, self._size)
 
     def _near(self, face: Measured) -> np.ndarray:
         return self._tree.query(_signature(face), k=min(NEIGHBOURS, len(self._all.score)))[1][0]
@@ -332,19 +346,30 @@ class DonorPairs:
         return self.placed(int(near[bit % len(near)]), self._faces.points[row])
 
     def placed(self, donor: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A donor (as numbered by `neighbours`) moved onto five points, and its oval there."""
+        """A donor (as numbered by `neighbours`) moved onto f[5, 2] points in px of 128, and its oval there.
+
+        Returns:
+          u8[S, S, 3] and f32[36, 2] px of it.
+        """
         count = len(self._donors.score)
         picture = self._pictures[donor % count]
         picture = picture[:, ::-1] if donor >= count else picture
         aligned = geometry.align_points(self._all.points[donor], points)
         moved = cv2.warpAffine(
             np.ascontiguousarray(picture),
-            aligned.matrix,
-            (SIZE, SIZE),
+            _in_pixels_of(aligned, self._size).matrix,
+            (self._size, self._size),
             flags=cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return moved, aligned.apply(self._all.oval[donor]).astype(np.float32)
+        oval = aligned.apply(self._all.oval[donor]).astype(np.float32)
+        return moved, resized(oval, SIZE, self._size)
+
+
+def _in_pixels_of(aligned: geometry.Alignment, size: int) -> geometry.Alignment:
+    """An alignment of pictures of 128 px to each other, for the same pictures at another size."""
+    factor, shift = size / SIZE, (size / SIZE - 1) / 2 * (1 + 1j)
+    return geometry.Alignment(aligned.a, factor * aligned.b + shift - aligned.a * shift)
 
 
 def _signature(measured: Measured) -> np.ndarray:
@@ -355,9 +380,7 @@ def _signature(measured: Measured) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command; see the top of the file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dp3_jax.data.donors", description="Prepares donors for fusion128.py."
-    )
+    parser = argparse.ArgumentParser("dp3_jax.data.donors", description="Prepares donors.")
     parser.add_argument("packed", help="packed set of photos")
     parser.add_argument("output", help="folder to write")
     parser.add_argument("--count", type=int, default=_DONORS, help="donors to render")
@@ -366,7 +389,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"--count is 1 or more, not {given.count}")
     folder = pathlib.Path(given.output)
     prepare_faces(given.packed, folder)
-    prepare_donors(folder, given.count)
+    prepare_donors(folder, given.count, open_packed(given.packed).images.shape[1])
     print(f"donors are in {folder}; train with --config.data.donors={folder}")
 
 

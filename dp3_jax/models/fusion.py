@@ -170,3 +170,21 @@ def from_anonymizer(
     layer = anonymizer["sketch_in"]
     params["place"] = mixed @ layer["kernel"][0, 0] + layer["bias"]
     return params
+
+
+def at_size(fresh: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that were trained on pictures of another size, for a network of the same widths.
+
+    All that depends on the size is the learned map of places, f32[1, S/16, S/16, C] of four widths: it is
+    enlarged or reduced bilinearly. Every other layer now sees what has half or twice its former size, which
+    training has to mend; what a donor is shown with is right from the first update on.
+
+    Args:
+      fresh: parameters of a FusionGenerator, for the shape.
+      params: of another one.
+    """
+    have, need = params["place"].shape, fresh["place"].shape
+    if have == need or have[-1] != need[-1]:
+        return dict(params)
+    place = jax.image.resize(jnp.asarray(params["place"], jnp.float32), need, "linear")
+    return {**params, "place": place}

@@ -19,9 +19,10 @@ from dp3_jax.models.projected import Judgement
 from dp3_jax.training import steps
 from dp3_jax.training.state import GanState, TrainState
 
-BOUNDARY = 4  # px, width of the seam that the boundary losses look at
-_CORE = 6  # px from the donor's outline on in which the donor is to be kept
-_TONE_SQUARE = 16  # px, side of the squares whose mean colours the tone loss compares
+# Lengths in px of pictures of up to 128 px; in larger ones they are as many times longer (`_length`).
+BOUNDARY = 4  # width of the seam that the boundary losses look at
+_CORE = 6  # from the donor's outline on in which the donor is to be kept
+_TONE_SQUARE = 16  # side of the squares whose mean colours the tone loss compares
 
 # How donors are changed at random: largest changes, those of cross pairs times _CROSS.
 _CROSS = 0.6
@@ -82,6 +83,11 @@ def _rows(array: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rows of self pairs and of cross pairs."""
     array = array.reshape(-1, 2, *array.shape[1:])
     return array[:, 0], array[:, 1]
+def _length(pixels: int, size: int) -> int:
+    """A length in px of a picture of `size` px."""
+    return pixels * max(1, size // masks.SIZE)
+
+
 
 
 def _strength(count: int) -> jax.Array:
@@ -114,7 +120,8 @@ def donor_masks(key: jax.Array, oval: jax.Array, size: int) -> jax.Array:
     keys = jax.random.split(key, 2)
     low, high = _OVAL_SCALE
     scale = jax.random.uniform(keys[0], (len(oval), 1, 2), minval=low, maxval=high)
-    shift = jax.random.uniform(keys[1], (len(oval), 1, 2), minval=-1.0, maxval=1.0) * _OVAL_SHIFT
+    shift = jax.random.uniform(keys[1], (len(oval), 1, 2), minval=-1.0, maxval=1.0)
+    shift = shift * _OVAL_SHIFT * max(1.0, size / masks.SIZE)
     middle = oval.mean(1, keepdims=True)
     return masks.polygon(middle + scale * (oval - middle) + shift, size)
 
@@ -156,14 +163,16 @@ def draw(state: GanState, batch: steps.Batch) -> tuple[FusionInputs, dict[str, j
 
 def _core(donor_mask: jax.Array) -> jax.Array:
     """The donor's mask without its outermost _CORE px."""
-    window = (1, 2 * _CORE + 1, 2 * _CORE + 1, 1)
+    side = 2 * _length(_CORE, donor_mask.shape[1]) + 1
+    window = (1, side, side, 1)
     return jax.lax.reduce_window(donor_mask, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), "SAME")
 
 
 def _tone_loss(fake: jax.Array, real: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean |difference| of mean colours over squares, weighted by each square's share of the mask."""
-    a, share = inpainting_losses.pooled(fake, mask, _TONE_SQUARE)
-    b, _ = inpainting_losses.pooled(real, mask, _TONE_SQUARE)
+    side = _length(_TONE_SQUARE, fake.shape[1])
+    a, share = inpainting_losses.pooled(fake, mask, side)
+    b, _ = inpainting_losses.pooled(real, mask, side)
     return (jnp.abs(a - b) * share).sum() / (3.0 * share.sum() + 1e-6)
 
 
@@ -179,7 +188,7 @@ def generator_losses(
       options: see FusionLosses.
     """
     own, crossed = zip(*(_rows(x) for x in (fake, inputs.real, inputs.mask)), strict=True)
-    boundary = masks.rim(inputs.mask, BOUNDARY)
+    boundary = masks.rim(inputs.mask, _length(BOUNDARY, fake.shape[1]))
     core = _rows(_core(inputs.donor_mask))[1]
     correction = jnp.square(parts.gain).mean() + jnp.square(parts.bias).mean()
     lost = ((1.0 - _rows(parts.alpha)[1]) * core).sum() / (core.sum() + 1.0)

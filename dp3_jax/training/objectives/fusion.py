@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from dp3_jax import images, masks
 from dp3_jax.data.donors import DonorPairs
-from dp3_jax.models.fusion import from_anonymizer
+from dp3_jax.models.fusion import at_size, from_anonymizer
 from dp3_jax.training import fusion_steps
 from dp3_jax.training.objectives import masked
 from dp3_jax.training.objectives.objective import Objective
@@ -26,8 +26,6 @@ def check(config: ConfigDict) -> Iterator[str]:
         return
     if config.data.source != "packed":
         yield f"data.donors needs data.source=packed, not {config.data.source}"
-    elif config.data.image_size != masks.SIZE:
-        yield f"data.donors needs data.image_size={masks.SIZE}, not {config.data.image_size}"
 
 
 def train_step(config: ConfigDict) -> Callable[..., Any]:
@@ -75,8 +73,10 @@ def sample_inputs(config: ConfigDict) -> tuple[jax.Array, ...]:
 def adopt(
     model: Mapping[str, Any], params: Mapping[str, Any], fresh: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """See Objective: an anonymizer's weights can be the beginning."""
-    return from_anonymizer(fresh, params) if model["family"] == "anonymizer" else params
+    """See Objective: an anonymizer's weights can be the beginning, and those of another picture size."""
+    if model["family"] == "anonymizer":
+        params = from_anonymizer(fresh, params)
+    return at_size(fresh, params)
 
 
 OBJECTIVE = Objective(
