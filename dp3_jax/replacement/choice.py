@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dp3_jax import assets
 from dp3_jax.anonymization.generation import FaceRenderer, Generator
+from dp3_jax.compilations import prepare_jax
 from dp3_jax.errors import UserError
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.identities import Wishes
@@ -86,15 +87,18 @@ def open_renderer(
 
 
 def _fused(options: IdentityOptions, wanted: str) -> FusedRenderer:
-    network = fusing.load_fusion()
+    from dp3_jax.replacement.classes import ContextClassifier
+
+    prepare_jax()
+    network, classify = fusing.load_fusion(), ContextClassifier().classify
     if wanted == "bank":
         from dp3_jax.replacement.bank import BankIdentities
 
-        return FusedRenderer(BankIdentities(options.bank, options.wishes), network)
+        return FusedRenderer(BankIdentities(options.bank, options.wishes), network, classify)
     from dp3_jax.replacement.prior_identities import PriorIdentities
 
     _announce()
-    return FusedRenderer(PriorIdentities(wishes=options.wishes), network)
+    return FusedRenderer(PriorIdentities(wishes=options.wishes), network, classify)
 
 
 def _announce() -> None:

@@ -45,11 +45,6 @@ _SCALES = (0.85, 1.18)
 _ERODED = 1.0  # px of 128, from the face oval inward: its edge is hair or background here and there
 
 
-# px of 128 inside the donor's outline from where to where the face becomes the donor's alone, whatever the
-# network says: there the fill was never compared with anything.
-_CORE = (5.0, 10.0)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Donor:
     """A rendering placed in the canonical frame.
@@ -163,14 +158,6 @@ def _polygon(corners: np.ndarray) -> np.ndarray:
     return (depth[1:-1, 1:-1] > _ERODED).astype(np.float32)
 
 
-def _core(mask: np.ndarray) -> np.ndarray:
-    """f32[S, S, 1]: how surely a pixel is the donor's, by its depth in the donor's mask."""
-    inside = np.pad((mask[..., 0] > 0).astype(np.uint8), 1)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    low, high = _CORE
-    return ((depth - low) / (high - low)).clip(0, 1)[..., None].astype(np.float32)
-
-
 def donor_in_frame(donor: Donor, alignment: Alignment, target: Region) -> np.ndarray:
     """u8[h, w, 3]: the rendering seen from a part of the frame, resampled once.
 
@@ -213,8 +200,7 @@ class FusionNetwork:
             shown,
         )
         found = np.asarray(apply(variables, *(array[None] for array in arrays)))[0]
-        alpha = np.maximum(found[..., 3:4], _core(donor.mask))
-        return Parts(found[..., :3], alpha, found[..., 4:7], found[..., 7:10])
+        return Parts(found[..., :3], found[..., 3:4], found[..., 4:7], found[..., 7:10])
 
 
 def _compiled(model: dict[str, Any], variables: Any) -> tuple[Callable, Any]:

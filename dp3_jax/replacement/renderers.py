@@ -91,18 +91,19 @@ class FusedRenderer:
         self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
     ) -> list[list[Drawn | None]]:
         """See `generation.FaceRenderer`."""
-        return [
-            [self._draw(job, view, number) for number in own]
-            for job, view, own in zip(wave, views, numbers, strict=True)
-        ]
+        drawn = []
+        for job, seen, own in zip(wave, views, numbers, strict=True):
+            view = np.where(job.mask > 0, np.uint8(0), seen)
+            classes = self._classify(view, job.mask)
+            drawn.append([self._draw(job, view, classes, number) for number in own])
+        return drawn
 
-    def _draw(self, job: Job, view: np.ndarray, number: int) -> Drawn | None:
-        view = np.where(job.mask > 0, np.uint8(0), view)
+    def _draw(self, job: Job, view: np.ndarray, classes: Classes, number: int) -> Drawn | None:
         vector, face = job.plan.vector, job.plan.face
         try:
             rendering = self.source.render(
                 candidate_key(job.plan.key, number),
-                self._classify(view, job.mask),
+                classes,
                 None if vector is None else vector.pose,
                 None if vector is None else vector.expression,
                 fusing.rendering_size(job.alignment),
