@@ -14,6 +14,9 @@ Modes:
   prepare   decode and resize the config's images once, into the folder DIR; use it afterwards with
             --config.data.source=packed --config.data.path=DIR
 
+evaluate, sample and export take the settings from the run's config.json. On the command line evaluate.* and
+the place of the data can be set; what differs from what the run was trained with is refused.
+
 This file only parses flags and dispatches.
 """
 
@@ -81,6 +84,9 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
     from dp3_jax.training import configuration
 
     configuration.check(config)
+    if _MODE.value in ("evaluate", "sample", "export"):
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        config = configuration.as_trained(workdir, config, overrides)
     if _MODE.value == "train":
         from dp3_jax.training import loop, sharding
 
@@ -90,6 +96,7 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
     if _MODE.value == "evaluate":
         from dp3_jax.evaluation.suites import evaluate
 
+        configuration.check_data_there(workdir, config.data)
         evaluate(workdir, config, step=_CHECKPOINT.value)
     elif _MODE.value == "sample":
         from dp3_jax.evaluation.sample import sample

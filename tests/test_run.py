@@ -28,6 +28,7 @@ def finished(tmp_path_factory):
 def test_the_workdir_holds_what_the_readme_says(finished):
     _, workdir = finished
     assert json.loads((workdir / "config.json").read_text())["data"]["source"] == "shapes"
+    assert json.loads((workdir / "data.json").read_text())["train"]["images"] == 64
     grids = sorted(p.name for p in (workdir / "grids").iterdir())
     assert grids == ["00000000.png", "00000020.png", "00000040.png"]
     assert Image.open(workdir / "grids" / grids[-1]).size == (2 * 16 + 6, 2 * 16 + 6)

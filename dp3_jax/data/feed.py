@@ -1,6 +1,8 @@
 """Batches for training, and whole splits for evaluation."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -15,11 +17,17 @@ from dp3_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Images in memory: u8[N, S, S, 3], person numbers i32[N] (-1 unknown) or None, N names."""
+    """Images in memory: u8[N, S, S, 3], person numbers i32[N] (-1 unknown) or None, N names.
+
+    Attributes:
+      of: the split's images, of which these may be a sample: how many, and their fingerprint as in `Feed`;
+        None for images from elsewhere.
+    """
 
     images: np.ndarray
     identities: np.ndarray | None
     names: tuple[str, ...]
+    of: tuple[int, str] | None = None
 
 
 class Feed(Protocol):
@@ -28,6 +36,7 @@ class Feed(Protocol):
     num_examples: int  # In the split, after the subset.
     image_size: int
     summary: str  # One line for the console.
+    fingerprint: str  # SHA-256 of the names of all its images, the same for their packed form.
 
     def batches(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Yields batches number start, start+1, ...: {"image": u8[local_batch, S, S, 3]}."""
@@ -76,6 +85,11 @@ class HostFeed:
         self.num_examples = split.count
         self.image_size = split.options.image_size
         self.summary = split.description
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """See `Feed`."""
+        return fingerprint(self._split)
 
     def positions(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns i64[local_batch] positions in the split, and bool[local_batch] mirror or not."""
@@ -138,6 +152,12 @@ class PackedFeed(HostFeed):
             batch += 1
 
 
+def fingerprint(split: Split) -> str:
+    """SHA-256, in hex, of the names of all images of a split's subset, in order."""
+    names, _ = split.labels(np.arange(split.count))
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
 def read_split(split: Split, limit: int) -> ImageSet:
     """Reads a split (or a seeded sample of `limit` of it) into memory, in dataset order.
 
@@ -157,7 +177,8 @@ def read_split(split: Split, limit: int) -> ImageSet:
     if not len(positions):
         raise UserError(f"{split.description}: none of the images can be read")
     names, identities = split.labels(positions)
-    return ImageSet(images=images, identities=identities, names=names)
+    of = split.count, fingerprint(split)
+    return ImageSet(images=images, identities=identities, names=names, of=of)
 
 
 def check_split(split: str) -> None:

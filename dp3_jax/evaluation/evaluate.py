@@ -21,7 +21,8 @@ from dp3_jax.errors import UserError
 from dp3_jax.evaluation import kid, memorisation, metrics, verification
 from dp3_jax.evaluation.report import format_report
 from dp3_jax.export import Decoder, latents, open_decoder
-from dp3_jax.training.configuration import data_options
+from dp3_jax.training import provenance
+from dp3_jax.training.options import data_options
 
 PAPER_SSIM = 0.182  # generated to matched real, DeepPrivacy3 prototype
 CONTROL_IMAGES = 200  # pictures in each control that needs a search by SSIM (0.15 s each)
@@ -174,8 +175,8 @@ def _verifier_controls(
     return result
 
 
-def _load(config: ConfigDict, decoder: Decoder) -> tuple[ImageSet, ImageSet]:
-    """The train pictures that the generator may have learnt, and held-out ones."""
+def _load(workdir: pathlib.Path, config: ConfigDict, decoder: Decoder) -> tuple[ImageSet, ImageSet]:
+    """The train pictures that the generator has learnt from, and held-out ones."""
     options = data_options(config.data)
     if options.image_size != decoder.image_size:
         raise UserError(
@@ -183,6 +184,8 @@ def _load(config: ConfigDict, decoder: Decoder) -> tuple[ImageSet, ImageSet]:
             f"{options.image_size}; evaluate with the config that trained it"
         )
     train = load_arrays(options, "train", limit=config.evaluate.num_real)
+    if train.of:
+        provenance.check(workdir, *train.of[::-1], options.path)
     heldout = load_arrays(options, "validation", limit=config.evaluate.num_heldout)
     for name, loaded in (("train", train), ("validation", heldout)):
         if len(loaded.images) < 2:
@@ -225,7 +228,7 @@ def evaluate(
     workdir = pathlib.Path(workdir)
     settings = config.evaluate
     decoder = open_decoder(workdir, settings.batch_size, step)
-    train, heldout = _load(config, decoder)
+    train, heldout = _load(workdir, config, decoder)
     logging.info(
         "evaluating step %s: %d generated, %d train, %d held-out pictures of %d px",
         decoder.step, settings.num_generated, len(train.images), len(heldout.images),

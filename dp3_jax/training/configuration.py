@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from dp3_jax import augmentation, files, models
@@ -25,7 +26,9 @@ from dp3_jax.training.options import (
 
 __all__ = [
     "FREE_TO_CHANGE",
+    "as_trained",
     "check",
+    "check_data_there",
     "check_devices",
     "check_workdir",
     "claim_workdir",
@@ -216,6 +219,61 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Any]:
                 "choose another --workdir, or the same config to resume"
             )
     return resolved
+
+
+def as_trained(
+    workdir: pathlib.Path, config: ConfigDict, overrides: Mapping[str, Any]
+) -> ConfigDict:
+    """The config of the run in `workdir`, with what the command line sets on purpose.
+
+    Without a config.json there (an exported file, or no run) `config` as it is.
+
+    Args:
+      workdir: of the run.
+      config: as the command line gives it; only keys of `evaluate` and `log` that the run does not have, as
+        those of an older version, are taken from it.
+      overrides: dotted names of the keys that the command line sets.
+
+    Raises:
+      UserError: one of these says something else than the run of what it was trained with.
+    """
+    if not (workdir / CONFIG_FILE).is_file():
+        return config
+    given = _flat(json.loads(config.to_json()))
+    before = _flat(read_config(workdir))
+    changed = [
+        f"{name} was {before[name]!r}, is {given[name]!r}"
+        for name in sorted(before.keys() & set(overrides))
+        if before[name] != given[name] and not name.startswith((*FREE_TO_CHANGE, "data.source"))
+    ]
+    if changed:
+        raise UserError(
+            f"the run in {workdir} was trained with other settings: {'; '.join(changed)}; leave them out"
+        )
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name in overrides or (name not in before and name.startswith(("evaluate.", "log.")))
+    }
+    merged = read_config(workdir)
+    for name, value in kept.items():
+        *sections, key = name.split(".")
+        place = merged
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
+    logging.info("settings: %s", workdir / CONFIG_FILE)
+    return ConfigDict(merged)
+
+
+def check_data_there(workdir: pathlib.Path, data: Mapping[str, Any]) -> None:
+    """Raises UserError where the data of the run in `workdir` are not where its config says."""
+    path = data["path"]
+    if (workdir / CONFIG_FILE).is_file() and path and not pathlib.Path(path).exists():
+        raise UserError(
+            f"the data of the run in {workdir} are no longer at {path}; if they have moved, add "
+            "--config.data.path=PLACE (and --config.data.source=packed for their packed form)"
+        )
 
 
 def claim_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:

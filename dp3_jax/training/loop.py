@@ -22,7 +22,7 @@ from dp3_jax.data import Feed, load_arrays, open_feed
 from dp3_jax.data.feed import Companions
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.metrics import ssim_to_match
-from dp3_jax.training import checkpoint, configuration, sharding, steps, warm_start
+from dp3_jax.training import checkpoint, configuration, provenance, sharding, steps, warm_start
 from dp3_jax.training.feeding import DeviceBatches
 from dp3_jax.training.interruption import Interruption
 from dp3_jax.training.objectives import objective_of
@@ -265,6 +265,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
         process_count=jax.process_count(),
     )
     logging.info("data: %s", feed.summary)
+    provenance.check(workdir, feed.fingerprint, feed.num_examples, config.data.path)
     companions = objective_of(config).companions(config)
     layout = sharding.make_layout()
     state, dtype, reason = build(config, layout)
@@ -274,6 +275,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
     state = restored or warm_start.begin(config, state, layout)
     if jax.process_index() == 0:  # only now: what could not begin does not stand in another's way
         configuration.claim_workdir(workdir, config)
+        provenance.record(workdir, feed.fingerprint, feed.num_examples)
     start = int(state.step)
     if start >= run.total:
         logging.info("nothing to do: the run in %s is complete at step %s", workdir, f"{start:,}")
