@@ -35,9 +35,10 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.projected = not variant  # judge a fixed network's features as well
 
         config.losses = ConfigDict()  # factors; formulas in losses.py, inpainting_losses.py, fusion_steps.py
-        config.losses.adversarial = 1.0  # binary cross-entropy
+        config.losses.adversarial = 0.5  # binary cross-entropy
         config.losses.adversarial_rampup = 150.0  # updates in which that factor rises from 0
         config.losses.pixel = 6.0  # L1 under the mask, of self pairs
+        config.losses.surroundings = 3.0  # L1 under the mask round the donor, of cross pairs
         config.losses.boundary = 2.0  # L1 on the mask's outermost 4 px
         config.losses.total_variation = 0.1  # on the same pixels
         config.losses.content = 0.0 if variant else 2.0  # on perceptual features, of self pairs

@@ -19,7 +19,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dp3_jax.models.anonymizer import Attention, ContextNetwork, activate, double, space_to_depth
+from dp3_jax.models.anonymizer import (
+    Attention,
+    ContextNetwork,
+    activate,
+    double,
+    smooth,
+    space_to_depth,
+)
 from dp3_jax.models.dcgan import depth_to_space
 
 _HALF = 0.5**0.5
@@ -104,7 +111,7 @@ class FusionGenerator(ContextNetwork):
         place = self.param("place", nn.initializers.normal(0.5), (1, *x.shape[1:]))
         maps, rgb = self._decode((x + 0.5 * place.astype(self.dtype)) * _HALF, levels, style)
         alpha = nn.Conv(4, (3, 3), dtype=self.dtype, kernel_init=_SMALL, name="alpha")(maps[0])
-        alpha = depth_to_space(alpha).astype(jnp.float32)
+        alpha = smooth(depth_to_space(alpha).astype(jnp.float32))
         alpha = jax.nn.sigmoid(_ALPHA_SLOPE * alpha + _ALPHA_BIAS) * shown
         alpha = 1.0 - (1.0 - alpha) * (1.0 - _inner(shown.astype(jnp.float32)))
         tone = nn.Conv(6, (3, 3), dtype=self.dtype, kernel_init=_SMALL, name="tone")
