@@ -19,7 +19,7 @@ from dp3_jax.replacement.attributes import NAMES, AttributeReader
 
 SEEDS = 7, 8  # of the latents and of their truncation: labels.json numbers these faces
 _PSI = 0.5, 1.0  # truncation, uniform: directions are to hold for all that may be chosen
-_MEAN_OF = 10_000  # latents whose mean is that of w
+_MEAN_OF = 20_000  # latents whose mean is that of w
 _SIZE = 512  # px
 _BLOCK = 50  # faces between two savings
 
