@@ -117,6 +117,8 @@ def measure_people(
     gallery = folder / "gallery.npz"
     if not gallery.exists():
         _write(gallery, {"gallery": ruler.measure(probes.gallery, features=True)})
+    if done := len(list(folder.glob("[0-9]*.npz"))):
+        logging.info("%d parts of before are used; to measure all again, remove %s", done, folder)
     detector = Detector(rotations=False)
     parts, count, started = [], len(probes.probes), time.monotonic()
     for start in range(0, count, _PART):
