@@ -212,7 +212,8 @@ def realism(
         for kind in kinds:
             own = scaled(select(rows[kind], shared))
             value, error = _kid(own, whose[shared], scaled(gallery), people)
-            table[kind] = {"kid": value, "standard_error": error}
+            if np.isfinite(value):  # else there are too few people for any estimate
+                table[kind] = {"kid": value, "standard_error": error}
         result[features] = {"rows": table, "closed": _closed(table)}
     return result
 
