@@ -1,10 +1,15 @@
 """The anonymizer: fills the face in a 128x128 photo from its surroundings, never having seen the face.
 
-    python -m dp3_jax.data.extended CELEBA EXTRA.zip runs/packed_all   (once: images to one packed folder)
     python launch.py --config=configs/anonymize128.py
 
-Without further images, CelebA alone: --config.data.source=celeba --config.data.path=DIR. The same command
-goes on with an interrupted run. Give the result away, in half precision, with
+CelebA is looked for in data/celeba. --mode=prepare decodes it once and for all (runs/anonymize128-packed), so
+that training needs no TensorFlow. With further photos, as the released weights were trained:
+
+    python -m dp3_jax.data.extended data/celeba EXTRA.zip runs/packed_all
+    python launch.py --config=configs/anonymize128.py --config.data.source=packed \\
+        --config.data.path=runs/packed_all
+
+The same command goes on with an interrupted run. Give the result away, in half precision, with
 
     python launch.py --config=configs/anonymize128.py --mode=export --half
 
@@ -29,8 +34,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0  # of parameters, latents, masks and data order; same seed, same run
 
     config.data = ConfigDict()
-    config.data.source = "packed"  # tfds | celeba | folder | packed | shapes
-    config.data.path = "runs/packed_all"  # folder or zip of the source; tfds: its data_dir or ""
+    config.data.source = "celeba"  # tfds | celeba | folder | packed | shapes
+    config.data.path = "data/celeba"  # folder or zip of the source; tfds: its data_dir or ""
     config.data.image_size = 128  # px, side after the resize; a power of two
     config.data.crop = (0, 20, 178, 198)  # left, top, right, bottom in source px; () for the centred square
     config.data.train_examples = 0  # images in the seeded subset of the train split; 0 for all

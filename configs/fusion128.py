@@ -29,6 +29,8 @@ def get_config(variant: str = "") -> ConfigDict:
     with config.unlocked():
         # Folder that `dp3_jax.data.donors` wrote; "": donors are other photos of the batch, cut by one oval.
         config.data.donors = "" if variant else "runs/donors"
+        if not variant:
+            config.data.update(source="packed", path="runs/packed_all")
 
         config.model.family = "fusion"
         del config.model.latent_dim  # the donor is what varies

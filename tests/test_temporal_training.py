@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -223,6 +224,20 @@ def test_a_run_can_begin_with_an_exported_generator(trained, tmp_path):
         UserError, match=r"generator in .*weights.* does not fit .*set config.model"
     ):
         begun(path, model__style_dim=16)
+
+
+def test_a_first_stage_that_is_missing_is_named_with_both_ways_to_have_it(tmp_path, monkeypatch):
+    config = video128.get_config()
+    (tmp_path / "configs").symlink_to(runs.REPOSITORY / "configs")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="runs/anonymize128 is not there; train that run") as caught:
+        warm_start.check(config)
+    told = str(caught.value)
+    assert "python launch.py --config=configs/anonymize128.py," in told
+    found = re.search(r"--config\.(train\.initial_generator)=(\S+) --config\.(\S+)=(\d+)", told)
+    config.update_from_flattened_dict({found[1]: found[2], found[3]: float(found[4])})
+    configuration.check(config)
+    warm_start.check(config)
 
 
 def test_a_file_to_begin_with_that_is_missing_is_named(tmp_path):

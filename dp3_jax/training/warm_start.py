@@ -74,11 +74,18 @@ def _source(config: ConfigDict) -> pathlib.Path | None:
 
 def check(config: ConfigDict) -> None:
     """Raises UserError where what `config.train.initial_generator` names is not there."""
-    name, source = config.train.get("initial_generator", ""), _source(config)
-    if source and not source.exists():
-        raise UserError(
-            f"config.train.initial_generator={name} is not there; train that run first, or check the path"
-        )
+    source = _source(config)
+    if not source or source.exists():
+        return
+    first = pathlib.Path("configs", f"{source.name}.py")  # whose default folder it is
+    remedy = "train that run first"
+    if first.is_file():
+        remedy += f", with python launch.py --config={first}"
+    raise UserError(
+        f"config.train.initial_generator={source} is not there; {remedy}, or check the path, or begin with "
+        "the weights that come with the package and a new discriminator: "
+        f"--config.train.initial_generator={SHIPPED} --config.losses.adversarial_rampup=300"
+    )
 
 
 def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
