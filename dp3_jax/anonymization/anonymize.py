@@ -110,8 +110,8 @@ def anonymize_frame(
     options = {"candidates": settings.candidates, "renderer": renderer, "is_face": is_face}
     if jobs:
         options["curve"] = surroundings.colour_curve(result)
-        limits = surroundings.tone_limits(result)
-        jobs = [dataclasses.replace(job, limits=limits) for job in jobs]
+        if not (seen := surroundings.exposure(result)).is_usual:
+            jobs = [dataclasses.replace(job, exposure=seen) for job in jobs]
     for wave in generation.waves(jobs):
         # From here on the original frame is not looked at any more.
         done = generation.fill(result, hidden, wave, **options)

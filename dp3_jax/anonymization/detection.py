@@ -118,6 +118,19 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Lets OpenCV use one thread a call: calls that run side by side would wait for each other."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 class Detector:
     """YuNet with its passes; keeps its networks between calls, which may come from several threads."""
 
@@ -306,7 +319,10 @@ class Detector:
         """All faces found in a frame, u8[h, w, 3] RGB, the most confident first; an empty list if none."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f"detect takes u8[h, w, 3], got {frame.dtype}{frame.shape}")
-        return self.judge(frame, self._all(self.passes(frame)))
+        if self._pool is None:
+            return self.judge(frame, self._all(self.passes(frame)))
+        with _one_thread_each():
+            return self.judge(frame, self._all(self.passes(frame)))
 
     def judge(
         self, frame: np.ndarray, found: Sequence[Face], beside: Sequence[Face] = ()

@@ -78,7 +78,7 @@ class Job:
       mask: f32[S, S, 1], the masked region.
       target: its pixels in the frame.
       wave: in which round it is made.
-      limits: darkest and lightest luma of the frame, where they are known.
+      exposure: of the frame, where it is not the usual one.
     """
 
     number: int
@@ -87,7 +87,7 @@ class Job:
     mask: np.ndarray
     target: geometry.Region
     wave: int = 0
-    limits: tuple[float, float] | None = None
+    exposure: surroundings.Exposure | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

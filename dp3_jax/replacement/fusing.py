@@ -22,8 +22,8 @@ from dp3_jax.compilations import prepare_jax
 from dp3_jax.errors import UserError
 from dp3_jax.masks import CANONICAL_POINTS, SIZE
 from dp3_jax.models.mesh import OVAL
-from dp3_jax.replacement import surroundings
 from dp3_jax.replacement.identities import Rendering
+from dp3_jax.replacement.surroundings import Exposure
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "fusion128.safetensors"
 # What configs/fusion128.py trains; a weights file says it in its header.
@@ -81,18 +81,17 @@ class Parts:
         """u8[S, S, 3] of the donor's view u8[S, S, 3]."""
         return to_levels(mixed(to_floats(donor), self.fill, self.alpha, self.gain, self.bias))
 
-    def within(self, donor: Donor, limits: tuple[float, float]) -> "Parts":
-        """With the donor's contrast so that its tones are among the photo's (`surroundings.tone_limits`)."""
-        shown = donor.mask[..., 0] > 0
-        if not shown.any():
-            return self
-        luma = cv2.cvtColor(self.composite(donor.view), cv2.COLOR_RGB2GRAY)[shown]
-        factor, middle = surroundings.fitting_contrast(luma, limits)
-        if factor >= 1:
-            return self
-        gain = (1 + self.gain) * factor - 1
-        bias = self.bias * factor + np.float32((middle / 127.5 - 1) * (1 - factor))
-        return dataclasses.replace(self, gain=gain, bias=bias)
+    def exposed(self, seen: Exposure) -> "Parts":
+        """What gives the composite with the photo's tones, of parts for the normalised photo."""
+        scale = 1 / seen.scale
+        # x / scale + shift in levels is this in [-1, 1].
+        moved = np.float32(scale + seen.shift / 127.5 - 1)
+        return Parts(
+            self.fill * scale + moved,
+            self.alpha,
+            (1 + self.gain) * scale - 1,
+            self.bias * scale + moved,
+        )
 
 
 def mixed(

@@ -93,12 +93,16 @@ class FusedRenderer:
         """See `generation.FaceRenderer`."""
         drawn = []
         for job, seen, own in zip(wave, views, numbers, strict=True):
-            view = np.where(job.mask > 0, np.uint8(0), seen)
+            view = seen if job.exposure is None else job.exposure.normalised(seen)
+            view = np.where(job.mask > 0, np.uint8(0), view)
             classes = self._classify(view, job.mask)
-            drawn.append([self._draw(job, view, classes, number) for number in own])
+            drawn.append([self._draw(job, seen, view, classes, n) for n in own])
         return drawn
 
-    def _draw(self, job: Job, view: np.ndarray, classes: Classes, number: int) -> Drawn | None:
+    def _draw(
+        self, job: Job, seen: np.ndarray, view: np.ndarray, classes: Classes, number: int
+    ) -> Drawn | None:
+        """One candidate; `seen` and the normalised `view` u8[S, S, 3]."""
         vector, face = job.plan.vector, job.plan.face
         try:
             rendering = self.source.render(
@@ -113,9 +117,9 @@ class FusedRenderer:
         points = None if face.points is None else job.alignment.apply(face.points)
         donor = fusing.place_donor(rendering, points, job.mask)
         parts = self._network.parts(view, job.mask, donor)
-        if job.limits is not None:
-            parts = parts.within(donor, job.limits)
-        drawn = np.where(job.mask > 0, parts.composite(donor.view), view)
+        if job.exposure is not None:
+            parts = parts.exposed(job.exposure)
+        drawn = np.where(job.mask > 0, parts.composite(donor.view), seen)
         return Drawn(number, drawn, rendering.person, _Fused(donor, parts))
 
     def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:

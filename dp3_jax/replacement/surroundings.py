@@ -3,6 +3,8 @@
 Everything here looks at erased frames, so at no pixel of a face that was there.
 """
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -14,8 +16,11 @@ _ALL_BUT = 99.7
 _BIN = 8  # levels of luma that share a colour
 _MIN_IN_BIN = 3  # px
 
-_OUTLIERS = 0.2  # percent of a photo's pixels at each end of its tones
-_MIN_CONTRAST = 0.45  # that a new face keeps of its own
+# A photo whose tones, without the outermost percent, span less than this many levels is dark or hazy; the
+# network, which has seen ordinary portraits, gets it stretched, and what it says is shrunk again.
+_TONES, _USUAL_RANGE, _MAX_SCALE = (1, 99), 200.0, 4.0
+_BLACK = 16.0  # levels, the most that the darkest places have afterwards
+_TINT = 1.5  # how much more or less one channel is stretched than the brightness
 
 _REBLUR = 1.0  # px, standard deviation of the blur that edges are compared under
 _EDGES = 97.0  # percentile of the gradient from which on a pixel lies on an edge
@@ -70,28 +75,49 @@ def coloured(image: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return cv2.LUT(cv2.merge([luma] * 3), curve[None])
 
 
-def tone_limits(erased: np.ndarray) -> tuple[float, float]:
-    """The darkest and the lightest luma of a photo, without a few outliers: in haze nothing is black."""
-    step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
-    luma = _luma(np.ascontiguousarray(erased[::step, ::step]))
-    low, high = np.percentile(luma, (_OUTLIERS, 100 - _OUTLIERS))
-    return float(low), float(high)
+class Exposure(NamedTuple):
+    """How a photo that is dark, hazy or tinted comes from one with the usual tones: x / scale + shift.
+
+    Attributes:
+      scale, shift: f32[3], for RGB; levels.
+    """
+
+    scale: np.ndarray
+    shift: np.ndarray
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the photo is as it should be."""
+        return bool((self.scale == 1).all())
+
+    def normalised(self, image: np.ndarray) -> np.ndarray:
+        """u8[h, w, 3] with the usual tones."""
+        levels = (image.astype(np.float32) - self.shift) * self.scale
+        return np.rint(levels).clip(0, 255).astype(np.uint8)
+
+    def restored(self, image: np.ndarray) -> np.ndarray:
+        """u8[h, w, 3] of a normalised picture, with the photo's tones."""
+        levels = image.astype(np.float32) / self.scale + self.shift
+        return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
-def fitting_contrast(luma: np.ndarray, limits: tuple[float, float]) -> tuple[float, float]:
-    """How the contrast of a face must shrink to stay within a photo's tones: (factor, about which luma).
+def exposure(erased: np.ndarray) -> Exposure:
+    """What is unusual in a photo's tones, by how far its darkest and lightest places lie apart.
 
     Args:
-      luma: f[n] of the face, levels.
-      limits: as of `tone_limits`.
+      erased: u8[h, w, 3] RGB.
     """
-    dark, middle, light = np.percentile(luma, (2, 50, 98))
-    room = [1.0]
-    if dark < limits[0]:
-        room.append((middle - limits[0]) / (middle - dark))
-    if light > limits[1]:
-        room.append((limits[1] - middle) / (light - middle))
-    return max(min(room), _MIN_CONTRAST), float(middle)
+    step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
+    few = np.ascontiguousarray(erased[::step, ::step])
+    low, high = np.percentile(_luma(few), _TONES)
+    scale = float(np.clip(_USUAL_RANGE / max(high - low, 1.0), 1.0, _MAX_SCALE))
+    if scale == 1:
+        return Exposure(np.ones(3, np.float32), np.zeros(3, np.float32))
+    lows, highs = np.percentile(few.reshape(-1, 3), _TONES, axis=0)
+    scales = _USUAL_RANGE / np.maximum(highs - lows, 1.0)
+    scales = np.maximum(np.clip(scales, scale / _TINT, scale * _TINT), 1.0)
+    shift = lows - np.minimum(lows, _BLACK) / scales
+    return Exposure(scales.astype(np.float32), shift.astype(np.float32))
 
 
 def edge_blur(luma: np.ndarray, where: np.ndarray) -> float | None:
