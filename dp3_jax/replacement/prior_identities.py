@@ -40,7 +40,9 @@ _SURE_SEX = 1.0  # logit of being called a woman or man, in the choice and on th
 _TONE_SLACK = (
     8.0  # degrees that a candidate's tone may lie outside of its band; it is moved into it
 )
-_AGE_SLACK = 4.0  # years, likewise
+_AGE_SLACK = 2.0  # years, likewise
+# Years between which persons of each band are drawn: well inside, for toddlers are called 14 at times.
+_AGES = {"child": (3.0, 10.0), "young": (20.0, 30.0), "middle": (35.0, 47.0), "old": (54.0, 75.0)}
 _WISHED_AGE = 4.0  # years round a wished age
 _MAX_MOVES = {"age": 20.0, "female": 4.0, "ita": 50.0, "yaw": 60.0, "pitch": 35.0}
 _MAX_MOVES |= {"mouth_opening": 0.4, "mouth_width": 0.3}
@@ -91,8 +93,7 @@ def target(classes: Classes, wishes: Wishes) -> _Target:
     if wishes.age is not None:
         ranges["age"] = (wishes.age - _WISHED_AGE, wishes.age + _WISHED_AGE)
     elif classes.age is not None:
-        low, high = identities.age_range(classes.age)
-        ranges["age"] = (low, high)
+        ranges["age"] = _AGES[classes.age]
     if classes.tone is not None:
         low, high = identities.tone_range(classes.tone)
         inner = min(3.0, (high - low) / 4)
