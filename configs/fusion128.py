@@ -36,8 +36,9 @@ def get_config(variant: str = "") -> ConfigDict:
         del config.model.latent_dim  # the donor is what varies
         config.model.projected = not variant  # judge a fixed network's features as well
 
-        config.losses = ConfigDict()  # factors; formulas in losses.py, inpainting_losses.py, fusion_steps.py
-        config.losses.adversarial = 0.5  # binary cross-entropy
+        # Factors; formulas in losses.py, inpainting_losses.py and fusion_steps.py.
+        config.losses = ConfigDict()
+        config.losses.adversarial = 0.25  # binary cross-entropy
         config.losses.adversarial_rampup = 150.0  # updates in which that factor rises from 0
         config.losses.pixel = 6.0  # L1 under the mask, of self pairs
         config.losses.surroundings = 3.0  # L1 under the mask round the donor, of cross pairs
@@ -47,10 +48,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.losses.style = 0.0 if variant else 50.0  # on their Gram matrices
         config.losses.tone = 3.0  # L1 of mean colours over squares of 16 px, of cross pairs
         config.losses.keep = 1.0  # 1 - alpha in the donor's inner part, of cross pairs
-        config.losses.correction = 0.05  # mean square of gain and bias
+        config.losses.correction = 0.2  # mean square of gain and bias
 
         # Begin with the networks of an exported file or a run; "shipped": the anonymizer's in the package.
         config.train.initial_generator = "" if variant else "shipped"
+        config.train.generator_learning_rate = 3e-4  # Adam
+        config.train.discriminator_learning_rate = 2e-4  # Adam
         config.train.epochs = 4.0 if variant else 1.5625  # passes over the photos
         config.train.batch_size = 16  # photos per update, each with a donor; half of them with its own face
 

@@ -1,5 +1,7 @@
 """Training the fusion network: its losses, what each kind of pair teaches, and the run as a whole."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +101,9 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly(state):
     options = configuration.step_options(tiny_config()).__class__(latent_dim=0)
     weights = fusion_steps.FusionLosses(**weights)
     inputs, keys = fusion_steps.draw(state, batch())
+    wide = jnp.ones_like(inputs.donor_mask).at[:, :1].set(0.0)
+    inputs = dataclasses.replace(inputs, mask=wide, donor_mask=wide)
+    assert fusion_steps._core(wide).any()
     given = (inputs.real, inputs.mask, inputs.donor, inputs.donor_mask)
     g_apply, d_apply = state.generator.apply_fn, state.discriminator.apply_fn
 
@@ -109,7 +114,10 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly(state):
         fake = g_apply({"params": params}, *given)
         parts = g_apply({"params": params}, *given, method="parts")
         pixel, _ = fusion_steps.generator_losses(fake, parts, inputs, weights)
-        return pixel + losses.generator_bce(logits(state.discriminator.params, fake))
+        # Inside the donor of a cross pair the discriminator teaches nothing.
+        fixed = fusion_steps._core(inputs.donor_mask).at[::2].set(0.0)
+        judged = jnp.where(fixed > 0, jax.lax.stop_gradient(fake), fake)
+        return pixel + losses.generator_bce(logits(state.discriminator.params, judged))
 
     def discriminator(params):
         fake = g_apply({"params": state.generator.params}, *given)
@@ -159,8 +167,8 @@ def test_golden_losses():
 
 GOLDEN = [
     [1.408313, 0.371112, 0.086164, 0.484719],
-    [1.385617, 0.335158, 0.054421, 0.463928],
-    [1.386525, 0.338891, 0.07579, 0.45443],
+    [1.385576, 0.33753, 0.057931, 0.465832],
+    [1.387394, 0.336243, 0.079734, 0.453708],
 ]
 
 

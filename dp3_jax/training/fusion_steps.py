@@ -172,6 +172,16 @@ def _core(donor_mask: jax.Array) -> jax.Array:
     return jax.lax.reduce_window(donor_mask, jnp.inf, jax.lax.min, window, (1, 1, 1, 1), "SAME")
 
 
+def _taught(donor_mask: jax.Array) -> jax.Array:
+    """f32[B, S, S, 1]: where the discriminator teaches the generator; of cross pairs not inside the donor.
+
+    It knows renderings from photos by their texture, which gain and bias can do nothing about; asked to, they
+    grow spots.
+    """
+    own, crossed = _rows(_core(donor_mask))
+    return jnp.stack([jnp.ones_like(own), 1.0 - crossed], 1).reshape(donor_mask.shape)
+
+
 def _tone_loss(fake: jax.Array, real: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean |difference| of mean colours over squares, weighted by each square's share of the mask."""
     side = _length(_TONE_SQUARE, fake.shape[1])
@@ -298,6 +308,7 @@ def fusion_gradients(
         judged, (fake, parts)
     )
     _, through_judge = d_backward(on_judged)
+    through_judge = through_judge * _taught(inputs.donor_mask)
     (g_grads,) = g_backward((on_fake + through_judge, on_parts))
     metrics |= {"loss_d": d_loss, **steps.judgement_metrics(*(one.logits for one in judged))}
     if options.r1_weight:
