@@ -108,6 +108,10 @@ class IdentitySource(Protocol):
           pose: yaw and pitch to render, the roll does not matter; None: the person's own.
           expression: mouth to render, the eyes do not matter; None: the person's own.
           size: px, one of SIZES.
+
+        Raises:
+          ValueError: no face is found in what was rendered; with another key one will be.
+          UserError: a file that the source needs is missing or was changed.
         """
         ...
 
