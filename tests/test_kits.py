@@ -222,18 +222,19 @@ def test_the_clock_ends_a_training_and_the_next_one_goes_on(tmp_path, own_enviro
 
 def test_a_pack_is_as_good_as_its_size_allows(tmp_path):
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 255, (30, SIZE, SIZE, 3), np.uint8)
+    noise = rng.integers(0, 255, (30, 64, 64, 3), np.uint8)
     sets = {"train": ImageSet(noise, None, tuple(map(str, range(30))))}
-    qualities = []
-    for limit in (10**6, 40_000):
-        told = webp_pack.write_pack(tmp_path / "pack.zip", "noise", sets, limit)
-        assert (tmp_path / "pack.zip").stat().st_size <= limit
-        with zipfile.ZipFile(tmp_path / "pack.zip") as opened:
+    path, qualities, limit = tmp_path / "pack.zip", [], 10**6
+    for _ in range(2):
+        told = webp_pack.write_pack(path, "noise", sets, limit)
+        assert path.stat().st_size <= limit
+        with zipfile.ZipFile(path) as opened:
             qualities.append(json.loads(opened.read("pack.json"))["quality"])
         assert f"quality {qualities[-1]}" in told
+        limit = path.stat().st_size * 2 // 3
     assert qualities[0] == webp_pack.QUALITIES[0] > qualities[1]
     with pytest.raises(UserError, match=r"30 pictures do not fit into 0.01 MB"):
-        webp_pack.write_pack(tmp_path / "pack.zip", "noise", sets, 10_000)
+        webp_pack.write_pack(path, "noise", sets, 10_000)
 
 
 def test_a_pack_holds_the_configs_own_subset(shared_data, tmp_path):
