@@ -18,7 +18,7 @@ from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generator import load_anonymizer
 from dp3_jax.errors import UserError
 from dp3_jax.masks import inference_mask
-from dp3_jax.replacement import choice
+from dp3_jax.replacement import options
 from dp3_jax.replacement.renderers import BuiltinRenderer
 from tests.face_photos import (
     BOX,
@@ -285,7 +285,7 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_names_in_the_command_are_those_of_the_library():
     assert (command.METHODS, command.COVERS) == (plans.METHODS, methods.COVERS)
-    assert (command.IDENTITIES, command.EXPRESSIONS) == (choice.SOURCES, choice.EXPRESSIONS)
+    assert (command.IDENTITIES, command.EXPRESSIONS) == (options.SOURCES, options.EXPRESSIONS)
     assert dp3_jax.Anonymizer is Anonymizer
     with pytest.raises(AttributeError):
         _ = dp3_jax.nothing

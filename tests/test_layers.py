@@ -36,7 +36,7 @@ LAYERS = [
      "dp3_jax.training.checkpoint",
      "dp3_jax.training.options", "dp3_jax.training.objectives",
      "dp3_jax.training.configuration", "dp3_jax.training.feeding", "dp3_jax.export",
-     "dp3_jax.anonymization.generator", "dp3_jax.replacement.classes"),
+     "dp3_jax.anonymization.generator", "dp3_jax.replacement.classes", "dp3_jax.replacement.choice"),
     ("dp3_jax.training.loop", "dp3_jax.training.warm_start",
      "dp3_jax.evaluation.evaluate", "dp3_jax.evaluation.sample", "dp3_jax.evaluation.suites",
      "dp3_jax.evaluation.identities_suite", "dp3_jax.evaluation.identities_pictures",
@@ -49,7 +49,8 @@ LAYERS = [
      "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",
      "dp3_jax.evaluation.video_clip", "dp3_jax.evaluation.video_variants",
      "dp3_jax.evaluation.evaluate_video", "dp3_jax.live"),
-    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.anonymization.command", "dp3_jax.live.command", "dp3_jax.replacement.bank_command",
+    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.anonymization.command", "dp3_jax.live.command",
+     "dp3_jax.replacement.bank_command",
      "dp3_jax.evaluation.video_command", "dp3_jax.training.prior_heads", "dp3_jax.cli", "launch"),
 ]  # fmt: skip
 

@@ -20,7 +20,8 @@ from dp3_jax.anonymization.second_opinion import doubted, mesh_at_hand
 from dp3_jax.errors import UserError
 from dp3_jax.models.mesh import FaceMesh
 from dp3_jax.replacement import face_vector, surroundings
-from dp3_jax.replacement.choice import IdentityOptions, open_renderer
+from dp3_jax.replacement.choice import open_renderer
+from dp3_jax.replacement.options import IdentityOptions
 
 SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
 

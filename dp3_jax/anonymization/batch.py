@@ -19,7 +19,7 @@ from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.preview import write_preview
 from dp3_jax.anonymization.reports import Report, preview_path, remarks, sidecar_path
 from dp3_jax.errors import UserError
-from dp3_jax.replacement.choice import IdentityOptions
+from dp3_jax.replacement.options import IdentityOptions
 from dp3_jax.video.names import is_video_name
 from dp3_jax.video.stages import Progress
 

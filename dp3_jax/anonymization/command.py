@@ -99,8 +99,8 @@ def _add_identity_options(group) -> None:
 def _identity(arguments: argparse.Namespace):
     """Whom the new faces show: as asked, else as a sidecar says."""
     from dp3_jax.anonymization import sidecar
-    from dp3_jax.replacement.choice import IdentityOptions
     from dp3_jax.replacement.identities import Wishes
+    from dp3_jax.replacement.options import IdentityOptions
 
     female = None if arguments.sex is None else arguments.sex == "female"
     wishes = Wishes(arguments.glasses, female, arguments.age)
@@ -270,6 +270,8 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     loaded = batch.Batch(anonymizer, options, photos=not all(task.is_video for task in tasks))
     done = batch.run(loaded, tasks, not arguments.quiet)
     summary = reports.summarize(done, time.monotonic() - start, *anonymizer.decided)
+    if summary["instead"] and summary["photos"] and not arguments.quiet:
+        print(f"note: the prior was not used: {summary['instead']}", file=sys.stderr)
     printed = sys.stderr if arguments.output == "-" else sys.stdout
     if arguments.json:
         written = {"sidecar": options.sidecar, "preview": options.preview}

@@ -11,6 +11,7 @@ from dp3_jax import images
 from dp3_jax.anonymization import geometry, preview, secrets
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Face
+from dp3_jax.anonymization.reports import PERSONS
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.verification import Verifier
 from dp3_jax.video import demo_clip
@@ -66,6 +67,7 @@ def run(
     images.write_png(folder / "astronaut.png", photo)
     brighter = np.asarray(Image.fromarray(photo).point(lambda v: min(255, round(v * 1.2))))
     report: dict[str, Any] = {
+        "identity": anonymizer.renderer.identity,
         "judge": verifier.name,
         "same_person_from": verifier.threshold,
         "cosine_to_original": {
@@ -100,6 +102,7 @@ def format_report(report: dict[str, Any], folder: pathlib.Path) -> str:
             verdict += "  the same person" if same else "  not the same person"
         lines.append(f"  {name:<28} {verdict}")
     lines += [
+        f"the photo's new face: {PERSONS[report['identity']]}; the clip's: {PERSONS['builtin']}",
         f"before | boxes | after: {folder / 'preview.png'}",
         "",
         demo_clip.format_report(report["video"], folder),

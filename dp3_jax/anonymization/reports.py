@@ -11,7 +11,7 @@ from dp3_jax.anonymization.plans import Outcome
 from dp3_jax.anonymization.sidecar import SUFFIX
 
 DONE, INCOMPLETE = 0, 1  # exit statuses
-_PERSONS = {
+PERSONS = {
     "prior": "persons of the face prior",
     "bank": "persons of the bank",
     "builtin": "faces of the built-in generator",
@@ -111,7 +111,7 @@ def summary_line(summary: dict[str, Any], others: int) -> str:
         faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
     parts.append(faces)
     if summary["done"].get("generated") and summary["photos"] and summary["identity"]:
-        parts.append(_PERSONS[summary["identity"]])
+        parts.append(PERSONS[summary["identity"]])
     if summary["without_faces"]:
         parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
     if summary["skipped"]:

@@ -22,9 +22,9 @@ from dp3_jax.anonymization import secrets
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.plans import METHODS, Outcome, Plan, Settings
 from dp3_jax.errors import UserError
-from dp3_jax.replacement.choice import IdentityOptions
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.identities import Wishes
+from dp3_jax.replacement.options import IdentityOptions
 
 FORMAT = "dp3 faces 1"
 SUFFIX = ".faces.json"
