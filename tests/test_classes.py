@@ -61,3 +61,11 @@ def test_the_band_of_tone_is_the_one_with_the_least_harm():
     # Dark or light: neither must be two bands off where the other is likelier.
     torn = classes.Guess(0.2, ages, np.array([0.3, 0.3, 0.1, 0.1, 0.1, 0.1]))
     assert torn.classes.tone == 1 and torn.classes.female is False
+
+
+def test_a_child_must_be_sure_to_be_one():
+    tones = np.eye(6)[2]
+    perhaps = classes.Guess(0.9, np.array([0.6, 0.1, 0.25, 0.05]), tones)
+    assert perhaps.classes.age == "middle"
+    sure = classes.Guess(0.9, np.array([0.8, 0.1, 0.05, 0.05]), tones)
+    assert sure.classes.age == "child"

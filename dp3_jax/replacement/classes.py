@@ -1,12 +1,13 @@
 """What the surroundings of a face tell of its person: sex, age band, band of skin tone.
 
 Blind to the masked region, as the anonymizer whose encoder looks at the context: a small head on its coarsest
-features. Labels were age and sex as `models.age_sex` calls them and the tone of the cheeks, on 3,000 of
-CelebA's training images; none of them is an input. Rare tones weigh more, so that dark people do not become
-light ones; nothing is learned about children, of whom CelebA shows next to none.
+features. Labels were age and sex as `models.age_sex` calls them and the tone of the cheeks, on 4,500 of
+CelebA's training images (dark ones preferred) and 1,400 faces of the prior; none of them is an input.
 
-On the 2,000 images of the validation and test partitions: sex 83% right; age within one band 95%; tone within
-one band 79%, by band from dark to very light .68 .78 .85 .85 .78 .67.
+On the 2,000 images of the validation and test partitions: sex 83% right; age within one band 94%; tone within
+one band 79%, by band from dark to very light .84 .81 .85 .79 .78 .65, and of the two dark bands 17% taken for
+one of the three light ones. Children are told from adults badly, CelebA shows next to none: of the prior's
+children 22% are called so, of its adults 2.6%, of CelebA's people .25%.
 """
 
 import functools
@@ -30,6 +31,10 @@ _APART = np.abs(np.arange(TONES)[:, None] - np.arange(TONES))
 _TONE_COST = (_APART > 1) + 0.05 * _APART
 
 
+# Children are one in ten at most, so with less more adults would become children than children stay such.
+_MIN_CHILD = 0.7
+
+
 class Guess(NamedTuple):
     """Probabilities.
 
@@ -45,9 +50,11 @@ class Guess(NamedTuple):
 
     @property
     def classes(self) -> Classes:
-        """The likelier sex, the likeliest age band, and the band of tone with the least expected harm."""
-        age = list(AGE_BANDS)[int(np.argmax(self.ages))]
-        return Classes(self.female > 0.5, age, int(np.argmin(_TONE_COST @ self.tones)))
+        """The likelier sex, the likeliest age band, the band of tone with the least expected harm."""
+        child, *adult = self.ages
+        index = 0 if child > _MIN_CHILD else 1 + int(np.argmax(adult))
+        tone = int(np.argmin(_TONE_COST @ self.tones))
+        return Classes(self.female > 0.5, list(AGE_BANDS)[index], tone)
 
 
 class _Encoder(ContextNetwork):
