@@ -4,6 +4,9 @@ The prior has one head, behind its last layer; a picture of 128 px would cost as
 head here draws it from the features of a lower layer: one modulated 1x1 convolution, two separable ones of
 few channels, 12 Haar coefficients for each pixel, with a linear path around the convolutions. Trained against
 the full picture reduced by area (`training.prior_heads`).
+
+A picture without a head of its own is one of the next larger size reduced. That is so for 512 px, and with
+the package's weights for 128 px: a head for it was not good enough yet (weights/README.md).
 """
 
 import pathlib
@@ -32,7 +35,7 @@ def load_renderer() -> dict[str, jax.Array]:
     Raises:
       UserError: the prior cannot be fetched.
     """
-    heads = safetensors.numpy.load_file(WEIGHTS) if WEIGHTS.exists() else {}  # TEMPORARY
+    heads = safetensors.numpy.load_file(WEIGHTS)
     return prior.load_prior() | {name: jnp.float32(value) for name, value in heads.items()}
 
 
@@ -72,7 +75,7 @@ def render(params: Params, w: jax.Array, size: int) -> jax.Array:
     Args:
       params: of `load_renderer`.
       w: f32[B, 512] or f32[B, 8, 512], see `prior.synthesis`.
-      size: px, one of SIZES. 512 is 1024 reduced and takes as long.
+      size: px, one of SIZES.
 
     Raises:
       ValueError: another size.
@@ -80,8 +83,12 @@ def render(params: Params, w: jax.Array, size: int) -> jax.Array:
     if size not in SIZES:
         raise ValueError(f"no picture of {size} px; there are: {SIZES}")
     w = prior.per_layer(w)
-    if size in LEVELS and f"heads.{size}.exit.kernel" in params:  # TEMPORARY
-        level = LEVELS[size]
-        x = prior.features(params, w, level)
-        return jnp.clip(head(params, size, x, w[:, level + 2]), -1, 1)
-    return reduce(jnp.clip(prior.synthesis(params, w), -1, 1), size)
+    drawn = min(
+        (s for s in LEVELS if s >= size and f"heads.{s}.exit.kernel" in params), default=None
+    )
+    if drawn is None:
+        image = prior.synthesis(params, w)
+    else:
+        level = LEVELS[drawn]
+        image = head(params, drawn, prior.features(params, w, level), w[:, level + 2])
+    return reduce(jnp.clip(image, -1, 1), size)

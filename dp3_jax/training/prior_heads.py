@@ -22,19 +22,20 @@ from absl import logging
 
 from dp3_jax import console, files
 from dp3_jax.errors import UserError
-from dp3_jax.models import prior, prior_heads
+from dp3_jax.models import modulated, prior, prior_heads
 from dp3_jax.models.modulated import Params
 
-WIDTHS = {128: 128, 256: 64}  # channels of a head's separable convolutions
+WIDTH = 64  # channels of a head's separable convolutions
 CROP = 20  # px of features
 CROPS = 3  # of each face and size
-BATCH = 16
 LEARNING_RATE = 2e-3
 # Styles are sums over 512 numbers; a smaller step for each keeps theirs as large as the others'
 # (the equalized learning rate of StyleGAN).
 STYLE_RATE = 0.04
 TRUNCATION = (0.5, 1.0)  # psi is drawn from it: w' = mean + psi (w - mean)
 MEAN_OF = 4096  # latents, for the mean of w
+REGRESSED = 64  # faces, for the linear map that a head begins with
+RIDGE = 1e-4  # in that regression, of the features' mean variance
 HELD_OUT = 64  # faces, the last ones
 
 
@@ -49,6 +50,13 @@ class Crops(NamedTuple):
     features: np.ndarray
     pictures: np.ndarray
     places: np.ndarray
+
+
+class Course(NamedTuple):
+    """How long a head is trained: updates, and crops in each."""
+
+    steps: int
+    batch: int
 
 
 def open_crops(folder: pathlib.Path, size: int, faces: int, channels: int) -> Crops:
@@ -137,17 +145,33 @@ def gather(
             logging.info("gathered %d of %d faces, %.2f s each", face + 1, len(w), seconds)
 
 
-def initial(size: int, features: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Parameters to begin with; `features` [..., C] tell how large each channel is."""
+def regress(crops: Crops) -> tuple[np.ndarray, np.ndarray]:
+    """(kernel [C, 12], bias [12]): the Haar coefficients of the pictures by linear least squares."""
+    x = np.asarray(crops.features, np.float32).reshape(-1, crops.features.shape[-1])
+    pictures = np.asarray(crops.pictures, np.float32).reshape(-1, 2 * CROP, 2 * CROP, 3) / 127.5 - 1
+    bands = jax.ShapeDtypeStruct((len(pictures), CROP, CROP, prior_heads.COEFFICIENTS), jnp.float32)
+    # The transform is orthonormal: its transpose is its inverse.
+    y = np.asarray(jax.linear_transpose(modulated.inverse_haar, bands)(pictures)[0])
+    y = y.reshape(len(x), -1)
+    center, middle = x.mean(0), y.mean(0)
+    x = x - center
+    ridge = RIDGE * np.square(x).sum(0).mean()
+    kernel = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ (y - middle))
+    return kernel, middle - center @ kernel
+
+
+def initial(size: int, crops: Crops, seed: int) -> dict[str, np.ndarray]:
+    """Parameters to begin with: a linear map of the features, which `crops` tell, and small changes to it."""
     rng = np.random.default_rng(seed)
-    width, channels, name = WIDTHS[size], features.shape[-1], f"heads.{size}"
+    width, channels, name = WIDTH, crops.features.shape[-1], f"heads.{size}"
     normal = lambda deviation, *shape: rng.normal(0, deviation, shape)  # noqa: E731
     delta = np.zeros((3, 3, width))
     delta[1, 1] = 1
     params = {}
-    magnitude = np.sqrt(np.mean(np.square(features, dtype=np.float64), (0, 1, 2, 3)))
-    entry = normal(channels**-0.5, channels, width + prior_heads.COEFFICIENTS)
-    entry[:, width:] = 0
+    magnitude = np.sqrt(np.mean(np.square(crops.features, dtype=np.float64), (0, 1, 2, 3)))
+    magnitude = np.maximum(magnitude, 1e-3)
+    linear, constant = regress(crops)
+    entry = np.hstack([normal(channels**-0.5, channels, width), linear * magnitude[:, None]])
     kernels = {"entry": entry, "exit": normal(0.1 * width**-0.5, width, prior_heads.COEFFICIENTS)}
     for part in ("conv1", "conv2"):
         kernels[part] = normal((2 / width) ** 0.5, width, width)
@@ -155,13 +179,14 @@ def initial(size: int, features: np.ndarray, seed: int) -> dict[str, np.ndarray]
     for part, kernel in kernels.items():
         params[f"{name}.{part}.kernel"] = kernel
         params[f"{name}.{part}.bias"] = np.zeros(kernel.shape[1])
-        scale = 1 / np.maximum(magnitude, 1e-3) if part == "entry" else np.ones(len(kernel))
+        scale = 1 / magnitude if part == "entry" else np.ones(len(kernel))
         params[f"{name}.{part}.style.kernel"] = np.zeros((prior.LATENT_DIM, len(kernel)))
         params[f"{name}.{part}.style.bias"] = scale
+    params[f"{name}.entry.bias"][width:] = constant
     return {key: np.asarray(value, np.float32) for key, value in params.items()}
 
 
-def _inside(places: jax.Array, size: int) -> jax.Array:
+def inside(places: jax.Array, size: int) -> jax.Array:
     """f32[B, 2 CROP, 2 CROP, 1]: 1 where the head saw all that it sees in a whole picture."""
     at = places[..., None] + jnp.arange(CROP)  # [B, 2, CROP]
     local = jnp.arange(CROP)
@@ -177,7 +202,7 @@ def objective(params: Params, size: int, w: jax.Array, batch: Crops) -> jax.Arra
     """Mean absolute and twice the mean squared difference, on [-1, 1]. `w` is relative to its mean."""
     y = prior_heads.head(params, size, batch.features.astype(jnp.float32), w)
     difference = y - (batch.pictures.astype(jnp.float32) / 127.5 - 1)
-    weight = _inside(batch.places, size)
+    weight = inside(batch.places, size)
     error = jnp.abs(difference) + 2 * difference**2
     return (error * weight).sum() / (3 * weight.sum())
 
@@ -196,22 +221,22 @@ def make_optimizer(steps: int) -> optax.GradientTransformation:
 
 
 def batches(
-    crops: Crops, w: np.ndarray, faces: int, seed: Any
+    crops: Crops, w: np.ndarray, faces: int, batch: int, seed: Any
 ) -> Iterator[tuple[np.ndarray, Crops]]:
     """Endless random batches of crops of the first `faces` faces, with their w."""
     rng = np.random.default_rng(seed)
     while True:
-        face, crop = rng.integers(0, faces, BATCH), rng.integers(0, CROPS, BATCH)
+        face, crop = rng.integers(0, faces, batch), rng.integers(0, CROPS, batch)
         yield w[face], Crops(*(np.ascontiguousarray(array[face, crop]) for array in crops))
 
 
 def train(
-    folder: pathlib.Path, size: int, crops: Crops, w: np.ndarray, steps: int
+    folder: pathlib.Path, size: int, crops: Crops, w: np.ndarray, course: Course
 ) -> dict[str, np.ndarray]:
     """Parameters of the head for `size`; `w` f32[N, 512] is relative to its mean."""
     faces, checkpoint = len(w) - HELD_OUT, folder / f"state{size}.safetensors"
-    params = initial(size, crops.features[:50], seed=size)
-    optimizer = make_optimizer(steps)
+    params = initial(size, Crops(*(array[:REGRESSED] for array in crops)), seed=size)
+    optimizer = make_optimizer(course.steps)
     state, done = optimizer.init(params), 0
     if checkpoint.exists():
         params, state, done = _restore(checkpoint, params, state)
@@ -223,17 +248,27 @@ def train(
         return optax.apply_updates(params, change), state, loss
 
     losses, start = [], time.monotonic()
-    source = batches(crops, w, faces, [2, size, done])
-    for step in range(done, steps):
+    source = batches(crops, w, faces, course.batch, [2, size, done])
+    for step in range(done, course.steps):
         params, state, loss = update(params, state, *next(source))
         losses.append(loss)
-        if step % 200 == 199 or step == steps - 1:
+        if step % 200 == 199 or step == course.steps - 1:
             mean = float(jnp.stack(losses).mean())
             seconds = (time.monotonic() - start) / (step + 1 - done)
             logging.info("%d px, step %d: loss %.4f, %.3f s each", size, step + 1, mean, seconds)
             losses = []
             _save(checkpoint, params, state, step + 1)
     return jax.device_get(params)
+
+
+def decibels(params: Params, size: int, crops: Crops, w: np.ndarray) -> float:
+    """Peak signal-to-noise ratio on the held-out faces' crops, peak 2 as of [-1, 1]."""
+    held_out = Crops(*(array[-HELD_OUT:, 0] for array in crops))
+    render = jax.jit(lambda x, w: prior_heads.head(params, size, x, w))
+    ours = np.clip(render(held_out.features.astype(np.float32), w[-HELD_OUT:]), -1, 1)
+    error = np.square(ours - (held_out.pictures.astype(np.float32) / 127.5 - 1))
+    weight = np.asarray(inside(held_out.places, size))
+    return float(10 * np.log10(4 * 3 * weight.sum() / (error * weight).sum()))
 
 
 def _save(path: pathlib.Path, params: Any, state: Any, step: int) -> None:
@@ -272,6 +307,7 @@ def main(argv: list[str]) -> int:
         help=".npy files of faces that are rendered already: f32[N, 512] and u8[N, S, S, 3]",
     )
     parser.add_argument("--steps", type=int, default=4000, help="for each head")
+    parser.add_argument("--batch", type=int, default=16, help="crops in each step")
     arguments = parser.parse_args(argv)
     folder = arguments.workdir
     files.check_place(folder / "x")
@@ -290,7 +326,9 @@ def main(argv: list[str]) -> int:
     gather(folder, params, w, crops, rendered)
     heads = {}
     for size, data in crops.items():
-        heads |= train(folder, size, data, w - mean, arguments.steps)
+        head = train(folder, size, data, w - mean, Course(arguments.steps, arguments.batch))
+        print(f"{size} px: {decibels(head, size, data, w - mean):.1f} dB on faces held out")
+        heads |= head
     target = folder / prior_heads.WEIGHTS.name
     files.write_bytes(target, safetensors.numpy.save(fold_mean(heads, mean)))
     print(f"wrote {target}")
