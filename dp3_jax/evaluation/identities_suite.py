@@ -137,7 +137,8 @@ def analyse(
 ) -> dict[str, Any]:
     """All tables of one group of people."""
     same = identification.same_person(probes.probe_people, probes.gallery_people)
-    whole = [k for k, row in rows.items() if len(row["index"]) == len(probes.probes)]
+    count = len(probes.probes)
+    whole = [k for k, row in rows.items() if len(row["index"]) == count and k[-2:] != "_2"]
     recognition, linked, donors = {}, {}, {}
     for name, embedder in ruler.verifiers.items():
         recognition[name] = recognize(
