@@ -31,7 +31,7 @@ _DIRECTORY = 200  # bytes of a zip file's directory for each member, at most
 
 def _encode(image: np.ndarray, quality: int) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="WEBP", quality=quality, method=6)
+    Image.fromarray(image).save(stream, format="WEBP", quality=quality)
     return stream.getvalue()
 
 

@@ -24,7 +24,6 @@ from dp3_jax import files, flow, masks
 from dp3_jax.anonymization import detection, geometry
 from dp3_jax.data import order
 from dp3_jax.errors import UserError, fail
-from dp3_jax.video import reading
 
 GAPS = (1, 2, 3)  # frames between the two of a pair, in turn
 STRIDE = 10  # frames from one pair to the next
@@ -44,6 +43,8 @@ def _frame_pairs(path: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames u8[h, w, 3] of a clip in twos: STRIDE frames from pair to pair, GAPS between the two."""
     gaps = itertools.cycle(GAPS)
     first, start, gap = None, 0, next(gaps)
+    from dp3_jax.video import reading  # late: whoever trains needs no PyAV
+
     with reading.read_frames(path) as frames:
         for frame in frames:
             if frame.number == start:
@@ -112,6 +113,8 @@ def prepare_clips(folder: str | os.PathLike, output: str | os.PathLike) -> str:
     Raises:
       UserError: no clips there, no face in them, or the file cannot be written.
     """
+    from dp3_jax.video import reading
+
     paths = sorted(p for p in pathlib.Path(folder).rglob("*") if reading.is_video_name(p))
     if not paths:
         raise UserError(f"no video files in {folder}; name a folder that holds some")
