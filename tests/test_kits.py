@@ -160,8 +160,9 @@ def test_photos_are_targets_too(kit, tmp_path, own_environment, monkeypatch):
     for row, name in enumerate(names):
         assert (faces.score[row] == np.float32(0.9)) == (not name.startswith("rendered"))
     row = names.index("000003.jpg")
-    near = np.abs(packed.images[row].astype(int) - image_set(10).images[3])
-    assert near.mean() < 12  # WebP is lossy
+    # WebP is lossy, and has half of the pixels' colours.
+    away = np.abs(packed.images[row].astype(int) - image_set(10).images.astype(int)).mean((1, 2, 3))
+    assert away.argmin() == 3 and away[3] < 25
 
 
 class Everywhere:
