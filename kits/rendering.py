@@ -96,14 +96,17 @@ def finder() -> Locate:
 def canonical(image: np.ndarray, locate: Locate, size: int) -> tuple[np.ndarray, Measured] | None:
     """A rendering u8[S, S, 3] as `donors.canonical_donor` gives it; None without a face.
 
-    The canonical frame is wider than FFHQ's: beyond its edge the rendering is mirrored, as FFHQ's own
-    pictures are.
+    The canonical frame is wider than FFHQ's: beyond its edge the rendering's own edge is continued, blurred.
+    (Mirrored, as FFHQ's own pictures are, a second head of hair would stand above the face.)
     """
     points = locate(image)
     if points is None:
         return None
-    border = len(image) // 4
-    wide = cv2.copyMakeBorder(image, *[border] * 4, cv2.BORDER_REFLECT_101)
+    side = len(image)
+    border = side // 4
+    soft = cv2.GaussianBlur(image, (0, 0), side / 50)
+    wide = cv2.copyMakeBorder(soft, *[border] * 4, cv2.BORDER_REPLICATE)
+    wide[border : border + side, border : border + side] = image
     return donors.canonical_donor(wide, points + np.array([border, border, 0], np.float32), size)
 
 
