@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dp3_jax import cli
+from dp3_jax import assets, cli
 from dp3_jax.anonymization import anonymize, geometry, plans, secrets
 from dp3_jax.anonymization.anonymize import Anonymizer, anonymize_frame
 from dp3_jax.anonymization.faces import Face
@@ -18,7 +18,16 @@ from dp3_jax.replacement import choice, face_vector, fusing, surroundings
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.renderers import FusedRenderer, candidate_key
-from tests.face_photos import BOX, POINTS, SECRET, astronaut, everyone, face, hole
+from tests.face_photos import (
+    BOX,
+    POINTS,
+    SECRET,
+    astronaut,
+    detector_or_skip,
+    everyone,
+    face,
+    hole,
+)
 
 VECTOR = FaceVector(4.0, -2.0, 0.1, 0.9)
 
@@ -299,3 +308,24 @@ def test_what_does_not_go_together_is_answered_in_one_line(
     assert run(photo, tmp_path / "1.png", *arguments) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+
+
+@pytest.mark.identities
+def test_the_prior_gives_the_astronaut_another_face_blind_to_her_own():
+    """With the real prior and the shipped fusion network; the person is the key's, the face is one."""
+    missing = [n for n in ("prior", "face_mesh", "iris", "age", "sex") if not assets.is_cached(n)]
+    if missing or not fusing.has_weights():
+        pytest.skip(f"not fetched: {', '.join(missing) or 'the fusion weights'}")
+    detector = detector_or_skip()
+    anonymizer = Anonymizer(identity="prior")
+    found = anonymizer(astronaut(), secret=SECRET)
+    (outcome,) = found.outcomes
+    assert outcome.done == "generated" and outcome.plan.vector is not None
+    (shown,) = [f for f in detector.detect(found.frame) if f.confidence > 0.8]
+    np.testing.assert_allclose(shown.box, BOX, atol=25)
+    other = astronaut()
+    inside = hole(outcome.plan.face)
+    other[inside] = np.roll(astronaut(), 50, 0)[inside]
+    again = anonymizer.render(other, [outcome.plan])
+    np.testing.assert_array_equal(again.frame, found.frame)
+    assert again.outcomes[0].person == outcome.person
