@@ -27,9 +27,9 @@ def measured(rng, count, tones):
     )
 
 
-def packed(folder, rng, count):
+def packed(folder, rng, count, side=SIZE):
     """A packed set of pictures of noise."""
-    files = [rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8) for _ in range(count)]
+    files = [rng.integers(0, 255, (side, side, 3), np.uint8) for _ in range(count)]
     catalog = Catalog(
         title="noise",
         names=tuple(map(str, range(count))),
@@ -38,7 +38,9 @@ def packed(folder, rng, count):
         load=lambda example, options: files[example],
         partition_note="",
     )
-    options = DataOptions(source="folder", path="none", crop=None, train_examples=0)
+    options = DataOptions(
+        source="folder", path="none", crop=None, train_examples=0, image_size=side
+    )
     write_packed(catalog, options, folder)
     return folder
 
@@ -157,3 +159,21 @@ def test_processes_share_a_batch_and_change_nothing(prepared):
         part = pairs.batch(2, ROWS[own], FLIPS[own])
         for name, array in whole.items():
             np.testing.assert_array_equal(part[name], array[own])
+
+
+def test_pictures_of_twice_the_side_get_the_same_donors_at_their_size(prepared, tmp_path):
+    for name in (donors.FACES, donors.MEASURED):
+        donors.save(tmp_path / name, donors.load(prepared[0] / name))
+    small = np.load(prepared[0] / donors.PICTURES)
+    np.save(tmp_path / donors.PICTURES, small.repeat(2, 1).repeat(2, 2))
+    large = packed(tmp_path / "packed", np.random.default_rng(0), 6, 2 * SIZE)
+    pairs = donors.DonorPairs(tmp_path, large, batch_size=BATCH, seed=0)
+    batch, wanted = pairs.batch(3, ROWS, FLIPS), opened(prepared).batch(3, ROWS, FLIPS)
+    assert batch["donor"].shape == (*pairs.shapes["donor"][0],) == (BATCH, 2 * SIZE, 2 * SIZE, 3)
+    # The centre of pixel x of 128 is the middle between pixels 2 x and 2 x + 1.
+    np.testing.assert_allclose(batch["donor_oval"], 2 * wanted["donor_oval"] + 0.5, atol=1e-3)
+    for row in range(1, BATCH, 2):
+        reduced = cv2.resize(batch["donor"][row], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        assert np.abs(reduced.astype(int) - wanted["donor"][row]).mean() < 1
+    with pytest.raises(UserError, match="prepared for another set"):
+        donors.DonorPairs(prepared[0], large, batch_size=BATCH, seed=0)

@@ -10,13 +10,15 @@ import pytest
 import safetensors.numpy
 
 from configs import celeba128, fusion256
-from dp3_jax import assets, export
+from dp3_jax import assets, export, models
 from dp3_jax.data import DataOptions, donors, load_arrays
 from dp3_jax.data.feed import ImageSet
 from dp3_jax.data.packed import open_packed
 from dp3_jax.errors import UserError
 from dp3_jax.models import mesh, prior, prior_heads
 from dp3_jax.models.prior_heads import COEFFICIENTS
+from dp3_jax.training import configuration
+from dp3_jax.training.objectives import OBJECTIVES
 from kits import celeba_gpu, common, fusion_gpu, rendering, webp_pack
 
 SIZE, WIDTH, CHANNELS = 16, 512, 8
@@ -249,6 +251,23 @@ def test_a_pack_holds_the_configs_own_subset(shared_data, tmp_path):
     assert catalog.names[:20] == wanted.names and config.data.subset_seed == options.subset_seed
     near = catalog.load(0, options).astype(int) - wanted.images[0]
     assert np.abs(near).mean() < 8
+
+
+def test_weights_of_half_the_size_are_a_beginning():
+    config = fusion256.get_config()
+    configuration.check(config)
+    shapes = []
+    for size in (128, 256):
+        model = {**configuration.model_section(config), "image_size": size}
+        network, inputs = models.build_generator(model), models.generator_inputs(model)
+        made = jax.eval_shape(
+            lambda n=network, i=inputs: n.init(jax.random.key(0), *i, train=False)
+        )
+        shapes.append(made["params"])
+    small = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes[0])
+    adopted = OBJECTIVES["fusion"].adopt({"family": "fusion"}, small, shapes[1])
+    assert jax.tree.map(lambda x: x.shape, adopted) == jax.tree.map(lambda x: x.shape, shapes[1])
+    np.testing.assert_allclose(adopted["place"], 1.0, rtol=1e-6)
 
 
 def test_what_is_too_much_to_carry_is_refused(tmp_path):
