@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dp3_jax.anonymization import geometry, methods, plans, secrets
 from dp3_jax.anonymization.anonymize import anonymize_frame
 from dp3_jax.anonymization.detection import Face
+from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.video import coherence
 from dp3_jax.video.coherence import Coherence
 from dp3_jax.video.rendering import Renderer
@@ -313,7 +314,8 @@ def test_without_coherence_a_frame_is_treated_as_a_photo():
     for i, result in enumerate(shown):
         one = tracks[0].sightings[i]
         planned = [plans.Plan(Face(one.box, one.points, 1.0), KEYS[1], candidate=0)]
-        photo, _ = anonymize_frame(scene(), planned, plans.Settings(), Painter(), everyone)
+        drawn = BuiltinRenderer(Painter())
+        photo, _ = anonymize_frame(scene(), planned, plans.Settings(), drawn, everyone)
         assert np.abs(result.astype(int) - photo).mean() < 0.5
 
 
