@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dp3_jax.anonymization import marking, outputs, secrets, sidecar
 from dp3_jax.anonymization.anonymize import Anonymizer, Result
 from dp3_jax.anonymization.boxes import Boxes
 from dp3_jax.anonymization.keeping import Keeper
-from dp3_jax.anonymization.photos import read_photo, write_photo
+from dp3_jax.anonymization.photos import Photo, read_photo, write_photo
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.preview import write_preview
 from dp3_jax.anonymization.reports import Report, preview_path, remarks, sidecar_path
@@ -146,12 +147,18 @@ class Batch:
             return (f"{self._options.faces} was made with other weights: the faces will differ",)
         return ()
 
-    def process(self, task: outputs.Task, progress: Progress | None = None) -> Report:
+    def process(
+        self,
+        task: outputs.Task,
+        progress: Progress | None = None,
+        read: Callable[[], Photo] | None = None,
+    ) -> Report:
         """Reads, anonymizes and writes one file; whatever goes wrong is in the report.
 
         Args:
           task: the file.
           progress: of a video, see `video.job`.
+          read: gives the photo, or raises as `read_photo`; None to read it here.
         """
         start = time.monotonic()
         try:
@@ -166,7 +173,7 @@ class Batch:
                     frames=summary.frames,
                     damage=summary.damage,
                 )
-            photo = read_photo(task.source)
+            photo = read() if read is not None else read_photo(task.source)
             plans, settings, notes = self._plans(task, photo.pixels)
             result = self._anonymizer.render(photo.pixels, plans, settings)
             after = photo.with_pixels(result.frame)
@@ -237,14 +244,33 @@ def run(batch: Batch, tasks: Sequence[outputs.Task], show_progress: bool) -> lis
     reports = []
     # disable=None: no bar where standard error is not a terminal.
     hidden = None if show_progress else True
-    with tqdm.tqdm(tasks, unit="file", disable=hidden) as progress:
+    with (
+        tqdm.tqdm(tasks, unit="file", disable=hidden) as progress,
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+        ahead = _read_ahead(tasks, pool)
         for task in progress:
             with _FrameBar(task, hidden) as frames:
-                report = batch.process(task, frames.update)
+                report = batch.process(task, frames.update, next(ahead))
             reports.append(report)
             for line in remarks(report):
                 tqdm.tqdm.write(line, file=sys.stderr)
     return reports
+
+
+def _read_ahead(
+    tasks: Sequence[outputs.Task], pool: futures.Executor
+) -> Iterator[Callable[[], Photo] | None]:
+    """What gives the photo of each task, and begins to read the next; None for videos."""
+
+    def begin(task: outputs.Task) -> Callable[[], Photo] | None:
+        return None if task.is_video else pool.submit(read_photo, task.source).result
+
+    following = begin(tasks[0]) if tasks else None
+    for index in range(len(tasks)):
+        current = following
+        following = begin(tasks[index + 1]) if index + 1 < len(tasks) else None
+        yield current
 
 
 class _FrameBar:
