@@ -59,7 +59,7 @@ def test_the_band_of_tone_is_the_one_with_the_least_harm():
     sure = classes.Guess(0.9, ages, np.eye(6)[0])
     assert sure.classes == Classes(True, "middle", 0)
     # Dark or light: neither must be two bands off where the other is likelier.
-    torn = classes.Guess(0.2, ages, np.array([0.3, 0.3, 0.1, 0.1, 0.1, 0.1]))
+    torn = classes.Guess(0.1, ages, np.array([0.3, 0.3, 0.1, 0.1, 0.1, 0.1]))
     assert torn.classes.tone == 1 and torn.classes.female is False
 
 
@@ -69,3 +69,9 @@ def test_a_child_must_be_sure_to_be_one():
     assert perhaps.classes.age == "middle"
     sure = classes.Guess(0.9, np.array([0.8, 0.1, 0.05, 0.05]), tones)
     assert sure.classes.age == "child"
+
+
+def test_what_the_surroundings_do_not_tell_is_left_to_the_key():
+    tones = np.eye(6)[2]
+    unsure = classes.Guess(0.25, np.array([0.34, 0.17, 0.21, 0.28]), tones)
+    assert unsure.classes == Classes(None, "middle", 2)

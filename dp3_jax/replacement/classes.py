@@ -34,6 +34,8 @@ _TONE_COST = (_APART > 1) + 0.05 * _APART
 
 # Children are one in ten at most, so with less more adults would become children than children stay such.
 _MIN_CHILD = 0.7
+_MIN_SEX = 0.8  # below, the key decides: a man in a woman's place is worse than either by chance
+_MIN_AGE = 0.4
 
 
 class Guess(NamedTuple):
@@ -51,11 +53,19 @@ class Guess(NamedTuple):
 
     @property
     def classes(self) -> Classes:
-        """The likelier sex, the likeliest age band, the band of tone with the least expected harm."""
-        child, *adult = self.ages
-        index = 0 if child > _MIN_CHILD else 1 + int(np.argmax(adult))
+        """The sex where that is sure, the age band, the band of tone with the least expected harm."""
+        sure = max(self.female, 1 - self.female) >= _MIN_SEX
         tone = int(np.argmin(_TONE_COST @ self.tones))
-        return Classes(self.female > 0.5, list(AGE_BANDS)[index], tone)
+        return Classes(self.female > 0.5 if sure else None, self._age(), tone)
+
+    def _age(self) -> str:
+        """The likeliest band; where none is likely, the one in the middle, next to all adult ones."""
+        child, *adult = self.ages
+        if child > _MIN_CHILD:
+            return "child"
+        if max(adult) < _MIN_AGE:
+            return "middle"
+        return list(AGE_BANDS)[1 + int(np.argmax(adult))]
 
 
 class _Encoder(ContextNetwork):
