@@ -60,5 +60,5 @@ def years(age: np.ndarray) -> np.ndarray:
 
 
 def mean() -> np.ndarray:
-    """f32[1024]: mean embedding of 1,000 photos of CelebA's train split, aligned as `embedders.Faceres` does."""
+    """f32[1024]: mean embedding of 1,000 photos of CelebA's train split, aligned as `embedders.Faceres`."""
     return load_file(_MEAN)["mean"]

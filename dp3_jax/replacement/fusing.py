@@ -42,8 +42,8 @@ _LARGEST = 1024
 # The five points of a turned face lie close together; the donor is at most this much smaller or larger than
 # the mean face would have it.
 _SCALES = (0.85, 1.18)
-# Size of the oval that is cut out, of which the network learned 0.9 to 1.12: the mesh's own outline runs through
-# the far eye of a turned head.
+# Size of the oval that is cut out, of which the network learned 0.9 to 1.12: the mesh's own outline runs
+# through the far eye of a turned head.
 _OVAL_SCALE = 1.05
 
 
