@@ -18,9 +18,8 @@ _MIN_IN_BIN = 3  # px
 
 # A photo whose tones, without the outermost percent, span less than this many levels is dark or hazy; the
 # network, which has seen ordinary portraits, gets it stretched, and what it says is shrunk again.
-_TONES, _USUAL_RANGE, _MAX_SCALE = (1, 99), 200.0, 4.0
+_TONES, _USUAL_RANGE, _MAX_SCALE = (1, 99), 150.0, 4.0
 _BLACK = 16.0  # levels, the most that the darkest places have afterwards
-_TINT = 1.5  # how much more or less one channel is stretched than the brightness
 
 _REBLUR = 1.0  # px, standard deviation of the blur that edges are compared under
 _EDGES = 97.0  # percentile of the gradient from which on a pixel lies on an edge
@@ -76,28 +75,31 @@ def coloured(image: np.ndarray, curve: np.ndarray) -> np.ndarray:
 
 
 class Exposure(NamedTuple):
-    """How a photo that is dark, hazy or tinted comes from one with the usual tones: x / scale + shift.
+    """How a photo that is dark or hazy comes from one with the usual tones: x / scale + shift.
+
+    The same for all channels: a blue wall or a red cap is no tint, and a face must not take its colour.
 
     Attributes:
-      scale, shift: f32[3], for RGB; levels.
+      scale: above 1 for a photo that is dark or hazy.
+      shift: levels.
     """
 
-    scale: np.ndarray
-    shift: np.ndarray
+    scale: float
+    shift: float
 
     @property
     def is_usual(self) -> bool:
         """Whether the photo is as it should be."""
-        return bool((self.scale == 1).all())
+        return self.scale == 1
 
     def normalised(self, image: np.ndarray) -> np.ndarray:
         """u8[h, w, 3] with the usual tones."""
-        levels = (image.astype(np.float32) - self.shift) * self.scale
+        levels = (image.astype(np.float32) - np.float32(self.shift)) * np.float32(self.scale)
         return np.rint(levels).clip(0, 255).astype(np.uint8)
 
     def restored(self, image: np.ndarray) -> np.ndarray:
         """u8[h, w, 3] of a normalised picture, with the photo's tones."""
-        levels = image.astype(np.float32) / self.scale + self.shift
+        levels = image.astype(np.float32) / np.float32(self.scale) + np.float32(self.shift)
         return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
@@ -111,13 +113,7 @@ def exposure(erased: np.ndarray) -> Exposure:
     few = np.ascontiguousarray(erased[::step, ::step])
     low, high = np.percentile(_luma(few), _TONES)
     scale = float(np.clip(_USUAL_RANGE / max(high - low, 1.0), 1.0, _MAX_SCALE))
-    if scale == 1:
-        return Exposure(np.ones(3, np.float32), np.zeros(3, np.float32))
-    lows, highs = np.percentile(few.reshape(-1, 3), _TONES, axis=0)
-    scales = _USUAL_RANGE / np.maximum(highs - lows, 1.0)
-    scales = np.maximum(np.clip(scales, scale / _TINT, scale * _TINT), 1.0)
-    shift = lows - np.minimum(lows, _BLACK) / scales
-    return Exposure(scales.astype(np.float32), shift.astype(np.float32))
+    return Exposure(scale, float(low - min(low, _BLACK) / scale) if scale > 1 else 0.0)
 
 
 def edge_blur(luma: np.ndarray, where: np.ndarray) -> float | None:
