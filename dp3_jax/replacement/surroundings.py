@@ -16,9 +16,9 @@ _ALL_BUT = 99.7
 _BIN = 8  # levels of luma that share a colour
 _MIN_IN_BIN = 3  # px
 
-# A photo whose tones, without the outermost percent, span less than this many levels is dark or hazy; the
+# A photo whose tones, without the outermost percent, span less than the least usual range is dark or hazy; the
 # network, which has seen ordinary portraits, gets it stretched, and what it says is shrunk again.
-_TONES, _USUAL_RANGE, _MAX_SCALE = (1, 99), 150.0, 4.0
+_TONES, _MIN_RANGE, _USUAL_RANGE, _MAX_SCALE = (1, 99), 150.0, 200.0, 4.0
 _BLACK = 16.0  # levels, the most that the darkest places have afterwards
 
 _REBLUR = 1.0  # px, standard deviation of the blur that edges are compared under
@@ -112,8 +112,10 @@ def exposure(erased: np.ndarray) -> Exposure:
     step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
     few = np.ascontiguousarray(erased[::step, ::step])
     low, high = np.percentile(_luma(few), _TONES)
-    scale = float(np.clip(_USUAL_RANGE / max(high - low, 1.0), 1.0, _MAX_SCALE))
-    return Exposure(scale, float(low - min(low, _BLACK) / scale) if scale > 1 else 0.0)
+    if high - low >= _MIN_RANGE:
+        return Exposure(1.0, 0.0)
+    scale = min(_USUAL_RANGE / max(float(high - low), 1.0), _MAX_SCALE)
+    return Exposure(scale, float(low) - min(float(low), _BLACK) / scale)
 
 
 def edge_blur(luma: np.ndarray, where: np.ndarray) -> float | None:
