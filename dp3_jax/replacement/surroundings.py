@@ -16,7 +16,7 @@ _ALL_BUT = 99.7
 _BIN = 8  # levels of luma that share a colour
 _MIN_IN_BIN = 3  # px
 
-# A photo whose tones, without the outermost percent, span less than the least usual range is dark or hazy; the
+# A photo whose tones, without the outermost percent, span less than the least range is dark or hazy; the
 # network, which has seen ordinary portraits, gets it stretched, and what it says is shrunk again.
 _TONES, _MIN_RANGE, _USUAL_RANGE, _MAX_SCALE = (1, 99), 150.0, 200.0, 4.0
 _BLACK = 16.0  # levels, the most that the darkest places have afterwards
