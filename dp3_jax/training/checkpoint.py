@@ -10,6 +10,7 @@ Orbax writes into a temporary folder and renames it, so a kill leaves the previo
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 import re
 import sys
@@ -88,22 +89,24 @@ def save(
 ) -> None:
     """Starts saving `state` as checkpoint `step`; returns once the arrays are copied, before the writing.
 
-    `metrics` (plain floats) must hold RANKING.
+    `metrics` (plain floats) must hold RANKING. One that is not a number ranks last: Orbax would take it for
+    the best and delete the real best for it (findings/orbax_best_step_with_nan.sh).
 
     Raises:
       UserError: this one or the one before could not be written.
     """
     if step in manager.all_steps():
         return
+    ranked = {n: value if math.isfinite(value) else -math.inf for n, value in metrics.items()}
     with _explained(manager):
         manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 generator=ocp.args.StandardSave(state.sampling_variables),
-                data=ocp.args.JsonSave({"step": step, **metrics}),
+                data=ocp.args.JsonSave({"step": step, **ranked}),
             ),
-            metrics=dict(metrics),
+            metrics=ranked,
         )
 
 
