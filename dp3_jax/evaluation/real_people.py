@@ -10,7 +10,7 @@ import numpy as np
 from dp3_jax.errors import UserError
 from dp3_jax.masks import CANONICAL_POINTS
 from dp3_jax.models.age_sex import AgeSex
-from dp3_jax.models.mesh import Expression, FaceMesh, Pose, expression, five_points, yaw_pitch_roll
+from dp3_jax.models.mesh import Expression, FaceMesh, Pose, five_points
 from dp3_jax.replacement.attributes import ita, skin
 from dp3_jax.replacement.identities import Classes, Rendering, age_band, tone_band
 
@@ -46,11 +46,8 @@ class RealPeople:
             age, female = reader(photo, five)
             classes.append((female >= 0.5, age_band(age), tone_band(ita(*skin(photo, mesh)))))
             self._renderings.append(
-                Rendering(
-                    image=photo, points=five, mesh=mesh[:, :2], pose=yaw_pitch_roll(mesh),
-                    expression=expression(mesh), clamped=False, person=str(number),
-                )
-            )  # fmt: skip
+                Rendering.of_mesh(photo, mesh, clamped=False, person=str(number))
+            )
         if len(self._renderings) < 2 * NEAREST:
             raise UserError(
                 f"faces in {len(self._renderings)} of {len(photos)} photos are too few for a comparison with "

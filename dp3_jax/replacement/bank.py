@@ -18,8 +18,7 @@ from PIL import Image, ImageOps
 
 from dp3_jax import files
 from dp3_jax.errors import UserError
-from dp3_jax.models.mesh import Expression, Pose, five_points, yaw_pitch_roll
-from dp3_jax.models.mesh import expression as expression_of
+from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import identities
 from dp3_jax.replacement.attributes import AttributeReader, Attributes
 from dp3_jax.replacement.identities import Classes, Rendering, Wishes
@@ -232,15 +231,11 @@ class BankIdentities:
         located = self._reader.locate(image)
         if located is None:
             raise UserError(f"the face in {self._folder / PICTURES / view.file} is not found again")
-        mesh = located[0]
-        return Rendering(
+        return Rendering.of_mesh(
             image,
-            five_points(mesh),
-            np.ascontiguousarray(mesh[:, :2]),
-            yaw_pitch_roll(mesh),
-            expression_of(mesh),
-            view.distance(pose, None, mirrored) > _CLOSE,
-            f"{self.fingerprint}:{person.name}",
+            located[0],
+            clamped=view.distance(pose, None, mirrored) > _CLOSE,
+            person=f"{self.fingerprint}:{person.name}",
         )
 
     def _picture(self, view: View, mirrored: bool, size: int) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from dp3_jax.models.mesh import Expression, Pose
+from dp3_jax.models.mesh import Expression, Pose, five_points, yaw_pitch_roll
+from dp3_jax.models.mesh import expression as expression_of
 
 # Ages in years from which on each band begins.
 AGE_BANDS = {"child": 0.0, "young": 14.0, "middle": 32.0, "old": 50.0}
@@ -79,6 +80,15 @@ class Rendering:
     expression: Expression
     clamped: bool
     person: str
+
+    @classmethod
+    def of_mesh(
+        cls, image: np.ndarray, mesh: np.ndarray, *, clamped: bool, person: str
+    ) -> "Rendering":
+        """A picture whose points, pose and expression are those of its mesh, f32[468, 3] px."""
+        flat = np.ascontiguousarray(mesh[:, :2])
+        measured = five_points(mesh), flat, yaw_pitch_roll(mesh), expression_of(mesh)
+        return cls(image, *measured, clamped, person)
 
 
 class IdentitySource(Protocol):

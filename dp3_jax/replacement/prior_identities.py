@@ -9,7 +9,7 @@ import numpy as np
 from dp3_jax import assets
 from dp3_jax.anonymization import secrets
 from dp3_jax.errors import UserError
-from dp3_jax.models.mesh import Expression, Pose, five_points, yaw_pitch_roll
+from dp3_jax.models.mesh import Expression, Pose, yaw_pitch_roll
 from dp3_jax.models.mesh import expression as expression_of
 from dp3_jax.replacement import identities
 from dp3_jax.replacement.attributes import AttributeReader, Attributes
@@ -232,15 +232,11 @@ class PriorIdentities:
         located = self._reader.locate(image)
         if located is None:
             raise ValueError(f"candidate {person.candidate} of a key shows no face in this pose")
-        mesh = located[0]
-        return Rendering(
+        return Rendering.of_mesh(
             image,
-            five_points(mesh),
-            np.ascontiguousarray(mesh[:, :2]),
-            yaw_pitch_roll(mesh),
-            expression_of(mesh),
-            clamped,
-            f"{self.fingerprint}:{person.candidate}",
+            located[0],
+            clamped=clamped,
+            person=f"{self.fingerprint}:{person.candidate}",
         )
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from dp3_jax import augmentation, images, inpainting_losses, losses, masks
 from dp3_jax.models.projected import Judgement
 from dp3_jax.training import steps
-from dp3_jax.training.state import GanState, TrainState
+from dp3_jax.training.state import GanState
 
 RIM = 4  # px, width of the seam that the rim losses look at
 # (the generator's parameters, the batch's fakes) -> (weighted loss of the generator, metrics)
@@ -168,11 +168,6 @@ def _judgement_losses(
     return total + perceptual, {"feature_matching": matching, **found}
 
 
-def _logits(d_state: TrainState, mask: jax.Array, params: Any, image: jax.Array) -> jax.Array:
-    # Of its own layers alone: twice backwards through the fixed network would cost more than all else.
-    return d_state.apply_fn({"params": params}, image, mask, train=True, own_only=True).logits
-
-
 def _backward(
     g_backward: Callable[[jax.Array], tuple[Any]],
     cotangent: jax.Array,
@@ -245,7 +240,7 @@ def anonymizer_gradients(
         **steps.judgement_metrics(*(one.logits for one in judged)),
     }
     if options.r1_weight:
-        logits = functools.partial(_logits, d_state, hole)
+        logits = functools.partial(steps.own_logits, d_state, hole)
         d_grads, metrics["r1"] = steps.add_r1(d_grads, d_state, logits, real, options)
     return g_grads, d_grads, metrics
 

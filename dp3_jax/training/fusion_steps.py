@@ -17,7 +17,7 @@ from dp3_jax import augmentation, images, inpainting_losses, losses, masks
 from dp3_jax.models.fusion import FusionGenerator, FusionParts, composite
 from dp3_jax.models.projected import Judgement
 from dp3_jax.training import steps
-from dp3_jax.training.state import GanState, TrainState
+from dp3_jax.training.state import GanState
 
 # Lengths in px of pictures of up to 128 px; in larger ones they are as many times longer (`_length`).
 BOUNDARY = 4  # width of the seam that the boundary losses look at
@@ -244,11 +244,6 @@ def _judgement_losses(
     return total, {"content": content, "style": style}
 
 
-def _logits(d_state: TrainState, mask: jax.Array, params: Any, image: jax.Array) -> jax.Array:
-    # Of its own layers alone: twice backwards through the fixed network would cost more than all else.
-    return d_state.apply_fn({"params": params}, image, mask, train=True, own_only=True).logits
-
-
 def _augment(
     key: jax.Array, real: jax.Array, fake: jax.Array, mask: jax.Array, policies: tuple[str, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -312,7 +307,7 @@ def fusion_gradients(
     (g_grads,) = g_backward((on_fake + through_judge, on_parts))
     metrics |= {"loss_d": d_loss, **steps.judgement_metrics(*(one.logits for one in judged))}
     if options.r1_weight:
-        logits = functools.partial(_logits, d_state, mask)
+        logits = functools.partial(steps.own_logits, d_state, mask)
         d_grads, metrics["r1"] = steps.add_r1(d_grads, d_state, logits, real, options)
     return g_grads, d_grads, metrics
 

@@ -54,6 +54,14 @@ def _separate(both: jax.Array) -> tuple[jax.Array, jax.Array]:
     return both[:, 0], both[:, 1]
 
 
+def own_logits(d_state: TrainState, mask: jax.Array, params: Any, image: jax.Array) -> jax.Array:
+    """Logits f32[B] by a context discriminator's own layers, for `add_r1`.
+
+    Twice backwards through the fixed network beside them would cost more than all else.
+    """
+    return d_state.apply_fn({"params": params}, image, mask, train=True, own_only=True).logits
+
+
 def add_r1(
     d_grads: Any,
     d_state: TrainState,
