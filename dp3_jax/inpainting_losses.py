@@ -91,6 +91,22 @@ def feature_distance(features: Sequence[jax.Array], targets: Sequence[jax.Array]
     return jnp.stack([jnp.abs(a - b).mean() for a, b in zip(features, targets, strict=True)]).mean()
 
 
+def region_feature_distance(
+    features: Sequence[jax.Array], targets: Sequence[jax.Array], region: jax.Array
+) -> jax.Array:
+    """As `feature_distance`, over the places that see a region; each counts as much as its share of it.
+
+    Args:
+      features, targets: f32[B, h, w, C], of each layer; h and w divide H and W.
+      region: f32[B, H, W, 1].
+    """
+    parts = []
+    for found, target in zip(features, targets, strict=True):
+        _, share = pooled(region, region, region.shape[1] // found.shape[1])
+        parts.append(region_l1(found, target, share))
+    return jnp.stack(parts).mean()
+
+
 def gram(features: jax.Array) -> jax.Array:
     """Gram matrix f32[B, C, C] of f32[B, H, W, C], divided by H W C (Johnson et al., 2016, eq. 3)."""
     batch, height, width, channels = features.shape

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dp3_jax import augmentation, images, inpainting_losses, losses, masks
 from dp3_jax.models.fusion import FusionGenerator, FusionParts, composite
@@ -46,7 +47,8 @@ class FusionLosses:
         teaches patterns.
       boundary: L1 on the mask's outermost pixels.
       total_variation: on the same pixels.
-      content, style: on the fixed network's features and their Gram matrices, of self pairs.
+      content, style: on the fixed network's features and their Gram matrices, of self pairs; content also of
+        cross pairs, round the donor.
       tone: L1 of mean colours over squares under the mask, of cross pairs: exposure, tint and the direction
         of light, of which no detail can be learned.
       keep: mean of 1 - alpha in the inner part of the donor, of cross pairs: the face is the donor's.
@@ -227,31 +229,41 @@ def generator_losses(
 
 
 def _judgement_losses(
-    real: Judgement, fake: Judgement, updates: jax.Array, options: FusionLosses
+    real: Judgement,
+    fake: Judgement,
+    ring: jax.Array,
+    updates: jax.Array,
+    options: FusionLosses,
 ) -> tuple[jax.Array, steps.Metrics]:
-    """All that the generator learns from what the discriminator, and the network in it, saw."""
+    """All that the generator learns from what the discriminator, and the network in it, saw.
+
+    `ring` f32[B, S, S, 1] is what lies round the donor in the images that they saw.
+    """
     factor = options.adversarial
     if options.adversarial_rampup:
         factor = factor * jnp.minimum(1.0, updates / options.adversarial_rampup)
     total = factor * losses.generator_bce(fake.logits)
     if not fake.perceptual:
         return total, {}
-    targets = [jax.lax.stop_gradient(_rows(feature)[0]) for feature in real.perceptual]
-    found = [_rows(feature)[0] for feature in fake.perceptual]
+    known = [jax.lax.stop_gradient(feature) for feature in real.perceptual]
+    targets, around = zip(*map(_rows, known), strict=True)
+    found, crossed = zip(*map(_rows, fake.perceptual), strict=True)
     content = inpainting_losses.feature_distance(found, targets)
+    content += inpainting_losses.region_feature_distance(crossed, around, _rows(ring)[1])
     style = inpainting_losses.style_distance(found, targets)
     total += options.content * content + options.style * style
     return total, {"content": content, "style": style}
 
 
 def _augment(
-    key: jax.Array, real: jax.Array, fake: jax.Array, mask: jax.Array, policies: tuple[str, ...]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The same geometric augmentation for a real image, its fake and their mask."""
+    key: jax.Array, arrays: tuple[jax.Array, ...], policies: tuple[str, ...]
+) -> tuple[jax.Array, ...]:
+    """The same geometric augmentation for a real image, its fake and their masks."""
     if not policies:
-        return real, fake, mask
-    stacked = augmentation.augment(key, jnp.concatenate([real, fake, mask], -1), policies)
-    return tuple(jnp.split(stacked, (3, 6), axis=-1))
+        return arrays
+    ends = np.cumsum([array.shape[-1] for array in arrays])[:-1]
+    stacked = augmentation.augment(key, jnp.concatenate(arrays, -1), policies)
+    return tuple(jnp.split(stacked, ends, axis=-1))
 
 
 def fusion_gradients(
@@ -277,6 +289,8 @@ def fusion_gradients(
     real, mask = inputs.real, inputs.mask
     donor = jnp.where(inputs.donor_mask > 0, inputs.donor, 0.0)
     updates = g_state.opt_state.gradient_step
+    ring = mask * (1.0 - inputs.donor_mask)
+    (ring,) = _augment(keys["augment"], (ring,), options.augment)
 
     def generate(params: Any) -> tuple[jax.Array, FusionParts]:
         given = (real, mask, donor, inputs.donor_mask)
@@ -284,7 +298,7 @@ def fusion_gradients(
         return jnp.where(mask > 0, composite(parts, donor), real), parts
 
     def judge(params: Any, fake: jax.Array) -> list[Judgement]:
-        *seen, moved = _augment(keys["augment"], real, fake, mask, options.augment)
+        *seen, moved = _augment(keys["augment"], (real, fake, mask), options.augment)
         return [d_state.apply_fn({"params": params}, image, moved, train=True) for image in seen]
 
     def discriminator_loss(judged: list[Judgement]) -> jax.Array:
@@ -292,7 +306,7 @@ def fusion_gradients(
 
     def generator_loss(judged: list[Judgement], made: Any) -> tuple[jax.Array, steps.Metrics]:
         pixel, by_pixel = generator_losses(*made, inputs, weights)
-        other, by_judge = _judgement_losses(*judged, updates, weights)
+        other, by_judge = _judgement_losses(*judged, ring, updates, weights)
         return pixel + other, by_pixel | by_judge
 
     (fake, parts), g_backward = jax.vjp(generate, g_state.params)
