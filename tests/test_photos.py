@@ -313,7 +313,7 @@ def test_replacing_a_file_keeps_its_permissions(tmp_path):
 @pytest.mark.parametrize("more", [{}, {"method": 6}, {"icc_profile": bytes(9001)}])
 def test_webp_is_compressed_as_its_source(tmp_path, quality, more):
     picture((300, 200)).save(tmp_path / "a.webp", quality=quality, **more)
-    assert abs(webp.compression(tmp_path / "a.webp") - quality) <= 4
+    assert abs(webp.compression((tmp_path / "a.webp").read_bytes()) - quality) <= 4
     photo = photos.read_photo(tmp_path / "a.webp")
     photos.write_photo(tmp_path / "b.webp", photo)
     sizes = [
@@ -325,7 +325,7 @@ def test_webp_is_compressed_as_its_source(tmp_path, quality, more):
 
 def test_lossless_webp_stays_lossless_behind_a_long_profile(tmp_path):
     picture().save(tmp_path / "a.webp", lossless=True, icc_profile=bytes(9001))
-    assert webp.compression(tmp_path / "a.webp") is None
+    assert webp.compression((tmp_path / "a.webp").read_bytes()) is None
     photo = photos.read_photo(tmp_path / "a.webp")
     photos.write_photo(tmp_path / "b.webp", photo)
     np.testing.assert_array_equal(
@@ -337,15 +337,14 @@ def test_the_compression_of_a_lossy_webp_with_transparency_is_found(tmp_path):
     shown = picture((300, 200))
     shown.putalpha(Image.linear_gradient("L").resize(shown.size))
     shown.save(tmp_path / "a.webp", quality=70)
-    assert abs(webp.compression(tmp_path / "a.webp") - 70) <= 4
+    assert abs(webp.compression((tmp_path / "a.webp").read_bytes()) - 70) <= 4
 
 
 @given(st.binary(max_size=80))
-def test_damaged_webp_headers_are_refused_and_nothing_else(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "damaged.webp"
+def test_damaged_webp_headers_are_refused_and_nothing_else(content):
     for start in (b"", b"RIFF0000WEBP", b"RIFF0000WEBPVP8 \xff\0\0\0\0\0\0\x9d\x01\x2a"):
-        path.write_bytes(start + content)
         try:
-            assert webp.compression(path) is None or 0 <= webp.compression(path) <= 100
-        except ValueError as error:
-            assert "damaged.webp" in str(error)
+            found = webp.compression(start + content)
+        except ValueError:
+            continue
+        assert found is None or 0 <= found <= 100

@@ -1,13 +1,14 @@
-"""Photo files: upright RGB pixels in, the same kind of file out, nothing else of the original in it.
+"""Photos: upright RGB pixels in, the same kind of file out, nothing else of the original in it.
 
 What is written is a new file made of pixels alone, so everything that can hold the original face or say who
 and where it was stays behind: EXIF with its thumbnail, GPS and maker notes, XMP, IPTC, comments, embedded
-previews, and the second pictures that phones append to a JPEG. Kept are the format, transparency, the colour
-profile, and how strongly the source was compressed. See also `metadata.safe_exif`.
+previews, and the second pictures that phones append to a JPEG. Kept are the format, transparency, what says
+what the colours mean, and how strongly the source was compressed. See also `metadata.safe_exif`.
 """
 
 import contextlib
 import dataclasses
+import io
 import os
 import pathlib
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from dp3_jax.anonymization import marking, webp
+from dp3_jax.anonymization import jpeg, marking, png, webp
 from dp3_jax.anonymization.metadata import safe_exif
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
@@ -28,16 +29,24 @@ FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".jif": "JPEG",
+    ".jfi": "JPEG",
+    ".pjpeg": "JPEG",
+    ".pjp": "JPEG",
+    ".mpo": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",
+    ".dib": "BMP",
 }
 # "JPEG" also opens MPO, a JPEG with more pictures behind it.
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 
 MAX_PIXELS = 250_000_000  # more is taken for a decompression bomb
+_MAX_BYTES = 4_000_000_000  # of a file: 16 for each of MAX_PIXELS
 
 # When the source does not say: high enough that a second compression is not seen.
 _JPEG_QUALITY = 95
@@ -68,6 +77,7 @@ class Photo:
       grey: whether the source has no colours.
       format: Pillow's name: JPEG, PNG, WEBP, TIFF or BMP.
       icc_profile: colour profile, or None.
+      colours: other chunks of a PNG that say what its colours mean, (name, content).
       encoding: Pillow's options that give a file like the source.
       exif: EXIF block with the safe subset of the source's tags; empty when there are none.
     """
@@ -79,6 +89,7 @@ class Photo:
     icc_profile: bytes | None
     encoding: dict[str, Any]
     exif: bytes
+    colours: tuple[tuple[bytes, bytes], ...] = ()
 
     def with_pixels(self, pixels: np.ndarray) -> "Photo":
         """This photo with other pixels of the same size."""
@@ -105,31 +116,22 @@ def is_photo_name(path: str | os.PathLike) -> bool:
     return pathlib.Path(path).suffix.lower() in FORMATS
 
 
-def _png_bits(path: pathlib.Path) -> int:
-    """Bits a channel; Pillow reads 16-bit colour as 8 without a word. The 25th byte of every PNG."""
-    with path.open("rb") as opened:
-        return opened.read(25)[24]
-
-
-def _refuse_unusual(image: Image.Image, path: pathlib.Path) -> None:
+def _refuse_unusual(image: Image.Image, bits: int, name: str) -> None:
     """Raises UserError for pictures that cannot be written back as what they are."""
     advice = "convert it first"
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise UserError(
-            f"{path} holds {image.n_frames} pictures (animated or multi-page); {advice}"
+            f"{name} holds {image.n_frames} pictures (animated or multi-page); {advice}"
         )
-    bits = 8
-    if image.format == "PNG":
-        bits = _png_bits(path)
-    elif image.format == "TIFF":
+    if image.format == "TIFF":
         bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
     if bits > 8 or image.mode.startswith(("I", "F")):
-        raise UserError(f"{path} has more than 8 bits a channel; {advice} to 8 bits")
+        raise UserError(f"{name} has more than 8 bits a channel; {advice} to 8 bits")
     if image.mode not in _MODES:
-        raise UserError(f"{path} has the colours {image.mode}; {advice} to RGB")
+        raise UserError(f"{name} has the colours {image.mode}; {advice} to RGB")
 
 
-def _encoding(image: Image.Image, path: pathlib.Path) -> dict[str, Any]:
+def _encoding(image: Image.Image, content: bytes) -> dict[str, Any]:
     """Pillow's options that give a file like the source."""
     if image.format in ("JPEG", "MPO"):
         # The very tables that the source was quantized with: the same quality, and for pixels that did
@@ -144,7 +146,7 @@ def _encoding(image: Image.Image, path: pathlib.Path) -> dict[str, Any]:
         return {**options, "quality": _JPEG_QUALITY}
     if image.format == "WEBP":
         try:
-            quality = webp.compression(path)
+            quality = webp.compression(content)
         except ValueError:
             return {"quality": _WEBP_QUALITY}
         return {"lossless": True} if quality is None else {"quality": quality}
@@ -158,29 +160,74 @@ def read_photo(path: str | os.PathLike) -> Photo:
     """Reads a photo and turns it upright.
 
     Raises:
-      UserError: the file is missing, damaged, of another kind, animated, 16-bit, CMYK or too large.
+      UserError: the file cannot be read; also as `decode_photo`.
+    """
+    return decode_photo(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a photo's file.
+
+    Raises:
+      UserError: it is missing, cannot be read, or is larger than a photo can be.
     """
     path = pathlib.Path(path)
     try:
-        with _size_limit(), Image.open(path, formats=_READABLE) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{path} has {image.width}x{image.height} pixels; scale it down")
-            _refuse_unusual(image, path)
-            image.load()
-            return _photo(image, _encoding(image, path))
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path} is larger than {_MAX_BYTES // 10**9} GB; scale it down")
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}; check the path") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except MemoryError as error:
+        raise UserError(f"{path} does not fit into memory; scale it down") from error
+
+
+def decode_photo(content: bytes, name: str = "the photo") -> Photo:
+    """The photo that a file's content is, upright.
+
+    Args:
+      content: of a JPEG, PNG, WebP, TIFF or BMP file.
+      name: for messages.
+
+    Raises:
+      UserError: it is damaged, of another kind, animated, 16-bit, CMYK or too large.
+    """
+    try:
+        with _size_limit():
+            return _decoded(content, name)
     except UnidentifiedImageError as error:
         raise UserError(
-            f"{path} is not a JPEG, PNG, WebP, TIFF or BMP picture; convert it first"
+            f"{name} is not a JPEG, PNG, WebP, TIFF or BMP picture; convert it first"
         ) from error
     except UserError:
         raise
     except MemoryError as error:
-        raise UserError(f"{path} does not fit into memory; scale it down") from error
+        raise UserError(f"{name} does not fit into memory; scale it down") from error
     except Exception as error:  # Pillow's parsers raise all kinds on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"cannot read {path}: {reason}; is the file complete?") from error
+        raise UserError(f"cannot read {name}: {reason}; is the file complete?") from error
+
+
+def _decoded(content: bytes, name: str) -> Photo:
+    parts = png.split(content) if content.startswith(png.SIGNATURE) else None
+    picture = content if parts is None else parts.picture
+    with Image.open(io.BytesIO(picture), formats=_READABLE) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UserError(f"{name} has {image.width}x{image.height} pixels; scale it down")
+        _refuse_unusual(image, 8 if parts is None else parts.bits, name)
+        try:
+            image.load()
+        except OSError:
+            ended = jpeg.with_end(content) if image.format == "JPEG" else None
+            if ended is None:
+                raise
+            return _decoded(ended, name)
+        photo = _photo(image, _encoding(image, content))
+    if parts is None:
+        return photo
+    return dataclasses.replace(photo, icc_profile=parts.icc_profile, colours=parts.colours)
 
 
 def _photo(image: Image.Image, encoding: dict[str, Any]) -> Photo:
@@ -234,18 +281,63 @@ def write_photo(
 
     Args:
       path: the file; an existing one is replaced and its permissions are kept.
-      photo: what to write. Where the format changes, its usual settings are used; JPEG shows what is
-        transparent as white.
-      keep_metadata: write the safe subset of the source's EXIF (see `metadata.safe_exif`).
-      mark: say in the file that a part of it was generated (see `marking`).
+      photo, keep_metadata, mark: as of `encode_photo`.
 
     Raises:
       UserError: the name's ending is unknown or the file cannot be written.
     """
-    path = pathlib.Path(path)
-    container = FORMATS.get(path.suffix.lower())
+    container = container_of(path)
+    content = encode_photo(photo, container, keep_metadata=keep_metadata, mark=mark, name=str(path))
+    replace_file(path, content)
+
+
+def container_of(path: str | os.PathLike) -> str:
+    """Pillow's name of the format that a file's name ends in.
+
+    Raises:
+      UserError: the ending is unknown.
+    """
+    container = FORMATS.get(pathlib.Path(path).suffix.lower())
     if container is None:
         raise UserError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+    return container
+
+
+def replace_file(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file atomically; the permissions of one that it replaces are kept.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    with atomic_target(path) as temporary:
+        temporary.write_bytes(content)
+        if path.is_file():
+            shutil.copymode(path, temporary)
+
+
+def encode_photo(
+    photo: Photo,
+    container: str | None = None,
+    *,
+    keep_metadata: bool = False,
+    mark: bool = False,
+    name: str = "the photo",
+) -> bytes:
+    """The content of a photo's file.
+
+    Args:
+      photo: what to write. Where the format changes, its usual settings are used; JPEG shows what is
+        transparent as white.
+      container: Pillow's name of the format; None for the source's.
+      keep_metadata: write the safe subset of the source's EXIF (see `metadata.safe_exif`).
+      mark: say in the file that a part of it was generated (see `marking`).
+      name: for messages.
+
+    Raises:
+      UserError: the format cannot hold this photo.
+    """
+    container = container or photo.format
     defaults = {"JPEG": {"quality": _JPEG_QUALITY}, "WEBP": {"quality": _WEBP_QUALITY}}
     options = dict(photo.encoding if container == photo.format else defaults.get(container, {}))
     if container == "PNG":
@@ -256,10 +348,22 @@ def write_photo(
         options["exif"] = photo.exif
     if mark:
         options |= marking.photo_options(container, options.get("exif", b""))
-    with atomic_target(path) as temporary, _size_limit():
+    with _size_limit():
         try:
-            _image(photo, container).save(temporary, format=container, **options)
-        except ValueError as error:  # e.g. more pixels on a side than the format can count
-            raise UserError(f"cannot write {path} as {container}: {error}") from error
-        if path.is_file():
-            shutil.copymode(path, temporary)
+            content = _saved(_image(photo, container), container, options)
+        except (ValueError, OSError) as error:  # e.g. more pixels on a side than the format counts
+            raise UserError(f"cannot write {name} as {container}: {error}") from error
+    return png.with_colours(content, photo.colours) if container == "PNG" else content
+
+
+def _saved(image: Image.Image, container: str, options: dict[str, Any]) -> bytes:
+    opened = io.BytesIO()
+    try:
+        image.save(opened, format=container, **options)
+    except OSError:
+        if not options.get("progressive"):
+            raise
+        # Pillow gives a progressive JPEG one byte a pixel; very fine pictures need more.
+        opened = io.BytesIO()
+        image.save(opened, format=container, **{**options, "progressive": False})
+    return opened.getvalue()

@@ -1,7 +1,5 @@
 """How strongly a WebP file was compressed, which Pillow does not tell: from its chunks and frame header."""
 
-import pathlib
-
 _HEADER = (
     256  # bytes of the compressed frame that are read; what is looked for lies in the first 60
 )
@@ -78,33 +76,33 @@ def _quality(quantizer: float) -> int:
 
     libwebp takes 127 (1 - c), where c^3 grows with two slopes from 0 to 0.5 at quality 75 and to 1 at 100.
     """
-    share = (1 - quantizer / 127) ** 3
+    share = (1 - min(max(quantizer, 0.0), 127.0) / 127) ** 3
     return round(100 * (1.5 * share if share < 0.5 else (share + 1) / 2))
 
 
-def compression(path: pathlib.Path) -> int | None:
+def compression(content: bytes) -> int | None:
     """The quality, 0 to 100, that a WebP file was written with; None when it is lossless.
 
     Good to 4 units for what libwebp writes by default, to 12 for its fastest method.
 
     Raises:
-      ValueError: the file is no WebP picture, or its header is damaged.
+      ValueError: the content is no WebP picture's, or its header is damaged.
     """
-    with path.open("rb") as opened:
-        start = opened.read(12)
-        if start[:4] != b"RIFF" or start[8:] != b"WEBP":
-            raise ValueError(f"{path} is no WebP file")
-        while len(head := opened.read(8)) == 8:
-            name, size = head[:4], int.from_bytes(head[4:], "little")
-            if name == b"VP8L":
-                return None
-            if name == b"VP8 ":
-                try:
-                    found = _quantizer(opened.read(min(size, _HEADER)))
-                except StopIteration:
-                    found = None
-                if found is None:
-                    break
-                return _quality(found)
-            opened.seek(size + size % 2, 1)
-    raise ValueError(f"{path} has no readable WebP frame")
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        raise ValueError("this is no WebP file")
+    at = 12
+    while at + 8 <= len(content):
+        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        at += 8
+        if name == b"VP8L":
+            return None
+        if name == b"VP8 ":
+            try:
+                found = _quantizer(content[at : at + min(size, _HEADER)])
+            except StopIteration:
+                found = None
+            if found is None:
+                break
+            return _quality(found)
+        at += size + size % 2
+    raise ValueError("there is no readable WebP frame")
