@@ -1,20 +1,33 @@
 """Writing files so that a crash, a kill or a full disk never leaves half of one under its final name."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from dp3_jax.errors import UserError
+
+_MAX_NAME = 255  # bytes of a name, in the usual file systems
+
+
+def fitting(name: str, ending: str = "") -> str:
+    """`name` with an ending; cut and told apart by a digest where a file system takes no name so long."""
+    if len(os.fsencode(name + ending)) <= _MAX_NAME:
+        return name + ending
+    raw = os.fsencode(name)
+    ending = f"~{hashlib.sha256(raw).hexdigest()[:8]}{ending}"
+    cut = raw[: _MAX_NAME - len(os.fsencode(ending))]
+    return cut.decode(errors="ignore") + ending  # not in the middle of a character
 
 
 def remove(path: pathlib.Path) -> None:
     """Removes a file or a folder, as far as that can be done."""
-    if path.is_dir() and not path.is_symlink():
+    if os.path.isdir(path) and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):  # not there, or its folder is not even a folder
@@ -29,7 +42,9 @@ def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
 def check_writable(target: str | os.PathLike) -> None:
     """Raises UserError where there is a file already that may not be written: a rename would replace it."""
     target = pathlib.Path(target)
-    if target.is_file() and not (os.access(target, os.W_OK) and target.stat().st_mode & 0o222):
+    if os.path.isfile(target) and not (
+        os.access(target, os.W_OK) and target.stat().st_mode & 0o222
+    ):
         raise UserError(f"{target} is write-protected; choose another name, or chmod u+w {target}")
 
 
@@ -69,7 +84,7 @@ def atomic_target(target: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     target = pathlib.Path(target)
     check_writable(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(fitting(f".{target.name}", f".{os.getpid()}.tmp"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove(temporary)
@@ -99,3 +114,58 @@ def write_bytes(target: str | os.PathLike, content: bytes) -> None:
 def write_json(target: str | os.PathLike, content: Any) -> None:
     """Writes `content` as indented JSON with a final newline to `target`, atomically."""
     write_bytes(target, (json.dumps(content, indent=2) + "\n").encode())
+
+
+class Tree(NamedTuple):
+    """What lies below a folder, each list sorted.
+
+    Attributes:
+      files: a file that can be reached by several names is there by each of them.
+      dangling: links to nothing.
+      circles: a line for each folder that leads back to one that it lies in, and is therefore left out.
+      unread: a line for each folder that cannot be read.
+    """
+
+    files: list[pathlib.Path]
+    dangling: list[pathlib.Path]
+    circles: list[str]
+    unread: list[str]
+
+
+def walk(root: pathlib.Path, without: pathlib.Path | None = None, *, hidden: bool = True) -> Tree:
+    """All files below a folder; links to folders and to files are followed.
+
+    Args:
+      root: the folder.
+      without: a folder, without links in its path, that is left out with all below it.
+      hidden: whether to look into folders whose names begin with a dot.
+    """
+    tree = Tree([], [], [], [])
+
+    def visit(folder: pathlib.Path, above: frozenset[tuple[int, int]]) -> None:
+        if without is not None and folder.resolve() == without:
+            return
+        try:
+            status = folder.stat()
+            with os.scandir(folder) as opened:
+                entries = list(opened)
+        except OSError as error:
+            tree.unread.append(f"cannot read the folder {folder}: {error.strerror}")
+            return
+        own = status.st_dev, status.st_ino
+        if own in above:
+            line = f"{folder} leads back to a folder that it lies in; it is not followed"
+            tree.circles.append(line)
+            return
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_dir():
+                if hidden or not entry.name.startswith("."):
+                    visit(path, above | {own})
+            elif entry.is_file():
+                tree.files.append(path)
+            elif entry.is_symlink() and not path.exists():
+                tree.dangling.append(path)
+
+    visit(root, frozenset())
+    return Tree(*map(sorted, tree))

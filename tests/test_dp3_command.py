@@ -106,7 +106,7 @@ def test_a_sidecar_renders_the_same_file_again_and_can_be_edited(photo, weights,
     record = tmp_path / "1.png.faces.json"
     assert run(photo, "-o", again, "--faces", record) == 0
     assert first.read_bytes() == again.read_bytes()
-    assert pixels(tmp_path / "1_preview.png").shape == (512, 3 * 512, 3)
+    assert pixels(tmp_path / "1.png.preview.png").shape == (512, 3 * 512, 3)
     content = json.loads(record.read_text())
     assert content["faces"][0]["done"] == "generated"
     content["faces"][0]["keep"] = True

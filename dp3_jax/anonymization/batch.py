@@ -120,6 +120,13 @@ class Batch:
                 f"{self._options.boxes} does not say which of the {len(tasks)} photos its boxes belong to; "
                 "add their file names"
             )
+        photos = [task for task in tasks if not task.is_video]
+        if self._options.preview:
+            extras = [(preview_path(task), outputs.is_preview) for task in photos]
+            outputs.check_extras(tasks, extras, "--preview")
+        if self._options.sidecar:
+            extras = [(sidecar_path(task), sidecar.is_sidecar) for task in photos]
+            outputs.check_extras(tasks, extras, "--sidecar")
 
     def _plans(
         self, task: outputs.Task, frame: np.ndarray

@@ -178,7 +178,7 @@ def _check_one_pass(arguments: argparse.Namespace) -> None:
 
 
 def _tasks(arguments: argparse.Namespace):
-    """The files to be made, and how many other files are in the folders."""
+    """The files to be made, and what else is in the folders."""
     from dp3_jax.anonymization import outputs
     from dp3_jax.video import names, workfolder
 
@@ -189,14 +189,14 @@ def _tasks(arguments: argparse.Namespace):
 
         if len(inputs) > 1:
             raise UserError(f"-o - takes one video, not {len(inputs)}")
-        return [batch.pipe_task(inputs[0], output)], 0
+        return [batch.pipe_task(inputs[0], output)], outputs.Rest()
     if output is not None and names.is_pattern(output):
         workfolder.remove_finished(pathlib.Path(output))
-    tasks, others = outputs.plan(inputs, output, arguments.in_place)
+    tasks, rest = outputs.plan(inputs, output, arguments.in_place)
     photos = [task.source for task in tasks if not task.is_video]
     if arguments.one_pass and photos:
         raise UserError(f"--one-pass is for videos, and {photos[0]} is none")
-    return tasks, others
+    return tasks, rest
 
 
 def _rate(arguments: argparse.Namespace):
@@ -234,7 +234,7 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     # What can be wrong in the call is looked at before anything slow is imported.
     rate = _rate(arguments)
-    tasks, others = _tasks(arguments)
+    tasks, rest = _tasks(arguments)
     if arguments.faces and len(tasks) > 1:
         raise UserError(f"--faces {arguments.faces} belongs to one input, not to {len(tasks)}")
     if arguments.faces and arguments.keep:
@@ -268,6 +268,10 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         one_pass=arguments.one_pass,
     )
     loaded = batch.Batch(anonymizer, options, photos=not all(task.is_video for task in tasks))
+    for line in rest.circles:
+        print(f"note: {line}", file=sys.stderr)
+    for line in rest.unread:
+        print(f"skipped: {line}", file=sys.stderr)
     done = batch.run(loaded, tasks, not arguments.quiet)
     summary = reports.summarize(done, time.monotonic() - start, *anonymizer.decided)
     if summary["instead"] and summary["photos"] and not arguments.quiet:
@@ -278,5 +282,5 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         results = [reports.as_json(report, **written) for report in done]
         print(json.dumps({"files": results, "summary": summary}, indent=2), file=printed)
     elif not arguments.quiet and not (arguments.output == "-" and summary["skipped"]):
-        print(reports.summary_line(summary, others), file=printed)
-    return reports.exit_status(done)
+        print(reports.summary_line(summary, rest), file=printed)
+    return reports.exit_status(done) or (reports.INCOMPLETE if rest.unread else reports.DONE)

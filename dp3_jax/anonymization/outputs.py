@@ -4,14 +4,19 @@ import dataclasses
 import glob
 import os
 import pathlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
+from dp3_jax import files
 from dp3_jax.anonymization.photos import FORMATS, is_photo_name
 from dp3_jax.errors import UserError
 from dp3_jax.video.names import SUFFIXES, as_one, is_pattern, is_video_name
 from dp3_jax.video.sequences import numbers
 
 ENDING = "_anonymized"
+PREVIEW_ENDING = ".preview.png"
+PREVIEW_MARK = "dp3 preview: shows original faces, not for release"  # a text in the file
+_HEAD = 4096  # bytes of a file in which the mark is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,39 +42,64 @@ def _is_ours(path: str | os.PathLike) -> bool:
     return is_photo_name(path) or is_video_name(path)
 
 
+def is_preview(path: pathlib.Path) -> bool:
+    """Whether a file is a preview that an earlier run wrote."""
+    try:
+        with path.open("rb") as opened:
+            return PREVIEW_MARK.encode() in opened.read(_HEAD)
+    except OSError:
+        return False
+
+
+@dataclasses.dataclass
+class Rest:
+    """What lies in the input folders and is not read.
+
+    Attributes:
+      endings: how many files that are neither photos nor videos there are, by the ending of their names.
+      circles, unread: lines on folders, as of `files.Tree`.
+    """
+
+    endings: Counter[str] = dataclasses.field(default_factory=Counter)
+    circles: list[str] = dataclasses.field(default_factory=list)
+    unread: list[str] = dataclasses.field(default_factory=list)
+
+
 def _in_folder(
-    folder: pathlib.Path, without: pathlib.Path | None
-) -> tuple[list[pathlib.Path], int]:
-    """Photos and videos in a folder and below, sorted; and how many other files there are.
+    folder: pathlib.Path, without: pathlib.Path | None, rest: Rest
+) -> list[pathlib.Path]:
+    """Photos and videos in a folder and below, sorted; what else there is is added to `rest`.
 
     Files that an earlier run made beside their sources are left out, and all below `without`.
     """
-    photos, others = [], 0
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        if without is not None and without in path.resolve().parents:
+    photos = []
+    tree = files.walk(folder, without)
+    rest.circles += tree.circles
+    rest.unread += tree.unread
+    for path in sorted(tree.files + tree.dangling):  # the latter are reported when they are read
+        if path.name.startswith("."):
             continue
         if not _is_ours(path):
-            others += 1
-        elif not path.stem.endswith((ENDING, f"{ENDING}_preview")):
+            rest.endings[path.suffix.lower()] += 1
+        elif path.stem.endswith((ENDING, f"{ENDING}_preview")):
+            continue
+        elif not (path.name.lower().endswith(PREVIEW_ENDING) and is_preview(path)):
             photos.append(path)
-    return photos, others
+    return photos
 
 
 def _expand(
-    inputs: Sequence[str], without: pathlib.Path | None
-) -> tuple[list[tuple[pathlib.Path, pathlib.Path]], int]:
-    """(path, path below the output folder) of every file, without repetitions; and the number of others."""
+    inputs: Sequence[str], without: pathlib.Path | None, in_place: bool
+) -> tuple[list[tuple[pathlib.Path, pathlib.Path]], Rest]:
+    """(path, path below the output folder) of every name, or in place of every file; and what is left."""
     found: dict[pathlib.Path, tuple[pathlib.Path, pathlib.Path]] = {}
-    others = 0
+    rest = Rest()
     for text in inputs:
         path = pathlib.Path(text)
-        if path.is_dir():
-            photos, more = _in_folder(path, without)
-            others += more
+        if os.path.isdir(path):
+            photos = _in_folder(path, without, rest)
             pairs = [(photo, photo.relative_to(path)) for photo in photos]
-        elif path.exists():
+        elif os.path.exists(path):
             pairs = [(path, pathlib.Path(path.name))]
         elif glob.has_magic(text):
             matches = sorted(map(pathlib.Path, glob.glob(text, recursive=True)))
@@ -79,18 +109,19 @@ def _expand(
         else:
             raise UserError(f"there is no file or folder {text}; check the path")
         for photo, below in pairs:
-            found.setdefault(photo.resolve(), (photo, below))
-    return list(found.values()), others
+            name = photo.resolve() if in_place else pathlib.Path(os.path.abspath(photo))
+            found.setdefault(name, (photo, below))
+    return list(found.values()), rest
 
 
 def is_file_name(output: str | os.PathLike) -> bool:
     """Whether -o OUTPUT means a file: it ends as photos or videos do and is no folder that exists."""
-    return _is_ours(output) and not pathlib.Path(output).is_dir()
+    return _is_ours(output) and not os.path.isdir(output)
 
 
 def plan(
     inputs: Sequence[str], output: str | None = None, in_place: bool = False
-) -> tuple[list[Task], int]:
+) -> tuple[list[Task], Rest]:
     """What is read and written.
 
     Without `output` the result lies beside its source as NAME_anonymized.EXT. With a file name (one input
@@ -103,7 +134,8 @@ def plan(
       in_place: replace the sources.
 
     Returns:
-      The tasks in the order of the inputs, and how many files in the folders are neither photos nor videos.
+      The tasks in the order of the inputs, one for each name, also where several names are links to one file
+      (in place: one for each file); and what is left in the folders.
 
     Raises:
       UserError: nothing to do, an input that is not there, two results with one name, or a result that
@@ -116,14 +148,14 @@ def plan(
     if in_place and output is not None:
         raise UserError("--in-place writes to the inputs themselves; leave out -o")
     if any(map(is_pattern, inputs)):
-        return [_sequence(inputs, output, in_place)], 0
+        return [_sequence(inputs, output, in_place)], Rest()
     to_file = output is not None and is_file_name(output)
     folder = pathlib.Path(output).resolve() if output is not None and not to_file else None
-    photos, others = _expand(inputs, folder)
+    photos, rest = _expand(inputs, folder, in_place)
     if not photos:
         known = ", ".join([*FORMATS, *SUFFIXES])
         raise UserError(f"no photo or video in {', '.join(inputs)} (looked for {known})")
-    if to_file and (len(photos) > 1 or pathlib.Path(inputs[0]).is_dir()):
+    if to_file and (len(photos) > 1 or os.path.isdir(inputs[0])):
         several = f"{len(photos)} inputs" if len(photos) > 1 else f"a folder, {inputs[0]}"
         raise UserError(f"-o {output} names one file for {several}; name a folder")
     tasks = []
@@ -131,7 +163,7 @@ def plan(
         if in_place:
             target = photo.resolve()  # a link stays a link
         elif output is None:
-            target = photo.with_name(f"{photo.stem}{ENDING}{photo.suffix}")
+            target = photo.with_name(files.fitting(photo.stem, ENDING + photo.suffix))
         else:
             target = pathlib.Path(output) if to_file else pathlib.Path(output) / below
         tasks.append(Task(photo, target))
@@ -140,7 +172,7 @@ def plan(
             f"-o {output} does not end like a {'video' if tasks[0].is_video else 'photo'}"
         )
     _check(tasks, in_place)
-    return tasks, others
+    return tasks, rest
 
 
 def _sequence(inputs: Sequence[str], output: str | None, in_place: bool) -> Task:
@@ -200,3 +232,24 @@ def _identity(path: pathlib.Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def check_extras(
+    tasks: Sequence[Task],
+    extras: Sequence[tuple[pathlib.Path, Callable[[pathlib.Path], bool]]],
+    option: str,
+) -> None:
+    """Raises UserError where what is written beside the results would replace a file of the user.
+
+    Args:
+      tasks: of the run.
+      extras: files to be written, and whether such a file, which is there, is of an earlier run.
+      option: that asks for them.
+    """
+    taken = {path.resolve() for task in tasks for path in (task.source, task.target)}
+    for path, is_ours in extras:
+        there = os.path.lexists(path)
+        if path.resolve() in taken or (there and not is_ours(path)):
+            raise UserError(
+                f"{option} would overwrite {path}, which is another file; move it, or leave {option} out"
+            )

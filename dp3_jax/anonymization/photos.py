@@ -12,6 +12,7 @@ import io
 import os
 import pathlib
 import shutil
+import stat
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -173,11 +174,16 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     """
     path = pathlib.Path(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or path.is_dir()):  # a pipe would be waited for
+            raise UserError(f"cannot read {path}: it is no file; name a photo")
+        if status.st_size > _MAX_BYTES:
             raise UserError(f"{path} is larger than {_MAX_BYTES // 10**9} GB; scale it down")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}; check the path") from error
+        there = path.is_symlink()
+        what = f"{path} is a link to nothing" if there else f"there is no file {path}"
+        raise UserError(f"{what}; check the path") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
     except MemoryError as error:

@@ -1,7 +1,7 @@
 """PNG files chunk by chunk: what Pillow needs to decode one, and the colour chunks that it drops.
 
 Pillow refuses a picture for more than 1 MiB of text or colour profile, which editors do write, and loses the
-chunks that say what the colours mean. Names, order and contents: PNG specification, third edition (W3C, 2025).
+chunks that say what the colours mean. Names, order, contents: PNG specification, third edition (W3C, 2025).
 """
 
 import dataclasses

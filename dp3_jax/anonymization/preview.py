@@ -4,9 +4,10 @@ import os
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from dp3_jax.anonymization.anonymize import Result
+from dp3_jax.anonymization.outputs import PREVIEW_MARK
 from dp3_jax.files import atomic_target
 
 _LONGER = 1000  # px of a panel's longer side at most
@@ -47,5 +48,7 @@ def write_preview(path: str | os.PathLike, before: np.ndarray, result: Result) -
       UserError: the file cannot be written.
     """
     picture = Image.fromarray(draw_preview(before, result))
+    says = PngImagePlugin.PngInfo()
+    says.add_text("Comment", PREVIEW_MARK)
     with atomic_target(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", pnginfo=says)

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from dp3_jax import files
 from dp3_jax.anonymization import outputs
 from dp3_jax.anonymization.plans import Outcome
 from dp3_jax.anonymization.sidecar import SUFFIX
 
 DONE, INCOMPLETE = 0, 1  # exit statuses
+_MAX_ENDINGS = 5  # of other files in a folder that are named
 PERSONS = {
     "prior": "persons of the face prior",
     "bank": "persons of the bank",
@@ -41,12 +43,12 @@ def sidecar_path(task: outputs.Task) -> pathlib.Path:
         from dp3_jax.video import job
 
         return job.sidecar_path(task.target)
-    return task.target.with_name(task.target.name + SUFFIX)
+    return task.target.with_name(files.fitting(task.target.name, SUFFIX))
 
 
 def preview_path(task: outputs.Task) -> pathlib.Path:
-    """Beside the result: NAME_preview.png."""
-    return task.target.with_name(f"{task.target.stem}_preview.png")
+    """Beside the result: NAME.EXT.preview.png."""
+    return task.target.with_name(files.fitting(task.target.name, outputs.PREVIEW_ENDING))
 
 
 def remarks(report: Report) -> list[str]:
@@ -98,8 +100,16 @@ def summarize(
     }
 
 
-def summary_line(summary: dict[str, Any], others: int) -> str:
-    """One line for the console."""
+def _left_alone(endings: Counter[str]) -> str:
+    """How many other files there are, and what they are called."""
+    named = [ending or "without ending" for ending, _ in endings.most_common(_MAX_ENDINGS)]
+    more = ["..."] if len(endings) > _MAX_ENDINGS else []
+    count = _count(endings.total(), "other file")
+    return f"{count} in the folders left alone ({', '.join(named + more)})"
+
+
+def summary_line(summary: dict[str, Any], rest: outputs.Rest) -> str:
+    """One line for the console; `rest` is what the folders hold besides."""
     parts = []
     if summary["photos"] or not summary["videos"]:
         parts.append(_count(summary["photos"], "photo"))
@@ -116,8 +126,8 @@ def summary_line(summary: dict[str, Any], others: int) -> str:
         parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
     if summary["skipped"]:
         parts.append(f"{_count(summary['skipped'], 'file')} skipped")
-    if others:
-        parts.append(f"{_count(others, 'other file')} in the folders left alone")
+    if rest.endings:
+        parts.append(_left_alone(rest.endings))
     return f"{', '.join(parts)}; {summary['seconds']:.1f} s"
 
 

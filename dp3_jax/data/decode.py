@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from dp3_jax.data.options import DataOptions
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp")
 _FORMATS = ("JPEG", "PNG", "WEBP")  # JPEG includes the multi-picture files that phones write.
 # An image enlarged more than this holds no detail worth learning.
 _MAX_ENLARGEMENT = 4
