@@ -20,6 +20,7 @@ from dp3_jax.anonymization.anonymize import DONE, SMALLEST_GENERATED, classic, h
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generation import FaceCheck, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
+from dp3_jax.replacement import surroundings
 from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.video import coherence, following, placing, poses
 from dp3_jax.video.coherence import Coherence, Memory, Motion
@@ -96,6 +97,7 @@ class Renderer:
         self._causal = causal
         self._memories: dict[int, Memory] = {}
         self._pictured: set[int] = set()  # numbers of tracks with pictures in their memories
+        self._toned = False  # whether the last frame with a new face was grey, or sepia
         # Number of the frame, and view (`following.detail`), of each track's last face.
         self._seen: dict[int, tuple[int, np.ndarray]] = {}
 
@@ -145,11 +147,15 @@ class Renderer:
         if self.coherence.follow_motion:
             self._follow(image, tasks)
         result, hidden = hide(image, covers, [task.job.target for task in tasks], quick=True)
+        curve = None
+        if tasks:
+            curve = surroundings.colour_curve(result, was_toned=self._toned and not cut)
+            self._toned = curve is not None
         by_number = {task.job.number: task for task in tasks}
         for wave in generation.waves([task.job for task in tasks]):
             # From here on the original frame is not looked at any more.
             own = [by_number[job.number] for job in wave]
-            for task, outcome in zip(own, self._fill(result, hidden, own), strict=True):
+            for task, outcome in zip(own, self._fill(result, hidden, own, curve), strict=True):
                 outcomes[task.job.number] = outcome
                 if outcome.done == "covered":
                     task.memory.forget_pictures()
@@ -233,8 +239,17 @@ class Renderer:
         """Lets go of what was seen of hidden faces, which is no part of `state`."""
         self._seen.clear()
 
-    def _fill(self, erased: np.ndarray, hidden: np.ndarray, wave: Sequence[_Task]) -> list[Outcome]:
-        """Puts new faces into the erased frame, changed in place; what cannot be made stays erased."""
+    def _fill(
+        self,
+        erased: np.ndarray,
+        hidden: np.ndarray,
+        wave: Sequence[_Task],
+        curve: np.ndarray | None,
+    ) -> list[Outcome]:
+        """Puts new faces into the erased frame, changed in place; what cannot be made stays erased.
+
+        `curve`: the colours of a grey or sepia frame, see `surroundings.colour_curve`.
+        """
         jobs = [task.job for task in wave]
         if self._generator is None:
             return [Outcome(job.plan, "covered", reason="there is no generator") for job in jobs]
@@ -252,7 +267,7 @@ class Renderer:
             return [generation.failed(job, error) for job in jobs]
         for i, new in zip(ready, made, strict=True):
             try:
-                outcomes[i] = self._show(erased, hidden, wave[i], new)
+                outcomes[i] = self._show(erased, hidden, wave[i], new, curve)
             except Exception as error:
                 outcomes[i] = generation.failed(jobs[i], error)
         return [o for o in outcomes if o is not None]
@@ -304,6 +319,7 @@ class Renderer:
         hidden: np.ndarray,
         task: _Task,
         drawn: generation.Drawn | None,
+        curve: np.ndarray | None,
     ) -> Outcome:
         """Blends a new face into the erased frame, changed in place."""
         job, memory = task.job, task.memory
@@ -313,6 +329,8 @@ class Renderer:
             task.view, drawn.view, job.mask, self.coherence, causal=self._causal
         )
         shown = geometry.project(composed, job.alignment, task.own, quick=True)
+        if curve is not None:
+            shown = surroundings.coloured(shown, curve)
         geometry.place(erased, task.own, shown)
         if self.coherence.steady_grain:
             sigma = memory.steady_grain(erased, task.own, hidden)
@@ -340,7 +358,7 @@ class Renderer:
                     for pose in memory.motion
                 ]
             entries[str(number)] = entry
-        text = json.dumps({"format": _FORMAT, "tracks": entries}).encode()
+        text = json.dumps({"format": _FORMAT, "tracks": entries, "toned": self._toned}).encode()
         target = io.BytesIO()
         np.savez(target, text=np.frombuffer(text, np.uint8), **arrays)
         return target.getvalue()
@@ -368,6 +386,7 @@ class Renderer:
         except Exception as error:
             raise ValueError(f"this is no state of a renderer: {error}") from error
         self._memories = memories
+        self._toned = bool(content.get("toned"))
         self._pictured = set(memories)
 
 
