@@ -58,7 +58,7 @@ def test_a_clip_that_was_grey_is_not_given_up_for_a_little_noise():
     """Else faces would blink between grey and coloured."""
     frame = clip_frame((0, 0, 0)).astype(float)
     y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
-    frame[..., 0] += 6 * np.sin(x / 40) * np.cos(y / 40)
+    frame[..., 0] += 5 * np.sin(x / 40) * np.cos(y / 40)
     frame = frame.clip(0, 255).astype(np.uint8)
     assert surroundings.colour_curve(frame) is None
     assert surroundings.colour_curve(frame, was_toned=True) is not None
