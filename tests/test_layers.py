@@ -44,6 +44,7 @@ LAYERS = [
      "dp3_jax.evaluation.anonymity", "dp3_jax.evaluation.hiding", "dp3_jax.evaluation.composites",
      "dp3_jax.anonymization.anonymize", "dp3_jax.anonymization.preview",
      "dp3_jax.anonymization.reports", "dp3_jax.anonymization.batch",
+     "dp3_jax.anonymization.transparency", "dp3_jax.anonymization.records",
      "dp3_jax.anonymization.demo", "dp3_jax.video.coherence",
      "dp3_jax.video.following", "dp3_jax.video.rendering", "dp3_jax.video.second_pass",
      "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",

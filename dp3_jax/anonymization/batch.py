@@ -8,19 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
-import numpy as np
-
 from dp3_jax import files
-from dp3_jax.anonymization import marking, outputs, secrets, sidecar
-from dp3_jax.anonymization.anonymize import Anonymizer, Result
+from dp3_jax.anonymization import outputs, records, secrets, sidecar
+from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.boxes import Boxes
 from dp3_jax.anonymization.keeping import Keeper
-from dp3_jax.anonymization.photos import Photo, read_photo, write_photo
-from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
+from dp3_jax.anonymization.photos import Photo, container_of, read_photo, replace_file
+from dp3_jax.anonymization.plans import Outcome, Plan, Settings
 from dp3_jax.anonymization.preview import write_preview
 from dp3_jax.anonymization.reports import Report, preview_path, remarks, sidecar_path
 from dp3_jax.errors import UserError
-from dp3_jax.replacement.options import IdentityOptions
 from dp3_jax.video.names import is_video_name
 from dp3_jax.video.stages import Progress
 
@@ -106,6 +103,12 @@ class Batch:
         self._keeper = None
         if options.keep:
             self._keeper = Keeper(options.keep, anonymizer.detector if finds else None)
+        self._record_options = records.RecordOptions(
+            anonymizer=anonymizer,
+            keeper=self._keeper,
+            keep_metadata=options.keep_metadata,
+            mark=options.mark,
+        )
         if anonymizer.settings.method == "generate" and options.faces is None:
             _ = anonymizer.generator if not photos else anonymizer.renderer
 
@@ -129,25 +132,17 @@ class Batch:
             outputs.check_extras(tasks, extras, "--sidecar")
 
     def _plans(
-        self, task: outputs.Task, frame: np.ndarray
+        self, task: outputs.Task, photo: Photo
     ) -> tuple[list[Plan], Settings, tuple[str, ...]]:
         """What to do with the faces of a photo, and remarks on it."""
         options, settings = self._options, self._anonymizer.settings
         secret = options.secret or secrets.fresh_secret()
         if options.faces is not None:
-            plans, settings, used = sidecar.read(options.faces, frame.shape, secret)
+            plans, settings, used = sidecar.read(options.faces, photo.pixels.shape, secret)
             settings = dataclasses.replace(settings, **options.overrides)
             return plans, settings, self._other_weights(used, settings)
-        boxes = self._boxes
-        faces = self._anonymizer.find(frame) if boxes is None else boxes.of(task.source)
-        plans = plan_faces(faces, secret)
-        if self._keeper is not None:
-            reasons = self._keeper.decide(frame, faces)
-            plans = [
-                dataclasses.replace(plan, keep=bool(reason), reason=reason)
-                for plan, reason in zip(plans, reasons, strict=True)
-            ]
-        return plans, settings, ()
+        faces = None if self._boxes is None else self._boxes.of(task.source)
+        return records.plan_record(photo, self._record_options, secret, faces), settings, ()
 
     def _other_weights(self, used: str | None, settings: Settings) -> tuple[str, ...]:
         if used and settings.method == "generate" and used != self._anonymizer.renderer.fingerprint:
@@ -180,24 +175,39 @@ class Batch:
                     frames=summary.frames,
                     damage=summary.damage,
                 )
-            photo = read() if read is not None else read_photo(task.source)
-            plans, settings, notes = self._plans(task, photo.pixels)
-            result = self._anonymizer.render(photo.pixels, plans, settings)
-            after = photo.with_pixels(result.frame)
-            mark = self._options.mark and any(o.done == "generated" for o in result.outcomes)
-            keep_metadata = self._options.keep_metadata
-            write_photo(task.target, after, keep_metadata=keep_metadata, mark=mark)
-            if mark and not marking.is_marked(task.target):
-                notes += (f"{task.target.suffix} files cannot say that a face was generated",)
-            self._write_extras(task, photo.pixels, result, settings)
+            outcomes, notes = self._photo(task, read)
         except UserError as error:
             return Report(task, time.monotonic() - start, error=str(error))
         except Exception as error:  # one file that hits a bug does not stop a thousand others
             reason = " ".join(str(error).split())
             message = f"{task.source}: {type(error).__name__}: {reason} (please report this)"
             return Report(task, time.monotonic() - start, error=message)
-        outcomes = tuple(result.outcomes)
         return Report(task, time.monotonic() - start, outcomes, notes=notes)
+
+    def _photo(
+        self, task: outputs.Task, read: Callable[[], Photo] | None
+    ) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
+        """Reads, anonymizes and writes a photo; what was done with its faces, and remarks."""
+        container = container_of(task.target)
+        photo = read() if read is not None else read_photo(task.source)
+        plans, settings, notes = self._plans(task, photo)
+        record = records.render_record(
+            photo,
+            plans,
+            settings,
+            self._record_options,
+            container=container,
+            name=str(task.target),
+        )
+        if record.unmarked:
+            notes += (f"{task.target.suffix} files cannot say that a face was generated",)
+        # The result comes last: where it is, all of the photo is done.
+        if self._options.sidecar:
+            sidecar.write(sidecar_path(task), record.sidecar)
+        if self._options.preview:
+            write_preview(preview_path(task), record.before, record.result)
+        replace_file(task.target, record.content)
+        return tuple(record.result.outcomes), notes
 
     def _left_out(self) -> tuple[str, ...]:
         return ("--preview is of photos; none was written",) if self._options.preview else ()
@@ -225,22 +235,6 @@ class Batch:
 
             return one_pass.process(request, self._anonymizer, progress)
         return job.process(request, self._anonymizer, progress)
-
-    def _identity(self) -> IdentityOptions:
-        """Where new faces come from, as it was decided."""
-        source = self._anonymizer.renderer.identity
-        return dataclasses.replace(self._anonymizer.identity, source=source)
-
-    def _write_extras(
-        self, task: outputs.Task, before: np.ndarray, result: Result, settings: Settings
-    ) -> None:
-        if self._options.sidecar:
-            drawn = any(outcome.done == "generated" for outcome in result.outcomes)
-            used = (self._anonymizer.renderer.fingerprint, self._identity()) if drawn else (None,)
-            content = sidecar.describe(before.shape, result.outcomes, settings, *used)
-            sidecar.write(sidecar_path(task), content)
-        if self._options.preview:
-            write_preview(preview_path(task), before, result)
 
 
 def run(batch: Batch, tasks: Sequence[outputs.Task], show_progress: bool) -> list[Report]:

@@ -54,7 +54,12 @@ def video_metadata() -> dict[str, str]:
     return {"comment": COMMENT}
 
 
+def holds_mark(content: bytes) -> bool:
+    """Whether a photo's file says that a part of it was generated."""
+    return SOURCE_TYPE.encode() in content
+
+
 def is_marked(path: str | os.PathLike) -> bool:
-    """Whether a photo file says that a part of it was generated."""
+    """`holds_mark` of a file."""
     with open(path, "rb") as opened:
-        return SOURCE_TYPE.encode() in opened.read()
+        return holds_mark(opened.read())
