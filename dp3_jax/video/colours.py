@@ -32,10 +32,16 @@ _WEIGHTS = {  # of red and blue in the luminance
     Colorspace.SMPTE240M: (0.212, 0.087),
     Colorspace.BT2020: (0.2627, 0.0593),
 }
-_PLANAR = {  # pixel formats and their bits per component
+PLANAR = {  # pixel formats and their bits per component
     f"yuv{full}{sampling}p{end}": depth
     for sampling in (420, 422, 444)
-    for full, end, depth in (("", "", 8), ("j", "", 8), ("", "10le", 10), ("", "12le", 12))
+    for full, end, depth in (
+        ("", "", 8),
+        ("j", "", 8),
+        ("", "10le", 10),
+        ("", "12le", 12),
+        ("", "16le", 16),
+    )  # fmt: skip
 }
 
 
@@ -97,12 +103,12 @@ class ToRgb:
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame as RGB, an array of its own."""
-        depth = _PLANAR.get(frame.format.name)
+        depth = PLANAR.get(frame.format.name)
         if depth and (frame.width, frame.height) == self._size:
-            y, u, v = (_samples(plane, depth) for plane in frame.planes)
+            y, u, v = (samples(plane, depth) for plane in frame.planes)
             if u.shape != y.shape:
-                u, v = (_enlarged(plane, y.shape) for plane in (u, v))
-            to_rgb = _yuv_to_rgb(self._matrix, self._range, depth)
+                u, v = (enlarged(plane, y.shape) for plane in (u, v))
+            to_rgb = yuv_to_rgb(self._matrix, self._range, depth)
             rgb = cv2.transform(cv2.merge([y, u, v]), to_rgb)
             return rgb if depth == 8 else np.minimum(rgb, 255).astype(np.uint8)
         rgb = self._reformatter.reformat(
@@ -117,13 +123,14 @@ class ToRgb:
         return rgb.to_ndarray()
 
 
-def _samples(plane: av.video.plane.VideoPlane, depth: int) -> np.ndarray:
+def samples(plane: av.video.plane.VideoPlane, depth: int) -> np.ndarray:
+    """The levels of a plane of 8 or, in 16, of more bits: a view."""
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     rows = rows if depth == 8 else rows.view("<u2")
     return rows[: plane.height, : plane.width]
 
 
-def _enlarged(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def enlarged(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Each sample repeated once down (4:2:0) and along; cut to an odd size."""
     rows = 2 if plane.shape[0] < shape[0] else 1
     size = plane.shape[1] * 2, plane.shape[0] * rows
@@ -131,7 +138,7 @@ def _enlarged(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def _yuv_to_rgb(matrix: Colorspace, value_range: int, depth: int) -> np.ndarray:
+def yuv_to_rgb(matrix: Colorspace, value_range: int, depth: int) -> np.ndarray:
     """f64[3, 4]: levels of Y, U and V to the 255 levels of R, G and B (ITU-T H.273, section 8.3)."""
     red, blue = _WEIGHTS[matrix]
     green = 1 - red - blue
