@@ -109,7 +109,7 @@ def test_a_face_in_two_levels_of_transparency_goes_too(options, kind):
 
 def test_the_outline_of_a_cut_out_person_stays(options):
     y, x = np.mgrid[:512, :512]
-    soft = np.clip(128 + 20.0 * (50 - np.hypot(x - 225, (y - 130) * 0.8)), 0, 255).astype(np.uint8)
+    soft = np.clip(128 + 60.0 * (50 - np.hypot(x - 225, (y - 130) * 0.8)), 0, 255).astype(np.uint8)
     source = np.dstack([astronaut(), soft])
     assert (soft[hole(face())] == 0).any()
     content, _ = records.anonymize_record(saved(source), options, SECRET, faces=[face()])

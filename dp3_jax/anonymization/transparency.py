@@ -23,7 +23,7 @@ from dp3_jax.anonymization.plans import Plan, Settings
 WHITE, BLACK = 255, 0
 
 _NEAR = 8  # levels: as good as opaque, transparent or equal
-_MAX_SOFT = 0.1  # of a face's pixels are neither opaque nor transparent where a person is cut out
+_MAX_SOFT = 0.15  # of a face's pixels are neither opaque nor transparent where a person is cut out
 _MAX_ISLANDS = 0.01  # of them are cut off from the face's border: eyes or a mouth of a stencil
 _MAX_FADE = 16.0  # levels by which a fade differs from the continuation of what is round it
 _FADE_SHARE = 95  # percent of the pixels to which that applies
