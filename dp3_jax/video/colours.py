@@ -32,16 +32,11 @@ _WEIGHTS = {  # of red and blue in the luminance
     Colorspace.SMPTE240M: (0.212, 0.087),
     Colorspace.BT2020: (0.2627, 0.0593),
 }
+_ENDINGS = (("", "", 8), ("j", "", 8), ("", "10le", 10), ("", "12le", 12), ("", "16le", 16))
 PLANAR = {  # pixel formats and their bits per component
     f"yuv{full}{sampling}p{end}": depth
     for sampling in (420, 422, 444)
-    for full, end, depth in (
-        ("", "", 8),
-        ("j", "", 8),
-        ("", "10le", 10),
-        ("", "12le", 12),
-        ("", "16le", 16),
-    )  # fmt: skip
+    for full, end, depth in _ENDINGS
 }
 
 

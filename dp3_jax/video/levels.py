@@ -1,8 +1,8 @@
 """Frames as they are stored: components in the levels of the file, with nothing lost that it has.
 
 That is what must survive where a picture is only drawn in, not made: more than 8 bits, curves of HDR,
-transparency, colours outside of RGB. A component array is u8 or u16 [h, w, 3], YUV or RGB; a fourth channel is
-the opacity. The colour of each 4:2:0 sample is held for all of its pixels, and written back as their mean.
+transparency, colours outside of RGB. A component array is u8 or u16 [h, w, 3], YUV or RGB; a fourth channel
+is the opacity. The colour of each 4:2:0 sample is held for all of its pixels, and written back as their mean.
 """
 
 import dataclasses
@@ -173,12 +173,11 @@ class Pack:
         height, width = planes[0].shape
         name = self._format if self._format.startswith("yuv") else "yuv420p"  # of nv12
         frame = av.VideoFrame(width, height, name)
-        for number, (plane, levels) in enumerate(zip(frame.planes, planes, strict=True)):
-            if number in (1, 2) and levels.shape != (plane.height, plane.width):
-                levels = _reduced(levels, (plane.height, plane.width))
-            row = np.zeros((plane.height, plane.line_size), np.uint8)
-            row.view(levels.dtype)[:, : plane.width] = levels
-            plane.update(row.tobytes())
+        for plane, full in zip(frame.planes, planes, strict=True):
+            levels = _reduced(full, (plane.height, plane.width))
+            rows = np.zeros((plane.height, plane.line_size), np.uint8)
+            rows.view(levels.dtype)[:, : plane.width] = levels
+            plane.update(rows.tobytes())
         return (
             frame
             if name == self._format
@@ -188,6 +187,8 @@ class Pack:
 
 def _reduced(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The mean of the pixels of each sample; the last one of an odd size has fewer."""
+    if plane.shape == shape:
+        return plane
     factors = [-(-large // small) for large, small in zip(plane.shape, shape, strict=True)]
     missing = [
         f * small - large for f, small, large in zip(factors, shape, plane.shape, strict=True)

@@ -1,8 +1,8 @@
 """HDR as it is looked at and drawn in: the curves of HLG and PQ, to and from ordinary (sRGB) levels.
 
 Light is counted in shares of white as SDR has it: 203 cd/m2 of PQ, 75% of HLG's signal (ITU-R BT.2408-7,
-section 3). HLG is converted by the light of the scene, without the display's gamma, so that a picture that was
-made from an SDR one comes back as it was. What is brighter than white, in SDR there is no room for it, is
+section 3). HLG is converted by the light of the scene, without the display's gamma, so that a picture that
+was made from an SDR one comes back as it was. What is brighter than white, for which SDR has no room, is
 compressed into the uppermost levels; a face is rarely there, and the way back knows how.
 """
 
