@@ -33,6 +33,7 @@ def rewrite(source, target, asked=DEFAULT, length=7, **more):
             with writing.SegmentWriter(paths[-1], info, chosen) as segment:
                 for frame in group:
                     segment.write(frame.image, frame.pts, frame.duration)
+    more = {"subtitles": "copy", **more}
     left_out = writing.assemble(target, info, chosen, paths, source=source, **more)
     return chosen, left_out
 

@@ -53,6 +53,7 @@ class Clip:
     rotation: int = 0  # degrees clockwise that a player turns the picture
     flip: bool = False
     audio: tuple = ()  # (codec, language) of each track
+    loudness: object = staticmethod(lambda t: 0.3)  # of seconds
     subtitles: str | None = None  # codec
     chapters: bool = False
     metadata: dict = dataclasses.field(default_factory=dict)
@@ -125,7 +126,7 @@ class Clip:
             yield from video.encode(frame)
         yield from video.encode(None)
         for number, stream in enumerate(sounds):
-            yield from _sine(stream, 330 * (number + 1), len(self.pts()) / RATE)
+            yield from sine(stream, 330 * (number + 1), len(self.pts()) / RATE, self.loudness)
         if text is not None:
             for i in range(2):
                 payload = f"line {i}".encode()
@@ -138,11 +139,11 @@ class Clip:
                 yield packet
 
 
-def _sine(stream, pitch, seconds):
+def sine(stream, pitch, seconds, loudness=lambda t: 0.3):
     size = stream.codec_context.frame_size or 1024
     for start in range(0, math.ceil(seconds * 16000), size):
         t = (start + np.arange(size)) / 16000
-        wave = 0.3 * np.sin(2 * np.pi * pitch * t)
+        wave = loudness(t) * np.sin(2 * np.pi * pitch * t)
         kind = stream.codec_context.format.name
         scale, dtype = {
             "flt": (1, np.float32), "s16": (2**15 - 1, np.int16), "s32": (2**31 - 1, np.int32)
@@ -228,6 +229,6 @@ def streamable(source, target):
 def sound_only(path):
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=16000, layout="mono")
-        for packet in _sine(stream, 440, 0.5):
+        for packet in sine(stream, 440, 0.5):
             output.mux(packet)
     return path

@@ -11,6 +11,7 @@ from dp3_jax.errors import UserError
 # Repeated from dp3_jax.anonymization, which takes a second to import; a test compares them.
 METHODS = ("generate", "blur", "pixelate", "solid")
 COVERS = ("face", "head")
+MAX_WORKERS = 64
 IDENTITIES = ("auto", "prior", "bank", "builtin")
 EXPRESSIONS = ("match", "none")
 
@@ -73,7 +74,27 @@ def add_parser(commands) -> None:
     )
     _add_output_options(parser.add_argument_group("what is written and printed"))
     _add_video_options(parser.add_argument_group("videos"))
+    _add_run_options(parser.add_argument_group("many files"))
     parser.set_defaults(run=_anonymize)
+
+
+def _add_run_options(group) -> None:
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the photos, each with its own models; default: 1",
+    )
+    group.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="what is done is written there, and not done again by the same command; default: "
+        "OUTPUT.manifest.jsonl, or INPUT.manifest.jsonl of one folder without -o",
+    )
+    group.add_argument(
+        "--redo", action="store_true", help="do again what the manifest says is done"
+    )
 
 
 def _add_identity_options(group) -> None:
@@ -137,6 +158,12 @@ def _add_output_options(group) -> None:
 
 def _add_video_options(group) -> None:
     group.add_argument("--audio", choices=("copy", "drop"), default="copy", help="default: copy")
+    group.add_argument(
+        "--subtitles",
+        choices=("copy", "drop"),
+        default="drop",
+        help="drones and dash cams write their place into them; default: drop",
+    )
     group.add_argument(
         "--spans",
         metavar="START-END,...",
@@ -226,35 +253,44 @@ def _video_options(arguments: argparse.Namespace, rate):
     when = spans.parse_spans(arguments.spans) if arguments.spans else ()
     use = Coherence(follow_motion=arguments.motion == "face")
     return job.VideoOptions(
-        encoder=settings, audio=arguments.audio, spans=when, rate=rate, coherence=use
+        encoder=settings,
+        audio=arguments.audio,
+        subtitles=arguments.subtitles,
+        spans=when,
+        rate=rate,
+        coherence=use,
     )
 
 
-def _anonymize(arguments: argparse.Namespace) -> int:
-    start = time.monotonic()
-    # What can be wrong in the call is looked at before anything slow is imported.
-    rate = _rate(arguments)
-    tasks, rest = _tasks(arguments)
-    if arguments.faces and len(tasks) > 1:
-        raise UserError(f"--faces {arguments.faces} belongs to one input, not to {len(tasks)}")
-    if arguments.faces and arguments.keep:
-        raise UserError('--keep does not go with --faces; write "keep": true into that file')
+def _manifest(arguments: argparse.Namespace, tasks):
+    """Where the run writes down what is done; None where it keeps no manifest."""
+    from dp3_jax.anonymization import manifest, outputs
 
-    from dp3_jax.anonymization import batch, reports, secrets
-    from dp3_jax.anonymization.anonymize import Anonymizer
+    if arguments.manifest:
+        return manifest.Manifest(pathlib.Path(arguments.manifest))
+    output = arguments.output
+    if len(tasks) < 2 or output == "-":
+        return None
+    to_file = output is not None and outputs.is_file_name(output)
+    path = manifest.default_path(output, arguments.inputs, to_file)
+    try:
+        return None if path is None else manifest.Manifest(path)
+    except UserError as error:
+        print(f"note: a killed run will begin anew: {error}", file=sys.stderr)
+        return None
+
+
+def _options(arguments: argparse.Namespace, tasks, overrides, rate):
+    """What to do with each file, as `batch.Batch` takes it."""
+    from dp3_jax.anonymization import batch, secrets
 
     secret = None
     if arguments.seed is not None:
         secret = secrets.secret_from_seed(arguments.seed)
     elif arguments.secret_file is not None:
         secret = secrets.read_secret(arguments.secret_file)
-    names = ("method", "cover", "candidates")
-    overrides = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
-    more = {} if arguments.min_confidence is None else {"min_confidence": arguments.min_confidence}
-    more["identity"] = _identity(arguments)
-    anonymizer = Anonymizer(**overrides, **more, weights=arguments.weights)
     video = any(task.is_video for task in tasks)
-    options = batch.Options(
+    return batch.Options(
         secret=secret,
         boxes=arguments.boxes,
         faces=arguments.faces,
@@ -267,20 +303,68 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         video=_video_options(arguments, rate) if video else None,
         one_pass=arguments.one_pass,
     )
-    loaded = batch.Batch(anonymizer, options, photos=not all(task.is_video for task in tasks))
+
+
+def _anonymize(arguments: argparse.Namespace) -> int:
+    start = time.monotonic()
+    # What can be wrong in the call is looked at before anything slow is imported.
+    rate = _rate(arguments)
+    tasks, rest = _tasks(arguments)
+    if arguments.faces and len(tasks) > 1:
+        raise UserError(f"--faces {arguments.faces} belongs to one input, not to {len(tasks)}")
+    if arguments.faces and arguments.keep:
+        raise UserError('--keep does not go with --faces; write "keep": true into that file')
+    if not 1 <= arguments.workers <= MAX_WORKERS:
+        raise UserError(f"--workers is 1 to {MAX_WORKERS}, not {arguments.workers}")
+
+    from dp3_jax.anonymization import reports, running
+    from dp3_jax.anonymization.anonymize import Anonymizer
+
+    names = ("method", "cover", "candidates")
+    overrides = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    more = {} if arguments.min_confidence is None else {"min_confidence": arguments.min_confidence}
+    more["identity"] = _identity(arguments)
+    settings = {**overrides, **more, "weights": arguments.weights}
+    Anonymizer(**settings)  # says what is wrong with them
     for line in rest.circles:
         print(f"note: {line}", file=sys.stderr)
     for line in rest.unread:
         print(f"skipped: {line}", file=sys.stderr)
-    done = batch.run(loaded, tasks, not arguments.quiet)
-    summary = reports.summarize(done, time.monotonic() - start, *anonymizer.decided)
+    run = running.Run(
+        settings=settings,
+        options=_options(arguments, tasks, overrides, rate),
+        workers=arguments.workers,
+        manifest=_manifest(arguments, tasks),
+        redo=arguments.redo,
+        show_progress=not arguments.quiet,
+    )
+    try:
+        done = run(tasks)
+    finally:
+        if run.manifest is not None:
+            run.manifest.close()
+    summary = reports.summarize(done.reports, time.monotonic() - start, *done.decided)
+    summary |= reports.summarize_earlier(done.earlier, done.left)
+    _print(arguments, done.reports, summary, rest)
+    incomplete = rest.unread or done.left or summary["fallbacks_before"]
+    return reports.exit_status(done.reports) or (reports.INCOMPLETE if incomplete else reports.DONE)
+
+
+def _print(arguments: argparse.Namespace, done, summary, rest) -> None:
+    """Prints what became of the files, in the way that was asked for."""
+    from dp3_jax.anonymization import reports
+
     if summary["instead"] and summary["photos"] and not arguments.quiet:
         print(f"note: the prior was not used: {summary['instead']}", file=sys.stderr)
     printed = sys.stderr if arguments.output == "-" else sys.stdout
     if arguments.json:
-        written = {"sidecar": options.sidecar, "preview": options.preview}
+        written = {"sidecar": arguments.sidecar, "preview": arguments.preview}
         results = [reports.as_json(report, **written) for report in done]
         print(json.dumps({"files": results, "summary": summary}, indent=2), file=printed)
-    elif not arguments.quiet and not (arguments.output == "-" and summary["skipped"]):
+        return
+    if arguments.quiet:
+        return
+    for line in reports.skipped_summary(done):
+        print(line, file=sys.stderr)
+    if not (arguments.output == "-" and summary["skipped"]):
         print(reports.summary_line(summary, rest), file=printed)
-    return reports.exit_status(done) or (reports.INCOMPLETE if rest.unread else reports.DONE)

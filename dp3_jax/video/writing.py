@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import heapq
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -15,7 +16,8 @@ from dp3_jax.anonymization import marking
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
 from dp3_jax.video import encoding as encoders
-from dp3_jax.video import reading
+from dp3_jax.video import heard, reading
+from dp3_jax.video.copying import Copies, Wanted
 from dp3_jax.video.encoding import Encoding
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.segments import SEGMENT_SUFFIX, Segment, SegmentWriter, read_segment
@@ -26,16 +28,8 @@ __all__ = ["SEGMENT_SUFFIX", "SegmentWriter", "assemble"]
 # comments, names, places and serial numbers never.
 _SAFE = ("creation_time", "make", "model")
 _APPLE = "com.apple.quicktime."
-_FONTS = (
-    "font/",
-    "application/x-truetype-font",
-    "application/vnd.ms-opentype",
-    "application/x-font",
-)
+_SLACK = 0.5  # s by which headers may say another length
 _GIF_HEADER = 13  # bytes: signature and screen descriptor; there is no palette for all frames
-# Their streams, copied from a header that an AVI file had, would get the wrong times in another.
-_WRONG_IN_AVI = ("mp3", "ac3")
-_START_ANYWHERE = ("mpegts", "mpeg")  # containers whose times are of a broadcast, not of the file
 
 
 def assemble(
@@ -46,15 +40,19 @@ def assemble(
     *,
     source: str | os.PathLike | None,
     audio: str = "copy",
+    subtitles: str = "drop",
     keep_metadata: bool = False,
     mark: bool = False,
+    jumps: Sequence[Fraction] = (),
+    until: float | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, ...]:
     """Writes the final video, atomically and streaming (memory does not grow with the length).
 
-    Frames are shown at the source's times, upright, with its pixel aspect and colour tags. Sound, subtitles
-    and fonts are copied packet by packet with their times, languages and dispositions; chapters keep their
-    times and titles. Cover art, thumbnails, data, further video streams and all other metadata (place,
-    device, dates, names) are left out.
+    Frames are shown at the source's times, upright, with its pixel aspect and colour tags. Sound, and
+    subtitles with their fonts if wanted, are taken over with their times, languages and dispositions (see
+    `copying`); chapters keep their times and titles. Cover art, thumbnails, data, further video streams and
+    all other metadata (place, device, dates, names) are left out.
 
     Args:
       target: the file; its container is `encoding`'s.
@@ -63,8 +61,12 @@ def assemble(
       segments: files of `SegmentWriter`, in order.
       source: where sound, subtitles and chapters come from; None: from nowhere.
       audio: "copy" or "drop".
+      subtitles: "copy" or "drop".
       keep_metadata: keep when and with what the video was taken.
       mark: say in the file that parts of it were generated (see `marking`).
+      jumps: of the source's pictures, see `clocks.Restarts`.
+      until: seconds up to which the last frame is shown, if longer than its own duration.
+      note: told in words what was done to other streams than to copy them.
 
     Returns:
       What was left out, in words.
@@ -75,6 +77,11 @@ def assemble(
     if audio == "copy" and source is not None:
         encoders.check_audio(info, encoding)
     plan = _plan(segments)
+    if until is not None:
+        ticks = 1 / info.time_base
+        plan = plan.shown_until(round(until * ticks), round(_SLACK * ticks))
+    hidden = heard.scan(source) if audio == "copy" and source is not None else {}
+    wanted = Wanted(audio == "copy", subtitles == "copy")
     target = pathlib.Path(target)
     with atomic_target(target) as temporary, contextlib.ExitStack() as stack:
         original = stack.enter_context(reading.opened(source)) if source is not None else None
@@ -85,9 +92,10 @@ def assemble(
                 encoding,
                 plan,
                 source=original,
-                with_audio=audio == "copy",
+                streams=functools.partial(Copies, wanted=wanted, hidden=hidden, jumps=jumps),
                 keep_metadata=keep_metadata,
                 mark=mark,
+                note=note,
             )
         except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, OSError):
@@ -103,13 +111,20 @@ class _Plan:
       paths: the segment files.
       start: when the first frame is shown.
       delay: by how much decoding must begin before it.
-      last: how long the last frame is shown.
+      end: when the last frame is shown.
+      last: for how long.
     """
 
     paths: tuple[pathlib.Path, ...]
     start: int
     delay: int
+    end: int
     last: int
+
+    def shown_until(self, time: int, slack: int) -> "_Plan":
+        """The same with a last frame that is shown until `time`, if that is longer by more than `slack`."""
+        longer = time - self.end - self.last > slack
+        return dataclasses.replace(self, last=time - self.end) if longer else self
 
 
 def _plan(paths: Sequence[str | os.PathLike]) -> _Plan:
@@ -131,7 +146,7 @@ def _plan(paths: Sequence[str | os.PathLike]) -> _Plan:
         end, last = max((p[1], d) for p, d in zip(segment.packets, durations, strict=True))
     if start is None:
         raise ValueError("no segments")
-    return _Plan(tuple(map(pathlib.Path, paths)), start, delay, last)
+    return _Plan(tuple(map(pathlib.Path, paths)), start, delay, end, last)
 
 
 def _in_order(paths: Sequence[str | os.PathLike]) -> Iterator[tuple[Segment, int | None]]:
@@ -153,9 +168,10 @@ def _write(
     plan: _Plan,
     *,
     source: av.container.InputContainer | None,
-    with_audio: bool,
+    streams: Callable[..., Copies],
     keep_metadata: bool,
     mark: bool,
+    note: Callable[[str], None],
 ) -> tuple[str, ...]:
     options = container_options(info, encoding, plan.last)
     with av.open(
@@ -166,11 +182,11 @@ def _write(
         encoders.configure(video.codec_context, info, encoding)
         video.time_base = info.time_base
         left_out = list(info.left_out)
-        copies = {}
-        taken = Fraction(0)
+        copies, taken = None, Fraction(0)
         if source is not None:
-            copies = add_copies(output, source, encoding.container, with_audio, left_out)
-            taken = start_shift(source)
+            copies = streams(output, source, encoding.container)
+            left_out += copies.left_out
+            taken = copies.shift
             set_chapters(output, source, taken)
             if keep_metadata:
                 output.metadata.update(safe_metadata(source.metadata))
@@ -178,10 +194,12 @@ def _write(
             output.metadata.update(marking.video_metadata())
         lead = _avi_lead(info) if encoding.container == "avi" else round(taken / info.time_base)
         pictures = _pictures(plan, info.time_base, lead, encoding.container == "gif")
-        copied = _copied(source, copies, taken) if copies else iter(())
+        copied = iter(()) if copies is None else _copied(source, copies)
         for packet, stream in heapq.merge(pictures, copied, key=lambda item: _time(item[0])):
             packet.stream = stream or video
             output.mux_one(packet)
+    for remark in copies.remarks if copies is not None else ():
+        note(remark)
     return tuple(left_out)
 
 
@@ -204,60 +222,6 @@ def _loops(path: pathlib.Path) -> int:
         return 0
     with Image.open(path) as image:
         return image.info.get("loop", -1)
-
-
-def add_copies(
-    output: av.container.OutputContainer,
-    source: av.container.InputContainer,
-    container: str,
-    with_audio: bool,
-    left_out: list[str],
-) -> dict[int, av.stream.Stream]:
-    """Streams for what is copied, by the number of their original; adds to `left_out`."""
-    copies = {}
-    for stream in source.streams:
-        name = f"{stream.type} (stream {stream.index})"
-        if stream.type == "audio" and with_audio:
-            copies[stream.index] = _copy_of(output, stream)
-        elif stream.type == "audio":
-            left_out.append(name)
-        elif stream.type == "subtitle":
-            if encoders.holds(container, reading.codec_name(stream)):
-                copies[stream.index] = _copy_of(output, stream)
-            else:
-                left_out.append(f"{name}, which {container} cannot hold")
-        elif stream.type == "attachment":
-            font = (stream.mimetype or "").startswith(_FONTS)
-            if font and container == "matroska":
-                output.add_attachment(stream.name or "font", stream.mimetype, stream.data)
-            else:
-                left_out.append(name)
-    return copies
-
-
-def _copy_of(output: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
-    codec = reading.codec_name(stream)
-    if output.format.name == "avi" and codec in _WRONG_IN_AVI:
-        sound = stream.codec_context
-        copy = output.add_stream(
-            codec,
-            rate=sound.sample_rate,
-            layout=sound.layout.name,
-            bit_rate=sound.bit_rate or 0,
-        )
-    else:
-        copy = output.add_stream_from_template(stream, opaque=True)
-    copy.disposition = stream.disposition
-    if stream.language:
-        copy.metadata["language"] = stream.language
-    return copy
-
-
-def start_shift(source: av.container.InputContainer) -> Fraction:
-    """Seconds that are taken from all times."""
-    if source.format.name.split(",")[0] in _START_ANYWHERE and source.start_time:
-        return Fraction(source.start_time, av.time_base)
-    return Fraction(0)
 
 
 def _avi_lead(info: VideoInfo) -> int:
@@ -316,12 +280,12 @@ def _pictures(
     clock = plan.start - plan.delay - offset
     for number, (segment, following) in enumerate(_in_order(plan.paths)):
         durations = _durations(segment, following)
-        for i, payload in enumerate(segment.payloads()):
+        for i, payload in enumerate(segment.encoded()):
             whole = not (is_gif and number and i == 0)
             packet = av.Packet(payload if whole else payload[_GIF_HEADER:])
             packet.time_base = time_base
             packet.pts, packet.dts = segment.packets[i][1] - offset, clock
-            packet.duration = durations[i]
+            packet.duration = plan.last if packet.pts + offset == plan.end else durations[i]
             packet.is_keyframe = segment.packets[i][3]
             clock += durations[i]
             yield packet, None
@@ -348,32 +312,23 @@ def _lead(segment: Segment, durations: Sequence[int]) -> int:
 
 
 def _copied(
-    source: av.container.InputContainer, copies: dict[int, av.stream.Stream], shift: Fraction
+    source: av.container.InputContainer, copies: Copies
 ) -> Iterator[tuple[av.Packet, av.stream.Stream]]:
-    streams = []
+    """All packets of the streams beside the pictures, as they are to be written."""
+    wanted = copies.streams
     for stream in source.streams:
-        if stream.index in copies:
-            streams.append(stream)
-        else:
+        if stream.index not in wanted:
             stream.discard = av.stream.Discard.all
-    try:
-        for packet in source.demux(streams):
-            if prepare_copy(packet, shift):
-                yield packet, copies[packet.stream_index]
-    except av.error.FFmpegError:
-        return  # The rest of a damaged source; reading its frames has said so.
-
-
-def prepare_copy(packet: av.Packet, shift: Fraction) -> bool:
-    """Takes `shift` seconds from the times of a packet to be copied; whether it is to be copied at all."""
-    if packet.size == 0 and packet.pts is None and packet.dts is None:
-        return False  # marks the end
-    if reading.codec_name(packet.stream) == "mov_text" and bytes(packet) == b"\0\0":
-        return False  # a pause between subtitles, which the muxer writes itself
-    offset = round(shift / packet.time_base)
-    packet.pts = None if packet.pts is None else packet.pts - offset
-    packet.dts = None if packet.dts is None else packet.dts - offset
-    return True
+    packets = source.demux([source.streams[i] for i in wanted]) if wanted else iter(())
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            break  # The rest of a damaged source; reading its frames has said so.
+        if packet is None:
+            break
+        yield from copies.packets(packet)
+    yield from copies.rest()
 
 
 def _time(packet: av.Packet) -> Fraction:
