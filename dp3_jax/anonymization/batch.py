@@ -1,22 +1,27 @@
-"""Many photos and videos, one after the other: what the command does with its files."""
+"""One photo or video of many: what the command does with a file."""
 
 import dataclasses
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dp3_jax import files
-from dp3_jax.anonymization import outputs, records, secrets, sidecar
+from dp3_jax.anonymization import manifest, outputs, records, secrets, sidecar
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.boxes import Boxes
 from dp3_jax.anonymization.keeping import Keeper
-from dp3_jax.anonymization.photos import Photo, container_of, read_photo, replace_file
+from dp3_jax.anonymization.photos import (
+    Photo,
+    container_of,
+    decode_photo,
+    read_bytes,
+    replace_file,
+)
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
 from dp3_jax.anonymization.preview import write_preview
-from dp3_jax.anonymization.reports import Report, preview_path, remarks, sidecar_path
+from dp3_jax.anonymization.reports import Report, preview_path, sidecar_path
 from dp3_jax.errors import UserError
 from dp3_jax.video.names import is_video_name
 from dp3_jax.video.stages import Progress
@@ -80,6 +85,45 @@ def pipe_task(source: str, target: str | None) -> PipeTask:
     return PipeTask(pathlib.Path(source), pathlib.Path(target))
 
 
+def check(tasks: Sequence[outputs.Task], options: Options, boxes: Boxes | None) -> None:
+    """Raises UserError where the options cannot be meant for these files; `boxes` are those of photos."""
+    if len(tasks) > 1 and options.boxes and any(task.is_video for task in tasks):
+        raise UserError(f"--boxes {options.boxes} with a video takes one input, not {len(tasks)}")
+    if len(tasks) > 1 and boxes is not None and not boxes.names_photos:
+        raise UserError(
+            f"{options.boxes} does not say which of the {len(tasks)} photos its boxes belong to; "
+            "add their file names"
+        )
+    photos = [task for task in tasks if not task.is_video]
+    if options.preview:
+        extras = [(preview_path(task), outputs.is_preview) for task in photos]
+        outputs.check_extras(tasks, extras, "--preview")
+    if options.sidecar:
+        extras = [(sidecar_path(task), sidecar.is_sidecar) for task in photos]
+        outputs.check_extras(tasks, extras, "--sidecar")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """A photo that was read, and what its file is known by."""
+
+    photo: Photo
+    print: manifest.FilePrint
+
+
+def read_source(path: pathlib.Path) -> Source:
+    """Reads a photo; raises as `read_photo`."""
+    content = read_bytes(path)
+    return Source(decode_photo(content, str(path)), manifest.print_of(path, content))
+
+
+def _prints(task: outputs.Task) -> tuple[manifest.FilePrint, manifest.FilePrint] | None:
+    """What a video's files are known by, without reading them; None for pipes and numbered pictures."""
+    if not (task.source.is_file() and task.target.is_file()):
+        return None
+    return manifest.print_of(task.source), manifest.print_of(task.target)
+
+
 class Batch:
     """Everything that is loaded once for all files."""
 
@@ -112,24 +156,10 @@ class Batch:
         if anonymizer.settings.method == "generate" and options.faces is None:
             _ = anonymizer.generator if not photos else anonymizer.renderer
 
-    def check(self, tasks: Sequence[outputs.Task]) -> None:
-        """Raises UserError where the options cannot be meant for these photos."""
-        if len(tasks) > 1 and self._options.boxes and any(task.is_video for task in tasks):
-            raise UserError(
-                f"--boxes {self._options.boxes} with a video takes one input, not {len(tasks)}"
-            )
-        if len(tasks) > 1 and self._boxes is not None and not self._boxes.names_photos:
-            raise UserError(
-                f"{self._options.boxes} does not say which of the {len(tasks)} photos its boxes belong to; "
-                "add their file names"
-            )
-        photos = [task for task in tasks if not task.is_video]
-        if self._options.preview:
-            extras = [(preview_path(task), outputs.is_preview) for task in photos]
-            outputs.check_extras(tasks, extras, "--preview")
-        if self._options.sidecar:
-            extras = [(sidecar_path(task), sidecar.is_sidecar) for task in photos]
-            outputs.check_extras(tasks, extras, "--sidecar")
+    @property
+    def decided(self) -> tuple[str, str]:
+        """As of `Anonymizer.decided`."""
+        return self._anonymizer.decided
 
     def _plans(
         self, task: outputs.Task, photo: Photo
@@ -153,14 +183,14 @@ class Batch:
         self,
         task: outputs.Task,
         progress: Progress | None = None,
-        read: Callable[[], Photo] | None = None,
+        read: Callable[[], Source] | None = None,
     ) -> Report:
         """Reads, anonymizes and writes one file; whatever goes wrong is in the report.
 
         Args:
           task: the file.
           progress: of a video, see `video.job`.
-          read: gives the photo, or raises as `read_photo`; None to read it here.
+          read: gives the photo, or raises as `read_source`; None to read it here.
         """
         start = time.monotonic()
         try:
@@ -174,25 +204,22 @@ class Batch:
                     notes=(*summary.notes, *self._left_out()),
                     frames=summary.frames,
                     damage=summary.damage,
+                    prints=_prints(task),
                 )
-            outcomes, notes = self._photo(task, read)
+            return self._photo(task, start, (read or (lambda: read_source(task.source)))())
         except UserError as error:
             return Report(task, time.monotonic() - start, error=str(error))
         except Exception as error:  # one file that hits a bug does not stop a thousand others
             reason = " ".join(str(error).split())
             message = f"{task.source}: {type(error).__name__}: {reason} (please report this)"
             return Report(task, time.monotonic() - start, error=message)
-        return Report(task, time.monotonic() - start, outcomes, notes=notes)
 
-    def _photo(
-        self, task: outputs.Task, read: Callable[[], Photo] | None
-    ) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
-        """Reads, anonymizes and writes a photo; what was done with its faces, and remarks."""
+    def _photo(self, task: outputs.Task, start: float, source: Source) -> Report:
+        """Anonymizes and writes a photo; `start` is when it was begun."""
         container = container_of(task.target)
-        photo = read() if read is not None else read_photo(task.source)
-        plans, settings, notes = self._plans(task, photo)
+        plans, settings, notes = self._plans(task, source.photo)
         record = records.render_record(
-            photo,
+            source.photo,
             plans,
             settings,
             self._record_options,
@@ -207,7 +234,13 @@ class Batch:
         if self._options.preview:
             write_preview(preview_path(task), record.before, record.result)
         replace_file(task.target, record.content)
-        return tuple(record.result.outcomes), notes
+        return Report(
+            task,
+            time.monotonic() - start,
+            tuple(record.result.outcomes),
+            notes=notes,
+            prints=(source.print, manifest.print_of(task.target, record.content)),
+        )
 
     def _left_out(self) -> tuple[str, ...]:
         return ("--preview is of photos; none was written",) if self._options.preview else ()
@@ -235,76 +268,3 @@ class Batch:
 
             return one_pass.process(request, self._anonymizer, progress)
         return job.process(request, self._anonymizer, progress)
-
-
-def run(batch: Batch, tasks: Sequence[outputs.Task], show_progress: bool) -> list[Report]:
-    """Processes all photos in order, naming the failures on standard error as they come."""
-    import tqdm
-
-    batch.check(tasks)
-    reports = []
-    # disable=None: no bar where standard error is not a terminal.
-    hidden = None if show_progress else True
-    with (
-        tqdm.tqdm(tasks, unit="file", disable=hidden) as progress,
-        futures.ThreadPoolExecutor(1) as pool,
-    ):
-        ahead = _read_ahead(tasks, pool)
-        for task in progress:
-            with _FrameBar(task, hidden) as frames:
-                report = batch.process(task, frames.update, next(ahead))
-            reports.append(report)
-            for line in remarks(report):
-                tqdm.tqdm.write(line, file=sys.stderr)
-    return reports
-
-
-def _read_ahead(
-    tasks: Sequence[outputs.Task], pool: futures.Executor
-) -> Iterator[Callable[[], Photo] | None]:
-    """What gives the photo of each task, and begins to read the next; None for videos."""
-
-    def begin(task: outputs.Task) -> Callable[[], Photo] | None:
-        return None if task.is_video else pool.submit(read_photo, task.source).result
-
-    following = begin(tasks[0]) if tasks else None
-    for index in range(len(tasks)):
-        current = following
-        following = begin(tasks[index + 1]) if index + 1 < len(tasks) else None
-        yield current
-
-
-class _FrameBar:
-    """The progress of a video, below that of all files: a bar for each pass, with frames a second and ETA."""
-
-    def __init__(self, task: outputs.Task, disable: bool | None):
-        self._name = task.source.name
-        self._disable = disable
-        self._what = ""
-        self._bar: Any = None
-
-    def update(self, what: str, count: int, total: int | None) -> None:
-        """`count` more frames, of `total`, of the pass called `what`."""
-        import tqdm
-
-        if what != self._what:
-            self._close()
-            self._what = what
-            self._bar = tqdm.tqdm(
-                desc=f"{self._name}: {what}",
-                total=total,
-                unit="frame",
-                leave=False,
-                disable=self._disable,
-            )
-        self._bar.update(count)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __enter__(self) -> "_FrameBar":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._close()

@@ -2,16 +2,19 @@
 
 import dataclasses
 import pathlib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dp3_jax import files
 from dp3_jax.anonymization import outputs
+from dp3_jax.anonymization.manifest import FilePrint
 from dp3_jax.anonymization.plans import Outcome
 from dp3_jax.anonymization.sidecar import SUFFIX
 
 DONE, INCOMPLETE = 0, 1  # exit statuses
+_MAX_NAMES = 3  # of skipped files for each reason
 _MAX_ENDINGS = 5  # of other files in a folder that are named
 PERSONS = {
     "prior": "persons of the face prior",
@@ -25,7 +28,7 @@ class Report:
     """What became of one photo or video, without its pixels; `error` is empty when it was written.
 
     The outcomes are of its faces, in a video of its tracks; `frames` is 0 for a photo. `damage` says what of
-    the file could not be read.
+    the file could not be read. `prints` are what the files read and written are known by.
     """
 
     task: outputs.Task
@@ -35,6 +38,7 @@ class Report:
     notes: tuple[str, ...] = ()
     frames: int = 0
     damage: str = ""
+    prints: tuple[FilePrint, FilePrint] | None = None
 
 
 def sidecar_path(task: outputs.Task) -> pathlib.Path:
@@ -65,10 +69,55 @@ def remarks(report: Report) -> list[str]:
     return lines
 
 
+def manifest_entry(report: Report) -> dict[str, Any]:
+    """What a manifest says of a file: see `manifest`."""
+    if report.error or report.damage or report.prints is None:
+        return {"error": report.error or report.damage or "not a single file"}
+    before, after = (dataclasses.asdict(one) for one in report.prints)
+    counts = Counter(outcome.done for outcome in report.outcomes)
+    return {
+        "input": before,
+        "output": after,
+        "faces": len(report.outcomes),
+        "done": dict(sorted(counts.items())),
+        "error": "",
+    }
+
+
+def skipped_summary(reports: Sequence[Report]) -> list[str]:
+    """Lines on all files that were skipped, by reason; empty where there are not two."""
+    failed = [report for report in reports if report.error]
+    if len(failed) < 2:
+        return []
+    groups: dict[str, list[str]] = {}
+    for report in failed:
+        reason = report.error
+        for path in (report.task.source, report.task.target):
+            reason = reason.replace(str(path), "FILE")
+        reason = re.sub(r"\d+", "N", reason)
+        groups.setdefault(reason, []).append(str(report.task.source))
+    lines = [f"skipped {len(failed)} of {_count(len(reports), 'file')}:"]
+    for reason, names in sorted(groups.items(), key=lambda group: -len(group[1])):
+        more = ", ..." if len(names) > _MAX_NAMES else ""
+        lines.append(f"  {len(names)}: {reason} ({', '.join(names[:_MAX_NAMES])}{more})")
+    return lines
+
+
 def exit_status(reports: Sequence[Report]) -> int:
     """DONE, or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
     bad = any(r.error or r.damage or any(o.fell_back for o in r.outcomes) for r in reports)
     return INCOMPLETE if bad else DONE
+
+
+def summarize_earlier(entries: Sequence[Mapping[str, Any]], left: int) -> dict[str, Any]:
+    """Numbers of a run that goes on with an earlier one, beside those of `summarize`.
+
+    Args:
+      entries: of the manifest, on files that were done before.
+      left: how many files were not begun.
+    """
+    covered = sum(entry.get("done", {}).get("covered", 0) for entry in entries)
+    return {"done_before": len(entries), "fallbacks_before": covered, "left": left}
 
 
 def summarize(
@@ -124,6 +173,12 @@ def summary_line(summary: dict[str, Any], rest: outputs.Rest) -> str:
         parts.append(PERSONS[summary["identity"]])
     if summary["without_faces"]:
         parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
+    if summary.get("done_before"):
+        parts.append(
+            f"{_count(summary['done_before'], 'file')} done before (--redo does them again)"
+        )
+    if summary.get("left"):
+        parts.append(f"{_count(summary['left'], 'file')} left; free space and run the same again")
     if summary["skipped"]:
         parts.append(f"{_count(summary['skipped'], 'file')} skipped")
     if rest.endings:
