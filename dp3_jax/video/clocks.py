@@ -131,8 +131,9 @@ class PacketTimes:
         if given is not None:
             time = self.restarts.moved(given, self._last, self._end)
         self._begins = self._begins or len(self.restarts.jumps) > before
-        rises = time is not None and (time > self._last or (time == self._last and self._together))
-        if rises:
+        # Half a packet under the end of the recording before is near enough.
+        least = (self._last + self._end) // 2 if self._begins else self._last
+        if time is not None and (time > least or (time == least and self._together)):
             self._begins = False
             return time
         if self._begins and not self._together:

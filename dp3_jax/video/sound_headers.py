@@ -233,11 +233,15 @@ _RATES = (  # kbit/s by version 1 or not, layer and index
 
 
 def _frames(data: bytes) -> bytes:
-    """MPEG audio frames at the front of `data`; tags and what else follows are cut off (ISO 11172-3)."""
-    at = 0
-    while size := _frame_size(data[at : at + 4]):
-        at += min(size, len(data) - at)
-    frames = data[:at]
+    """The MPEG audio frames in `data` (ISO 11172-3); tags and what else lies around them are left out."""
+    at = data.find(b"\xff")
+    while at >= 0 and not 0 < _frame_size(data[at : at + 4]) <= len(data) - at:
+        at = data.find(b"\xff", at + 1)
+    data = data[at:] if at >= 0 else data
+    end = 0
+    while size := _frame_size(data[end : end + 4]):
+        end += min(size, len(data) - end)
+    frames = data[:end]
     # The first frame of a file may be no sound, but the encoder's notes: an empty one in its place.
     notes = any(word in frames[4:44] for word in (b"Xing", b"Info", b"VBRI"))
     return frames[:4] + bytes(len(frames) - 4) if notes else frames
