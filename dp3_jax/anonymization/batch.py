@@ -201,7 +201,7 @@ class Batch:
                     task,
                     spent,
                     tuple(outcomes),
-                    notes=(*summary.notes, *self._left_out()),
+                    notes=(*((task.note,) if task.note else ()), *summary.notes, *self._left_out()),
                     frames=summary.frames,
                     damage=summary.damage,
                     prints=_prints(task),

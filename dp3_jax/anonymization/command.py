@@ -14,6 +14,7 @@ COVERS = ("face", "head")
 MAX_WORKERS = 64
 IDENTITIES = ("auto", "prior", "bank", "builtin")
 EXPRESSIONS = ("match", "none")
+CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi")
 
 
 def add_parser(commands) -> None:
@@ -178,6 +179,11 @@ def _add_video_options(group) -> None:
     group.add_argument(
         "--rate", metavar="FPS", help="numbered pictures a second, such as 30000/1001; default: 25"
     )
+    group.add_argument(
+        "--container",
+        choices=CONTAINERS,
+        help="of videos whose names -o does not give; default: the input's, else mp4 or mkv",
+    )
     group.add_argument("--codec", help="h264, hevc, vp9, av1, ...; default: the input's")
     group.add_argument("--crf", type=float, help="quality, smaller is better")
     group.add_argument("--preset", help="speed against size, in the encoder's words")
@@ -223,7 +229,32 @@ def _tasks(arguments: argparse.Namespace):
     photos = [task.source for task in tasks if not task.is_video]
     if arguments.one_pass and photos:
         raise UserError(f"--one-pass is for videos, and {photos[0]} is none")
-    return tasks, rest
+    return _placed(arguments, tasks), rest
+
+
+def _placed(arguments: argparse.Namespace, tasks):
+    """The tasks with videos in containers that can be written, and were asked for."""
+    from dp3_jax.anonymization import outputs
+
+    asked = arguments.container
+    if arguments.output is not None and outputs.is_file_name(arguments.output):
+        if asked and pathlib.Path(arguments.output).suffix.lower() != f".{asked}":
+            raise UserError(f"-o {arguments.output} and --container {asked} do not agree")
+        return tasks
+    if not any(task.is_video for task in tasks):
+        return tasks
+    from dp3_jax.video import containers  # loads FFmpeg
+
+    placed = containers.placed(
+        tasks,
+        asked,
+        audio=arguments.audio == "copy",
+        subtitles=arguments.subtitles == "copy",
+        in_place=arguments.in_place,
+    )
+    if placed != tasks:
+        outputs.check(placed, arguments.in_place)
+    return placed
 
 
 def _rate(arguments: argparse.Namespace):

@@ -21,10 +21,14 @@ _HEAD = 4096  # bytes of a file in which the mark is
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A photo or video to be read from `source` and written to `target`: files, or patterns of pictures."""
+    """A photo or video to be read from `source` and written to `target`: files, or patterns of pictures.
+
+    `note`: a remark for the user on the target; may be "".
+    """
 
     source: pathlib.Path
     target: pathlib.Path
+    note: str = ""
 
     @property
     def is_video(self) -> bool:
@@ -171,7 +175,7 @@ def plan(
         raise UserError(
             f"-o {output} does not end like a {'video' if tasks[0].is_video else 'photo'}"
         )
-    _check(tasks, in_place)
+    check(tasks, in_place)
     return tasks, rest
 
 
@@ -206,7 +210,7 @@ def _check_folder(target: pathlib.Path) -> None:
         )
 
 
-def _check(tasks: Sequence[Task], in_place: bool) -> None:
+def check(tasks: Sequence[Task], in_place: bool) -> None:
     """Raises UserError where results would replace one another or an input."""
     sources = {task.source.resolve() for task in tasks}
     same_file = {_identity(path) for path in sources} - {None}
