@@ -1,7 +1,6 @@
 """In which container a video is written whose own cannot be: MPEG transport streams, WMV, FLV, Ogg ..."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 
 from dp3_jax.anonymization.outputs import Task

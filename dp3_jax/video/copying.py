@@ -133,7 +133,9 @@ class Copies:
             header = sound_headers.clean(codec, stream.codec_context.extradata or b"")
         if codec == "aac" and header == b"" and hidden.first:
             header = sound_headers.from_frame(hidden.first)
-        if header is None:
+        if not encoders.holds(self._container, codec):
+            reason = f"{self._container} cannot hold {codec}"
+        elif header is None:
             reason = "its header may hold more than sound"
         elif heard.is_cut(codec, hidden):
             reason = "part of it is cut away and never heard"
