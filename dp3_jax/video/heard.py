@@ -212,7 +212,8 @@ class Encoder:
         except av.error.FFmpegError:
             frames = []  # a damaged packet: silence takes its place
         for frame in frames:
-            time = None if frame.pts is None else frame.pts * frame.time_base
+            ticks = frame.dts if frame.pts is None else frame.pts
+            time = None if ticks is None else ticks * frame.time_base
             for part in self._to_float.resample(frame):
                 yield from self._add(part.to_ndarray(), time, offset)
                 time = None  # the rest of a frame follows its beginning
