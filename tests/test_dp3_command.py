@@ -156,7 +156,8 @@ def test_a_broken_file_among_others_is_named_and_skipped(tmp_path, capsys):
     assert "skipped: cannot read" in printed.err and "b.jpg" in printed.err
     found = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*"))
     assert found == ["a.jpg", "x/c.webp"]
-    assert run(folder / "a.jpg", folder / "x/c.webp", "-o", tmp_path / "out", *options) == 0
+    files = folder / "a.jpg", folder / "x/c.webp"
+    assert run(*files, "-o", tmp_path / "out", *options, "--redo") == 0
     assert "2 photos, 2 faces (2 pixelated)" in capsys.readouterr().out
 
 
