@@ -32,10 +32,11 @@ _FONTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """Which streams beside the pictures are taken over."""
+    """Which streams beside the pictures are taken over; sound `anew`, where it could not be copied."""
 
     audio: bool = True
     subtitles: bool = False
+    anew: bool = False
 
 
 def start_shift(source: av.container.InputContainer) -> Fraction:
@@ -84,6 +85,7 @@ class Copies:
         self._output = output
         self._source = source
         self._container = container
+        self._anew = wanted.anew
         self._lanes: dict[int, _Lane] = {}
         for stream in source.streams:
             name = f"{stream.type} (stream {stream.index})"
@@ -135,6 +137,8 @@ class Copies:
             header = sound_headers.from_frame(hidden.first)
         if not encoders.holds(self._container, codec):
             reason = f"{self._container} cannot hold {codec}"
+        elif self._anew:
+            reason = "its packets cannot be copied"
         elif header is None:
             reason = "its header may hold more than sound"
         elif heard.is_cut(codec, hidden):
