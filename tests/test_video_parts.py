@@ -155,7 +155,7 @@ def joined(*parts):
 def test_a_doubtful_box_on_a_clear_face_is_no_second_face_but_one_beside_it_is_blurred():
     clear = seen_in(range(30), (100, 50, 60, 80), 0.9)
     on_it, beside = seen_in([7, 8], (90, 40, 90, 120), 0.5), seen_in([7, 8], (300, 50, 60, 80), 0.5)
-    info = types.SimpleNamespace(width=640, height=360, rate=25)
+    info = types.SimpleNamespace(canvas_size=(640, 360), rate=25)
     (only,) = first_pass.link(info, joined(clear, on_it)).tracks
     assert only.method is None and len(only.sightings) == 30
     tracks = first_pass.link(info, joined(clear, beside)).tracks

@@ -25,14 +25,15 @@ def rewrite(source, target, asked=DEFAULT, length=7, **more):
     folder = target.parent / "segments"
     folder.mkdir(exist_ok=True)
     paths = []
-    with reading.read_frames(source) as frames:
-        info = frames.info
-        chosen = encoding.choose(info, target.suffix, asked)
+    info = reading.open_video(source)
+    chosen = encoding.choose(info, target.suffix, asked)
+    with reading.read_frames(info, stored=chosen.keeps_stored) as frames:
         for _, group in itertools.groupby(frames, lambda frame: frame.number // length):
             paths.append(folder / f"{len(paths)}{writing.SEGMENT_SUFFIX}")
             with writing.SegmentWriter(paths[-1], info, chosen) as segment:
                 for frame in group:
-                    segment.write(frame.image, frame.pts, frame.duration)
+                    image = frame.image if frame.stored is None else frame.stored
+                    segment.write(image, frame.pts, frame.duration)
     more = {"subtitles": "copy", **more}
     left_out = writing.assemble(target, info, chosen, paths, source=source, **more)
     return chosen, left_out

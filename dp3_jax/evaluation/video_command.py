@@ -75,7 +75,7 @@ def _check_clips(arguments: argparse.Namespace):
     if not arguments.tracks:
         return info, None
     tracking = track_file.read(arguments.tracks).tracking
-    if (tracking.width, tracking.height) != (info.width, info.height):
+    if (tracking.width, tracking.height) != info.canvas_size:
         raise UserError(
             f"{arguments.tracks} is of a clip of {tracking.width}x{tracking.height}, {info.path} is "
             f"{info.width}x{info.height}; give the tracks of this clip"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import os
 import pathlib
 import re
@@ -17,10 +18,12 @@ import numpy as np
 from dp3_jax import files
 from dp3_jax.anonymization.detection import quiet_opencv
 from dp3_jax.errors import UserError
-from dp3_jax.video import pictures, reading, sequences
-from dp3_jax.video.colours import Colours, ToRgb
+from dp3_jax.video import pictures, probing, reading, sequences
+from dp3_jax.video.canvas import Canvas
 
 _TIMEOUT = 10.0  # s in which a stream must open, and then give its next packet
+_USUAL_RATE = 120  # frames per second that a stream is believed
+_MEASURED = 8  # frames by whose times other rates are checked
 _RATE = 30.0  # frames a second, of cameras that do not say
 # Not "nobuffer", which throws the frames away that the format is told from, the first key frame among them.
 _LOW_DELAY = {"rtsp_transport": "tcp", "flags": "low_delay", "analyzeduration": "1000000"}
@@ -149,7 +152,7 @@ def _file(text: str, wanted: Wanted, wait: Callable[[float], object]) -> Source:
             raise UserError(f"{reader.damage}; what could be read was shown")
 
     frames = pace(timed(), wait) if wanted.paced else _unpaced(timed())
-    return Source(text, info.width, info.height, float(info.rate), frames)
+    return Source(text, *info.canvas_size, float(info.rate), frames)
 
 
 def _stream(address: str) -> Source:
@@ -163,8 +166,10 @@ def _stream(address: str) -> Source:
         # Threads for whole frames would each hold one back.
         stream.thread_type = "SLICE"
         decoded = container.decode(stream)
-        first = next(decoded, None)
-        if first is None:
+        stated = stream.average_rate or stream.guessed_rate
+        few = 1 if stated and stated <= _USUAL_RATE else _MEASURED
+        early = list(itertools.islice(decoded, few))
+        if not early:
             raise UserError(f"the stream {name} ends before its first picture")
     except (av.error.FFmpegError, OSError) as error:
         container.close()
@@ -172,26 +177,21 @@ def _stream(address: str) -> Source:
     except BaseException:
         container.close()
         raise
-    colours = Colours(
-        matrix=int(first.colorspace),
-        primaries=int(first.color_primaries),
-        transfer=int(first.color_trc),
-        range=int(first.color_range),
-    )
-    to_rgb = ToRgb(colours, first.width, first.height)
+    times = [frame.pts for frame in early]
+    info = probing.describe(pathlib.Path(name), container, stream, early[0], times)
+    canvas = Canvas(info)
 
     def frames() -> Generator[Frame]:
         start = time.perf_counter()
         with container:
-            yield Frame(0, 0.0, to_rgb(first))
             try:
-                for number, frame in enumerate(decoded, 1):
-                    yield Frame(number, time.perf_counter() - start, to_rgb(frame))
+                for number, frame in enumerate(itertools.chain(early, decoded)):
+                    yield Frame(number, time.perf_counter() - start, canvas(frame)[0])
             except (av.error.FFmpegError, OSError) as error:
                 raise UserError(f"the stream {name} broke off: {_reason(error)}") from error
 
-    rate = float(stream.average_rate or stream.guessed_rate or _RATE)
-    return Source(name, first.width, first.height, rate if 0 < rate <= 240 else _RATE, frames())
+    rate = float(info.average_rate or _RATE)
+    return Source(name, *info.canvas_size, rate if 0 < rate <= 240 else _RATE, frames())
 
 
 def _camera(text: str, wanted: Wanted) -> Source:

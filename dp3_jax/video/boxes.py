@@ -3,13 +3,17 @@
 CSV: a header with x, y, w, h and either `frame` (one row for each face in a frame) or `first` and `last` (the
 box stays in place over these frames). JSON: a list of objects with `box`, perhaps `points`, and `frame` or
 `frames` ([first, last]). Frames count from 0. Boxes of neighbouring frames are joined to tracks and the gaps
-between them are filled, as if they had been detected.
+between them are filled, as if they had been detected. Numbers are pixels of the upright picture as it is
+stored, also where these are not square.
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from dp3_jax.anonymization.boxes import face_of, read_rows
 from dp3_jax.anonymization.detection import Face
@@ -50,12 +54,23 @@ def _read_json(path: str | os.PathLike) -> Iterator[Spanning]:
         yield *_span(*frames, where), face_of(entry, where)
 
 
-def read(path: str | os.PathLike, frames: int) -> dict[int, list[Face]]:
+def _stretched(face: Face, x: float, y: float) -> Face:
+    if x == y == 1:
+        return face
+    left, top, width, height = face.box
+    points = None if face.points is None else face.points * np.array([x, y], np.float32)
+    return dataclasses.replace(face, box=(x * left, y * top, x * width, y * height), points=points)
+
+
+def read(
+    path: str | os.PathLike, frames: int, scale: tuple[float, float] = (1.0, 1.0)
+) -> dict[int, list[Face]]:
     """The faces in a boxes file, by frame.
 
     Args:
       path: ends in .csv for CSV.
       frames: number of frames in the video.
+      scale: by which boxes and points are stretched along x and y.
 
     Raises:
       UserError: it cannot be read, is not in one of the forms, or names a frame that the video does not have.
@@ -66,5 +81,5 @@ def read(path: str | os.PathLike, frames: int) -> dict[int, list[Face]]:
         if last >= frames:
             raise UserError(f"{path} names frame {last}; the video's last one is {frames - 1}")
         for number in range(first, last + 1):
-            found.setdefault(number, []).append(face)
+            found.setdefault(number, []).append(_stretched(face, *scale))
     return found

@@ -11,14 +11,20 @@ import dataclasses
 import functools
 import io
 import os
+from collections.abc import Callable
 from fractions import Fraction
 
 import av
+import numpy as np
 
 from dp3_jax.anonymization.detection import available_cores
 from dp3_jax.errors import UserError
-from dp3_jax.video.colours import FULL, LIMITED, Colours, is_yuv
+from dp3_jax.video import pixel_formats
+from dp3_jax.video.codecs import CODECS, PRESETS, X264_ANY_WIDTH, Codec
+from dp3_jax.video.colours import FULL, LIMITED, Colours, FromRgb, is_yuv
+from dp3_jax.video.levels import Levels, Pack
 from dp3_jax.video.reading import VideoInfo
+from dp3_jax.video.tones import is_hdr
 
 # The muxer for each ending that can be written.
 CONTAINERS = {
@@ -32,72 +38,13 @@ CONTAINERS = {
 }
 SEQUENCE = "image2"  # FFmpeg's name of what `VideoInfo.container` is for numbered pictures
 _ALIASES = {"h265": "hevc", "x264": "h264", "x265": "hevc", "avc": "h264", "mpeg2": "mpeg2video"}
+_ONLY_FOR_ALPHA = (
+    "qtrle",
+    "png",
+)  # lossless and large: without transparency another codec is chosen
 _FALLBACK = {"webm": "vp9", "avi": "mpeg4", "gif": "gif"}  # "h264" elsewhere
-_HEADERS_APART = ("mp4", "mov", "matroska", "webm")  # codec headers go into the container's
-
-
-@dataclasses.dataclass(frozen=True)
-class _Codec:
-    """How to write one codec.
-
-    Attributes:
-      encoder: FFmpeg's software encoder.
-      options: its settings.
-      crf: the default quality; None where there is nothing to choose.
-      worst: the largest number that `crf` may be.
-      quantizer: the quality is a fixed quantizer (`-q:v`, from 1), not a constant rate factor.
-      presets: the name of the option that trades speed for size; "" if there is none.
-      full_range: full-range colours survive.
-      chroma: the subsamplings it writes, the preferred one first.
-      hardware: encoders to look for with `hardware`.
-    """
-
-    encoder: str
-    options: dict[str, str]
-    crf: float | None = None
-    worst: int = 51
-    quantizer: bool = False
-    presets: str = ""
-    full_range: bool = False
-    chroma: tuple[str, ...] = ("yuv420p",)
-    hardware: tuple[str, ...] = ()
-
-
 _SLOWEST = Fraction(1, 1000)  # frames a second that an encoder reckons with: time lapse has fewer
-_PRESETS = (  # of x264 and x265
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
-    "placebo",
-)  # fmt: skip
-_ALL_CHROMA = ("yuv420p", "yuv422p", "yuv444p")
-_X264 = {"preset": "superfast", "x264-params": "mbtree=1:rc-lookahead=10:b-adapt=0"}
-_X264_ANY_WIDTH = "mbtree=0:b-adapt=0"
-_X265 = {"preset": "ultrafast", "x265-params": "log-level=none:info=0:open-gop=0"}
-_VPX = {"deadline": "realtime", "row-mt": "1", "lag-in-frames": "0"}
-_CODECS = {
-    "h264": _Codec(
-        "libx264", _X264, 18, 51, False, "preset", True, _ALL_CHROMA,
-        ("h264_nvenc", "h264_qsv", "h264_amf", "h264_videotoolbox", "h264_vaapi", "h264_v4l2m2m"),
-    ),
-    "hevc": _Codec(
-        "libx265", _X265, 20, 51, False, "preset", True, _ALL_CHROMA,
-        ("hevc_nvenc", "hevc_qsv", "hevc_amf", "hevc_videotoolbox", "hevc_vaapi", "hevc_v4l2m2m"),
-    ),
-    "vp8": _Codec("libvpx", {**_VPX, "cpu-used": "-8", "b": "20M"}, 10, 63, False, "cpu-used"),
-    "vp9": _Codec(
-        "libvpx-vp9", {**_VPX, "cpu-used": "7", "b": "0"}, 24, 63, False, "cpu-used", True,
-        _ALL_CHROMA, ("vp9_qsv",),
-    ),
-    "av1": _Codec(
-        "libsvtav1", {"preset": "9", "svtav1-params": "lp=2"}, 24, 63, False, "preset", True,
-        ("yuv420p",), ("av1_nvenc", "av1_qsv", "av1_amf"),
-    ),
-    "mpeg4": _Codec("mpeg4", {}, 2, 31, True),
-    "mpeg2video": _Codec("mpeg2video", {}, 2, 31, True, "", False, ("yuv420p", "yuv422p")),
-    "mjpeg": _Codec("mjpeg", {}, 2, 31, True, "", True, ("yuvj420p", "yuvj422p", "yuvj444p")),
-    "prores": _Codec("prores_ks", {"profile": "3"}, None, 0, False, "", False, ("yuv422p10le",)),
-    "ffv1": _Codec("ffv1", {"level": "3"}, None, 0, False, "", True, _ALL_CHROMA),
-    "gif": _Codec("gif", {"global_palette": "0"}, None, 0, False, "", True, ("pal8",)),
-}  # fmt: skip
+_HEADERS_APART = ("mp4", "mov", "matroska", "webm")  # codec headers go into the container's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +52,8 @@ class EncoderSettings:
     """What the user asks of the encoder; None: like the source, or the default.
 
     Attributes:
-      codec: "h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "mpeg2video", "prores", "ffv1" or "gif".
+      codec: "h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "mpeg2video", "prores", "ffv1", "qtrle",
+        "png" or "gif".
       crf: the quality, smaller is better; of MPEG-4, MPEG-2 and MJPEG the quantizer, from 1.
       preset: speed against size in the encoder's own words, e.g. "veryfast" of x264.
       hardware: use an encoder of the graphics card or processor; refused if none works.
@@ -128,6 +76,9 @@ class Encoding:
       options: of the encoder.
       colours: tags to write, and how RGB is converted.
       rate: frames per second that the encoder reckons with; the times in the file are the source's.
+      keeps_stored: frames are given as the source stores them (`canvas.Canvas.merged`), not as RGB.
+      flattens: transparency is laid over black.
+      remarks: for the user: what of the pictures is not kept.
     """
 
     codec: str
@@ -137,6 +88,9 @@ class Encoding:
     options: tuple[tuple[str, str], ...]
     colours: Colours
     rate: Fraction
+    keeps_stored: bool = False
+    flattens: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> Encoding:
@@ -144,7 +98,7 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
 
     A target that ends like the source gets the source's container, whatever the ending says. H.264 and
     H.265 of an odd width or height are written with full colour resolution (4:4:4), because their usual
-    4:2:0 has even sizes only. All output has 8 bits per component (ProRes: 10).
+    4:2:0 has even sizes only. Bits and transparency: see `pixel_formats`.
 
     Raises:
       UserError: the ending, codec, quality or preset is unknown or impossible here.
@@ -161,15 +115,21 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
     elif encoder not in av.codecs_available:
         raise UserError(f"this installation of PyAV has no {encoder}; choose another --codec")
     _check_rates(info.rate, name)
-    pixel_format = "nv12" if settings.hardware else _pixel_format(info, name, codec)
+    pixels = pixel_formats.choose(info, name, codec.encoder, container, codec.chroma)
+    if settings.hardware:
+        pixels = dataclasses.replace(pixels, name="nv12", deep=False, alpha=False)
+    square = info.canvas_size == (info.width, info.height)
     encoding = Encoding(
         codec=name,
         encoder=encoder,
         container=container,
-        pixel_format=pixel_format,
-        options=_options(name, codec, settings, container, info.width),
-        colours=_colours(info, name, codec),
+        pixel_format=pixels.name,
+        options=_options(name, codec, settings, container, info) + _more(info, name, pixels.name),
+        colours=_colours(info, name, codec, pixels.name),
         rate=max(info.rate.limit_denominator(1001), _SLOWEST),
+        keeps_stored=pixels.deep or pixels.alpha or not square or is_hdr(info.colours.transfer),
+        flattens=info.has_alpha and not pixels.alpha,
+        remarks=pixels.remarks,
     )
     if settings.preset is not None:
         _try(info, encoding)
@@ -191,9 +151,31 @@ def configure(context: av.VideoCodecContext, info: VideoInfo, encoding: Encoding
     context.color_trc, context.color_range = colours.transfer, colours.range
     if encoding.container in _HEADERS_APART:
         context.flags |= av.codec.context.Flags.global_header
+    if encoding.codec == "hevc" and encoding.container in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # Apple's players take no other label; FFmpeg would write hev1
     context.options = dict(encoding.options)
     if encoding.codec == "av1":  # its library has no other way to be quiet; 1: errors only
         os.environ.setdefault("SVT_LOG", "1")
+
+
+def stored_levels(info: VideoInfo) -> Levels:
+    """Those of the source's stored pictures."""
+    return Levels.of(info.colours, info.pixel_format, info.coded_width, info.coded_height)
+
+
+def converter(info: VideoInfo, encoding: Encoding) -> Callable[[np.ndarray], av.VideoFrame]:
+    """What makes frames for the encoder of u8[h, w, 3] RGB, or of what is stored if that is kept.
+
+    Frames for a palette are in RGB still.
+    """
+    name = encoding.pixel_format
+    if name == "pal8":
+        name = "rgba" if encoding.keeps_stored else "rgb24"
+    if not encoding.keeps_stored:
+        return FromRgb(encoding.colours, info.width, info.height, name)
+    source = stored_levels(info)
+    target = Levels.of(encoding.colours, name, info.width, info.height)
+    return Pack(source, target, name)
 
 
 def _threads(codec: str) -> int:
@@ -209,9 +191,13 @@ def holds(container: str, codec: str) -> bool:
 
 
 def check_audio(info: VideoInfo, encoding: Encoding) -> None:
-    """Raises UserError if the container cannot hold a sound track of the source."""
+    """Raises UserError if the container cannot hold a sound track of the source, and another could.
+
+    What none can hold is encoded anew (`copying`).
+    """
     for stream in info.audio:
-        if not holds(encoding.container, stream.codec):
+        others = any(holds(name, stream.codec) for name in ("mp4", "mov", "matroska"))
+        if others and not holds(encoding.container, stream.codec):
             raise UserError(
                 f"a {encoding.container} file cannot hold the {stream.codec} sound of {info.path};"
                 " choose another ending, for example .mkv, or --audio drop"
@@ -241,21 +227,24 @@ def _container(info: VideoInfo, suffix: str) -> str:
     return CONTAINERS[suffix]
 
 
-def _codec(info: VideoInfo, container: str, settings: EncoderSettings) -> tuple[str, _Codec]:
+def _codec(info: VideoInfo, container: str, settings: EncoderSettings) -> tuple[str, Codec]:
     if settings.codec is None:
         name = info.codec
-        if name not in _CODECS or not _fits(container, name):
+        if info.has_alpha and container in pixel_formats.ALPHACODECS:
+            if not (pixel_formats.holds_alpha(name, container) and _fits(container, name)):
+                name = pixel_formats.ALPHACODECS[container]
+        elif name in _ONLY_FOR_ALPHA or name not in CODECS or not _fits(container, name):
             name = _FALLBACK.get(container, "h264")
-        return name, _CODECS[name]
+        return name, CODECS[name]
     name = settings.codec.lower()
     name = _ALIASES.get(name, name)
-    if name not in _CODECS:
-        raise UserError(f"unknown --codec {settings.codec}; there are {', '.join(_CODECS)}")
+    if name not in CODECS:
+        raise UserError(f"unknown --codec {settings.codec}; there are {', '.join(CODECS)}")
     if not _fits(container, name):
         raise UserError(
             f"a {container} file cannot hold {name} video; choose another --codec or ending"
         )
-    return name, _CODECS[name]
+    return name, CODECS[name]
 
 
 def _fits(container: str, codec: str) -> bool:
@@ -264,7 +253,7 @@ def _fits(container: str, codec: str) -> bool:
     return holds(container, codec)
 
 
-def _hardware(name: str, codec: _Codec) -> str:
+def _hardware(name: str, codec: Codec) -> str:
     for encoder in codec.hardware:
         if encoder in av.codecs_available and _works(encoder):
             return encoder
@@ -292,25 +281,12 @@ def _check_rates(rate: Fraction, name: str) -> None:
         raise UserError(f"MPEG-2 has no frame rate {rate}; choose another --codec, such as h264")
 
 
-def _pixel_format(info: VideoInfo, name: str, codec: _Codec) -> str:
-    if len(codec.chroma) == 1:
-        return codec.chroma[0]
-    for sampling in ("444", "422"):
-        if sampling in info.pixel_format:
-            wanted = [f for f in codec.chroma if sampling in f]
-            if wanted:
-                return wanted[0]
-    if name in ("h264", "hevc") and (info.width % 2 or info.height % 2):
-        return "yuv444p"
-    return codec.chroma[0]
-
-
 def _options(
-    name: str, codec: _Codec, settings: EncoderSettings, container: str, width: int
+    name: str, codec: Codec, settings: EncoderSettings, container: str, info: VideoInfo
 ) -> tuple[tuple[str, str], ...]:
     options = dict(codec.options)
-    if name == "h264" and -(-width // 16) % 8:
-        options["x264-params"] = _X264_ANY_WIDTH
+    if name == "h264" and -(-info.width // 16) % 8:
+        options["x264-params"] = X264_ANY_WIDTH
     quality = codec.crf if settings.crf is None else settings.crf
     if settings.hardware:
         # Constant quality is called differently by each; the bit rate is what all of them know.
@@ -327,9 +303,9 @@ def _options(
     if settings.preset is not None:
         if not codec.presets:
             raise UserError(f"{name} has no --preset; leave it away")
-        if name in ("h264", "hevc") and settings.preset not in _PRESETS:
+        if name in ("h264", "hevc") and settings.preset not in PRESETS:
             raise UserError(
-                f"{name} has no --preset {settings.preset}; there are {', '.join(_PRESETS)}"
+                f"{name} has no --preset {settings.preset}; there are {', '.join(PRESETS)}"
             )
         options[codec.presets] = settings.preset
     if container == "avi":
@@ -337,10 +313,12 @@ def _options(
     return tuple(sorted(options.items()))
 
 
-def _colours(info: VideoInfo, name: str, codec: _Codec) -> Colours:
+def _colours(info: VideoInfo, name: str, codec: Codec, pixel_format: str) -> Colours:
     colours = info.colours
     if name == "gif":
         return colours
+    if pixel_formats.is_rgb(pixel_format):
+        return dataclasses.replace(colours, matrix=0, range=FULL)
     if not is_yuv(info.pixel_format):
         colours = dataclasses.replace(colours, matrix=0, range=0)  # RGB, palette or grey
     colours = colours.for_yuv(info.width, info.height)
@@ -353,6 +331,13 @@ def _colours(info: VideoInfo, name: str, codec: _Codec) -> Colours:
     return colours
 
 
+def _more(info: VideoInfo, name: str, pixel_format: str) -> tuple[tuple[str, str], ...]:
+    """Options that the pixel format asks for."""
+    if name == "prores":  # 4444, or 422 HQ
+        return (("profile", "4" if "444" in pixel_format else "3"),)
+    return ()
+
+
 def _try(info: VideoInfo, encoding: Encoding) -> None:
     """Opens the encoder, so that a wrong preset is found before hours of work."""
     context = av.CodecContext.create(encoding.encoder, "w")
@@ -360,5 +345,5 @@ def _try(info: VideoInfo, encoding: Encoding) -> None:
     try:
         context.open()
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        preset = dict(encoding.options).get(_CODECS[encoding.codec].presets)
+        preset = dict(encoding.options).get(CODECS[encoding.codec].presets)
         raise UserError(f"{encoding.encoder} refuses --preset {preset}; choose another") from error

@@ -111,7 +111,7 @@ def detect(
             return found
         cuts.restore(entry["cuts"])
     progress(len(found))
-    size = detector.chunk_of(np.broadcast_to(np.uint8(0), (info.height, info.width, 3)))
+    size = detector.chunk_of(np.broadcast_to(np.uint8(0), (*info.canvas_size[::-1], 3)))
     chunk: list[Found] = []
     ends: list[dict[str, Any]] = []  # what `cuts` remembered at each end of a chunk: it is ahead
     images = itertools.count(1)
@@ -164,7 +164,7 @@ def _look(
     # A whole chunk, as what the journal has is whole ones.
     waiting: list[tuple[Found, list[Future | None]]] = []
     # The frame before tells how heads have come into the first one.
-    decoded = reading.read_frames(info.path, max(start - 1, 0))
+    decoded = reading.read_frames(info, max(start - 1, 0))
     loading: Future | None = None
     with ThreadPoolExecutor(2) as pool, Prefetcher(decoded, 4) as frames:
         last = _grey(next(frames).image) if start else None
@@ -207,7 +207,7 @@ def given(
     """
     compared = {}
     if keeper is not None:
-        with reading.read_frames(info.path) as decoded:
+        with reading.read_frames(info) as decoded:
             for frame in decoded:
                 if frame.number % COMPARED_EVERY == 0 and frame.number in faces:
                     compared[frame.number] = tuple(keeper.decide(frame.image, faces[frame.number]))
@@ -235,9 +235,7 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
     """Tracks of all that was found, those to be kept marked so."""
     detections = {one.number: one.faces for one in found}
     cuts = tuple(one.number for one in found if one.cut and one.number > 0)
-    tracks = tracking.link(
-        len(found), detections, cuts, info.width, info.height, options=linking(info)
-    )
+    tracks = tracking.link(len(found), detections, cuts, *info.canvas_size, options=linking(info))
     compared = {
         (one.number, from_face(one.number, face).box): reason
         for one in found
@@ -259,7 +257,7 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
     }
     numbers = {number for _, number in clear}
     left = [track for track in decided if not _is_within(track, clear, numbers)]
-    return Tracking(len(found), info.width, info.height, cuts, tuple(left))
+    return Tracking(len(found), *info.canvas_size, cuts, tuple(left))
 
 
 def _is_doubtful(track: Track) -> bool:

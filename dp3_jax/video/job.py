@@ -52,6 +52,7 @@ class VideoOptions:
     Attributes:
       encoder: codec, quality and speed; None for ones like the input's.
       audio: "copy" or "drop".
+      subtitles: "copy" or "drop".
       spans: when faces are hidden; always if empty.
       coherence: what is steadied over time.
       rate: of numbered pictures, how many a second.
@@ -59,6 +60,7 @@ class VideoOptions:
 
     encoder: encoding.EncoderSettings = dataclasses.field(default_factory=encoding.EncoderSettings)
     audio: str = "copy"
+    subtitles: str = "drop"
     spans: tuple[Span, ...] = ()
     coherence: Coherence = dataclasses.field(default_factory=Coherence)
     rate: Fraction = sequences.RATE
@@ -131,6 +133,8 @@ class _Job:
         self.is_sequence = is_pattern(request.source)
         self.info = pictures.open_input(request.source, request.video.rate)
         self.encoding = self._encoding()
+        if isinstance(self.encoding, encoding.Encoding):
+            self.info = dataclasses.replace(self.info, flattened=self.encoding.flattens)
         if request.video.audio == "copy":
             encoding.check_audio(self.info, self.encoding)
         self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
@@ -169,10 +173,10 @@ class _Job:
         request, settings = self.request, self.anonymizer.settings
         if request.given_tracks is not None:
             read = track_file.read(request.given_tracks)
-            if (read.tracking.width, read.tracking.height) != (self.info.width, self.info.height):
+            if (read.tracking.width, read.tracking.height) != self.info.canvas_size:
                 raise UserError(
                     f"{request.given_tracks} is of a video of {read.tracking.width}x{read.tracking.height}, "
-                    f"{request.source} has {self.info.width}x{self.info.height}"
+                    f"{request.source} has {'x'.join(map(str, self.info.canvas_size))} in square pixels"
                 )
             settings = dataclasses.replace(read.settings, **request.overrides)
             keys = _keys(read.tracking, secret) | dict(read.keys)
@@ -184,9 +188,11 @@ class _Job:
 
     def _given(self) -> Tracking:
         """Tracks of the boxes in a file."""
-        with reading.read_frames(self.request.source) as decoded:
+        with reading.read_frames(self.info) as decoded:
             frames = sum(1 for _ in decoded)  # headers only estimate it
-        faces = boxes.read(self.request.given_boxes, frames)
+        width, height = self.info.canvas_size
+        scale = width / self.info.width, height / self.info.height
+        faces = boxes.read(self.request.given_boxes, frames, scale)
         found = first_pass.given(self.info, frames, faces, self.request.keeper)
         return first_pass.link(self.info, found)
 
@@ -203,22 +209,41 @@ class _Job:
         return found
 
     def assemble(
-        self, target: pathlib.Path, segments: Sequence[pathlib.Path], generated: bool
+        self,
+        target: pathlib.Path,
+        segments: Sequence[pathlib.Path],
+        generated: bool,
+        rendered: second_pass.SecondPass,
     ) -> tuple[str, ...]:
-        """Writes the whole video, in which faces were `generated` or not; returns what was left out."""
+        """Writes the whole video, in which faces were `generated` or not; returns remarks for the user."""
         if isinstance(self.encoding, pictures.Pictures):
             pictures.assemble(target, self.encoding, segments)
             return ()
-        return writing.assemble(
+        remarks = list(self.encoding.remarks)
+        left_out = writing.assemble(
             target,
             self.info,
             self.encoding,
             segments,
             source=None if self.is_sequence else self.request.source,
             audio=self.request.video.audio,
+            subtitles=self.request.video.subtitles,
             keep_metadata=self.request.keep_metadata,
             mark=self.request.mark and generated,
+            jumps=rendered.jumps,
+            until=self._until(rendered),
+            note=remarks.append,
         )
+        left_out += (reading.CAPTIONS,) if rendered.captions else ()
+        if rendered.jumps:
+            remarks.append(restarted(len(rendered.jumps)))
+        return (*(f"left out: {what}" for what in left_out), *remarks)
+
+    def _until(self, rendered: second_pass.SecondPass) -> float | None:
+        """Seconds up to which an undamaged file shows its last frame, where nothing else tells its length."""
+        if rendered.damage or rendered.jumps or self.info.audio or self.is_sequence:
+            return None
+        return self.info.duration_seconds
 
     def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
         if read.generator is None or settings.method != "generate":
@@ -251,6 +276,12 @@ def find_tracks(
     detector = VideoDetector(min_confidence)
     found = first_pass.detect(info, detector, keeper, folder, progress, saw=saw)
     return first_pass.link(info, found), np.array([one.pts for one in found], np.int64)
+
+
+def restarted(count: int) -> str:
+    """A remark on a file whose clock starts again so many times."""
+    again = "again" if count == 1 else f"again {count} times"
+    return f"its clock starts {again}: the recordings in it were put one behind the other"
 
 
 def _keys(tracking_: Tracking, secret: bytes) -> dict[int, bytes]:
@@ -332,15 +363,14 @@ def process(
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
         outcomes = [_outcome(track, tally, keys) for track in shown.tracks]
         generated = any(outcome.done == "generated" for outcome in outcomes)
-        left_out = job.assemble(folder.path / "result", segments, generated)
+        remarks = job.assemble(folder.path / "result", segments, generated, render)
         workfolder.check_unchanged(request.source, identity["source"])
         if request.sidecar:
             track_file.write(folder.path / "tracks", found, settings, keys, fingerprint)
             os.replace(folder.path / "tracks", sidecar_path(request.target))
         folder.release("result", as_one(request.target))
         seconds = (middle - started, time.monotonic() - middle)
-        notes = (*notes, *(f"left out: {what}" for what in left_out))
-        summary = Summary(found.frames, seconds, folder.resumed, notes, render.damage)
+        summary = Summary(found.frames, seconds, folder.resumed, (*notes, *remarks), render.damage)
     return outcomes, summary
 
 

@@ -5,6 +5,7 @@ thoroughly and written: one that cannot be made safe ends the job. Sound and sub
 packet by packet.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -22,12 +23,13 @@ from dp3_jax.live.governor import LEVELS
 from dp3_jax.live.keys import Keys
 from dp3_jax.live.pipeline import Painter
 from dp3_jax.live.watching import Watched, new_watch
-from dp3_jax.video import encoding, spans, tracks, writing
-from dp3_jax.video.colours import FromRgb
+from dp3_jax.video import encoding, job, spans, tracks, writing
+from dp3_jax.video.canvas import Canvas
+from dp3_jax.video.copying import Copies, Wanted
 from dp3_jax.video.encoding import Encoding
 from dp3_jax.video.job import Request, Summary
 from dp3_jax.video.pipes import PIPE, Source, opened_source, opened_target
-from dp3_jax.video.reading import Frame, VideoInfo
+from dp3_jax.video.reading import CAPTIONS, Frame, VideoInfo
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.second_pass import Tally
 from dp3_jax.video.stages import Background, Progress
@@ -59,6 +61,7 @@ def process(
     with opened_source(request.source) as source:
         chosen = _encoding(source.info, request)
         record = _Record(Keys(request.secret or secrets.fresh_secret()))
+        source.info = dataclasses.replace(source.info, flattened=chosen.flattens)
         frames = _Frames(request, anonymizer, source.info, record)
         with (
             opened_target(request.target) as target,
@@ -72,7 +75,10 @@ def process(
             mark = request.mark and anonymizer.settings.method == "generate"
             writer = _Writer(output, source, chosen, request, mark)
             count = _run(source, frames, writer, progress)
-    notes = tuple(f"left out: {what}" for what in writer.left_out)
+    left_out = [*writer.left_out, *([CAPTIONS] if source.captions else [])]
+    notes = (*(f"left out: {what}" for what in left_out), *writer.remarks)
+    if source.jumps:
+        notes = (*notes, job.restarted(len(source.jumps)))
     seconds = (0.0, time.monotonic() - started)
     return record.outcomes(), Summary(count, seconds, False, notes, source.damage)
 
@@ -145,7 +151,7 @@ class _Frames:
         settings = anonymizer.settings
         makes = settings.method == "generate"
         generator, is_face = anonymizer.parts() if makes else (None, None)
-        size, rate = (info.width, info.height), float(info.rate)
+        size, rate = info.canvas_size, float(info.rate)
         delay = max(1, min(round(_DELAY * rate), int(_DELAY_BYTES / (3 * size[0] * size[1]))))
         least = anonymizer.min_confidence
         self._watch = new_watch(size, rate, settings.method, least, delay=delay)
@@ -219,13 +225,19 @@ class _Writer:
         self._video = output.add_stream(chosen.encoder, rate=chosen.rate)
         encoding.configure(self._video.codec_context, info, chosen)
         self._video.time_base = info.time_base
-        self._convert = FromRgb(chosen.colours, info.width, info.height, chosen.pixel_format)
-        self.left_out = list(info.left_out)
-        with_audio = request.video.audio == "copy"
-        self._copies = writing.add_copies(
-            output, source.container, chosen.container, with_audio, self.left_out
+        self._canvas = Canvas(info, chosen.keeps_stored)
+        self._convert = encoding.converter(info, chosen)
+        source.stored = chosen.keeps_stored
+        self._copies = Copies(
+            output,
+            source.container,
+            chosen.container,
+            wanted=Wanted(request.video.audio == "copy", request.video.subtitles == "copy"),
+            hidden=source.hidden,
+            jumps=source.jumps,
         )
-        self._shift = writing.start_shift(source.container)
+        self.left_out = [*info.left_out, *self._copies.left_out]
+        self._shift = self._copies.shift
         writing.set_chapters(output, source.container, self._shift)
         if request.keep_metadata:
             output.metadata.update(writing.safe_metadata(source.container.metadata))
@@ -235,15 +247,24 @@ class _Writer:
         self._times: dict[int, tuple[int, int]] = {}  # pts and duration by number, while needed
         self._count = 0
 
+    @property
+    def remarks(self) -> list[str]:
+        """What was done to other streams than to copy them; complete after `finish`."""
+        return self._copies.remarks
+
     def copy(self, packet: av.Packet) -> None:
         """Copies a packet of the source, if its stream is copied."""
-        stream = self._copies.get(packet.stream_index)
-        if stream is not None and writing.prepare_copy(packet, self._shift):
+        self._mux_copies(self._copies.packets(packet))
+
+    def _mux_copies(self, made: Iterable[tuple[av.Packet, av.stream.Stream]]) -> None:
+        for packet, stream in made:
             packet.stream = stream
             self._output.mux_one(packet)
 
     def write(self, image: np.ndarray, frame: Frame) -> None:
         """Encodes u8[h, w, 3], to be shown when `frame` is."""
+        if frame.stored is not None:
+            image = self._canvas.merged(frame.stored, frame.image, image)
         picture = self._convert(image)
         picture.pts, picture.time_base = self._count, 1 / self._encoding.rate
         self._times[self._count] = frame.pts - self._lead, frame.duration or self._step
@@ -253,6 +274,7 @@ class _Writer:
     def finish(self) -> None:
         """Encodes what the encoder has held back."""
         self._mux(self._video.encode(None))
+        self._mux_copies(self._copies.rest())
 
     def _mux(self, packets: Iterable[av.Packet]) -> None:
         """Writes packets at the source's times: the encoder has only numbered the frames.

@@ -14,13 +14,16 @@ import av
 
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
-from dp3_jax.video import probing
-from dp3_jax.video.colours import ToRgb
+from dp3_jax.video import alpha, heard, probing, rates, wholeness
+from dp3_jax.video.canvas import Canvas
+from dp3_jax.video.clocks import CorruptPackets
 from dp3_jax.video.probing import VideoInfo
-from dp3_jax.video.reading import Clock, Frame, upright
+from dp3_jax.video.reading import Clock, Frame, has_captions
 
 PIPE = "-"
+STANDARD_INPUT = "standard input"  # its name for people
 
+_USUAL_RATE = 120  # frames per second that a header is believed
 _POLL = 0.2  # s between two looks whether reading is to end
 
 
@@ -29,12 +32,14 @@ class _Input(io.RawIOBase):
 
     Attributes:
       head: the first bytes.
+      count: of all bytes that came.
     """
 
     def __init__(self):
         super().__init__()
         self._descriptor = sys.stdin.fileno()
         self.head = b""
+        self.count = 0
         self.stopped = False
 
     def readable(self) -> bool:
@@ -46,7 +51,8 @@ class _Input(io.RawIOBase):
         while not self.stopped:
             if select.select([self._descriptor], [], [], _POLL)[0]:
                 data = os.read(self._descriptor, size if size > 0 else io.DEFAULT_BUFFER_SIZE)
-                self.head = self.head or data[:12]
+                self.head += data[: wholeness.HEAD - len(self.head)]
+                self.count += len(data)
                 return data
         return b""
 
@@ -79,7 +85,11 @@ class Source:
     Attributes:
       container: for what its headers say of other streams.
       info: of the video.
+      hidden: of the sound, see `heard.scan`.
       damage: after the last of `items`, what could not be read, in words; empty if all could.
+      jumps: see `clocks.Restarts`; grows meanwhile.
+      stored: give the stored pictures too, as `reading.read_frames`; to be set before `items`.
+      captions: after the last of `items`, whether there were some inside the pictures.
     """
 
     def __init__(
@@ -102,18 +112,39 @@ class Source:
         self.damage = ""
         self._file = file
         self._damaged = 0
+        self._corrupt = CorruptPackets()
         self._stream = probing.video_stream(container, name)
         self._stream.thread_type = "AUTO"
         self._items = self._read()
         self._early: list[av.VideoFrame | av.Packet] = []
+        frames = self._first_frames(name)
+        self.info: VideoInfo = probing.describe(
+            name, container, self._stream, frames[0], [frame.pts for frame in frames]
+        )
+        packets = [early for early in self._early if isinstance(early, av.Packet)]
+        in_file = file is None and str(name) != STANDARD_INPUT
+        self.hidden = heard.scan(name) if in_file else heard.of_beginning(container, packets)
+        self._clock = Clock(self.info)
+        self.jumps = self._clock.jumps
+        self.captions = False
+        self.stored = False
+        self._reached = 0.0  # s, up to which there is sound or text
+
+    def _first_frames(self, name: pathlib.Path) -> list[av.VideoFrame]:
+        """The first frame; with those after it where the header's rate is no usual one."""
+        stated = self._stream.average_rate or self._stream.guessed_rate
+        wanted = 1 if stated and stated <= _USUAL_RATE else rates.MEASURED
+        frames: list[av.VideoFrame] = []
         for item in self._items:
             self._early.append(item)
             if isinstance(item, av.VideoFrame):
-                break
-        else:
+                frames.append(item)
+                probing.check_progressive(item, name)
+            if len(frames) == wanted:
+                return frames
+        if not frames:
             raise UserError(f"cannot decode {name}: no frame in it; it may be damaged or encrypted")
-        probing.check_progressive(item, name)
-        self.info: VideoInfo = probing.describe(name, container, self._stream, item)
+        return frames
 
     def _read(self) -> Iterator[av.VideoFrame | av.Packet]:
         """Frames of the video, and packets of all streams that may be copied."""
@@ -123,15 +154,15 @@ class Source:
                 streams.append(stream)
             elif stream is not self._stream:
                 stream.discard = av.stream.Discard.all
-        packets = self.container.demux(streams)
+        packets, decode = self.container.demux(streams), alpha.decoding(self._stream)
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
                 if packet.stream_index == self._stream.index:
-                    self._damaged += packet.is_corrupt
-                    yield from packet.decode()
+                    self._corrupt.add(packet)
+                    yield from decode(packet)
                 else:
                     yield packet
             except (av.error.FFmpegError, OSError):
@@ -140,20 +171,27 @@ class Source:
     def items(self) -> Generator[Frame | av.Packet]:
         """Frames as `reading.read_frames` gives them, and packets of the other streams as they come."""
         info = self.info
-        to_rgb, clock = ToRgb(info.colours, info.coded_width, info.coded_height), Clock(info)
+        canvas, clock = Canvas(info, self.stored), self._clock
         number = 0
         early, self._early = self._early, []
         for item in itertools.chain(early, self._items):
             if isinstance(item, av.Packet):
+                self._reached = max(self._reached, wholeness.end_of(item))
                 yield item
                 continue
             pts = clock.time(item)
-            image = upright(to_rgb(item), info.rotation, info.mirrored)
-            yield Frame(number, pts, item.duration or None, image)
+            self.captions = self.captions or has_captions(item)
+            yield Frame(number, pts, clock.lasting(item), *canvas(item))
             number += 1
-        self.damage = clock.cut_off() or ""
-        if self._damaged:
-            self.damage = f"{info.path} is damaged: {self._damaged} packets could not be read whole"
+        self.damage = clock.cut_off(self._is_whole) or ""
+        if damaged := self._damaged + self._corrupt.count:
+            self.damage = f"{info.path} is damaged: {damaged} packets could not be read whole"
+
+    def _is_whole(self, seconds: float) -> bool:
+        if self._file is None and self.info.path.is_file():
+            return wholeness.is_whole(self.info.path, seconds)
+        size = None if self._file is None else wholeness.matroska_size(self._file.head)
+        return self._reached >= seconds if size is None else self._file.count >= size
 
     def stop(self) -> None:
         """Lets reading end, also where it waits for input that may never come."""
@@ -172,7 +210,7 @@ def opened_source(path: pathlib.Path) -> Iterator[Source]:
         with probing.opened(path) as container:
             yield Source(container, path)
         return
-    name = pathlib.Path("standard input")
+    name = pathlib.Path(STANDARD_INPUT)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))
         piped = None if file.seekable() else _Input()

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,8 +13,11 @@ import av
 import numpy as np
 
 from dp3_jax.errors import UserError
+from dp3_jax.video import alpha, rates
 from dp3_jax.video.colours import Colours
 
+_MAX_ASPECT = 8  # width of a pixel by its height, or the inverse; more is nonsense
+_SQUARE = 0.01  # by which it may differ from 1 where nobody sees it
 _FASTEST = 1000  # frames per second; higher rates in a header are nonsense
 # Of FFmpeg's formats: text, play lists and pictures, which it "recognizes" in nearly anything.
 _NOT_VIDEO = ("tty", "hls", "concat", "image2", "lrc", "srt", "ass", "webvtt", "subviewer")
@@ -44,7 +47,7 @@ class VideoInfo:
       rotation: degrees clockwise by which players turn the stored picture: 0, 90, 180 or 270.
       mirrored: the stored picture is flipped left to right before it is turned.
       time_base: seconds per tick; the unit of all `pts` and durations.
-      average_rate: frames per second; None if unknown.
+      average_rate: frames per second, by the header or the first frames' times; None if unknown.
       frames_estimate: number of frames by the header, or by duration and rate; None if unknown.
       duration_seconds: of the video stream, else of the file; None if unknown.
       pixel_format: FFmpeg's name, e.g. "yuv420p10le".
@@ -54,6 +57,8 @@ class VideoInfo:
       bit_rate: bits per second of the video stream; None if unknown.
       audio, subtitles: the other streams that are copied.
       left_out: what a copy will lack, in words: cover art, further video streams, data streams.
+      has_alpha: the pictures can be transparent.
+      flattened: their transparency is laid over black, as there is no room for it where they go.
     """
 
     path: pathlib.Path
@@ -78,6 +83,21 @@ class VideoInfo:
     audio: tuple[StreamSummary, ...]
     subtitles: tuple[StreamSummary, ...]
     left_out: tuple[str, ...]
+    has_alpha: bool = False
+    flattened: bool = False
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """(width, height) in px of the upright picture in square pixels, never smaller than the stored one.
+
+        Faces are found and drawn there (see `canvas.Canvas`); boxes and tracks count its pixels.
+        """
+        aspect = self.sample_aspect_ratio or 1
+        if not 1 / Fraction(_MAX_ASPECT) <= aspect <= _MAX_ASPECT or abs(aspect - 1) < _SQUARE:
+            return self.width, self.height
+        if aspect > 1:
+            return round(self.width * aspect), self.height
+        return self.width, round(self.height / aspect)
 
     @property
     def rate(self) -> Fraction:
@@ -113,14 +133,22 @@ def plain_info(
         "audio": (),
         "subtitles": (),
         "left_out": (),
+        "has_alpha": False,
     }
     given = {"path": path, "width": width, "height": height, "time_base": time_base}
     return VideoInfo(**given, average_rate=rate, **(unknown | known))
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
-    """A container for reading; FFmpeg's complaints about the file become UserErrors."""
+def opened(
+    path: str | os.PathLike, options: dict[str, str] | None = None
+) -> Iterator[av.container.InputContainer]:
+    """A container for reading; FFmpeg's complaints about the file become UserErrors.
+
+    Args:
+      path: the file.
+      options: of FFmpeg's demuxer.
+    """
     path = pathlib.Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder; give one video")
@@ -129,20 +157,21 @@ def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; is the copy complete?")
     # "file:" keeps FFmpeg from reading a protocol or a pattern into the name.
-    with opened_input(f"file:{path}", path) as container:
+    with opened_input(f"file:{path}", path, options) as container:
         yield container
 
 
 @contextlib.contextmanager
 def opened_input(
-    file: str | io.RawIOBase, path: str | os.PathLike
+    file: str | io.RawIOBase, path: str | os.PathLike, options: dict[str, str] | None = None
 ) -> Iterator[av.container.InputContainer]:
     """As `opened`, from what FFmpeg or PyAV can open; `path` is its name for people."""
     try:
         container = av.open(
             file,
             metadata_errors="replace",
-            container_options={"protocol_whitelist": "file"},  # nothing from the network
+            # Nothing from the network.
+            container_options={"protocol_whitelist": "file", **(options or {})},
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UserError(
@@ -190,28 +219,38 @@ def open_video(path: str | os.PathLike) -> VideoInfo:
     """
     with opened(path) as container:
         stream = video_stream(container, path)
-        frame = _first_frame(container, stream, path)
-        return describe(pathlib.Path(path), container, stream, frame)
+        times: list[int | None] = []
+        frame = _first_frame(container, stream, path, times)
+        return describe(pathlib.Path(path), container, stream, frame, times)
 
 
 def _first_frame(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: object
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    path: object,
+    times: list[int | None],
 ) -> av.VideoFrame:
-    problem = "no frame in it"
+    """The first frame; the times of the first packets are added to `times`."""
+    problem, first, decode = "no frame in it", None, alpha.decoding(stream)
     packets = only_packets(container, stream)
-    while True:
+    while first is None or len(times) < rates.MEASURED:
         try:
             packet = next(packets)
-            frames = packet.decode()
+            times.append(packet.pts)
+            frames = [] if first is not None else decode(packet)
         except StopIteration:
             break
         except (av.error.FFmpegError, OSError) as error:
+            if first is not None:
+                break
             problem = _reason(error)
             continue
         if frames:
-            check_progressive(frames[0], path)
-            return frames[0]
-    raise UserError(f"cannot decode {path}: {problem}; it may be damaged or encrypted")
+            first = frames[0]
+            check_progressive(first, path)
+    if first is None:
+        raise UserError(f"cannot decode {path}: {problem}; it may be damaged or encrypted")
+    return first
 
 
 def check_progressive(frame: av.VideoFrame, path: object) -> None:
@@ -238,8 +277,12 @@ def describe(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     frame: av.VideoFrame,
+    times: Sequence[int | None] = (),
 ) -> VideoInfo:
-    """What the headers of an open container and the first frame of its video stream say."""
+    """What the headers of an open container and the first frame of its video stream say.
+
+    `times`: of the first frames, in ticks, to check the header's rate with.
+    """
     colours = Colours(
         int(frame.colorspace),
         int(frame.color_primaries),
@@ -252,6 +295,7 @@ def describe(
     aspect = stream.sample_aspect_ratio or None
     rate = stream.average_rate or stream.guessed_rate
     rate = rate if rate and 0 < rate <= _FASTEST else None
+    rate = rates.believed(rate, rates.measured(times, stream.time_base))
     duration = stream.duration and float(stream.duration * stream.time_base)
     if not duration and container.duration:
         duration = container.duration / av.time_base
@@ -279,6 +323,7 @@ def describe(
         audio=_summaries(container.streams.audio),
         subtitles=_summaries(container.streams.subtitles),
         left_out=_left_out(container, stream),
+        has_alpha=alpha.is_transparent(stream, frame),
     )
 
 

@@ -1,16 +1,19 @@
 """Reading video files: their frames, upright, with exact numbers and times (PyAV)."""
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
 from typing import Self
 
 import av
-import cv2
 import numpy as np
 
-from dp3_jax.video.colours import ToRgb
+from dp3_jax.video import alpha
+from dp3_jax.video.canvas import Canvas
+from dp3_jax.video.clocks import CorruptPackets, Restarts
 from dp3_jax.video.names import is_pattern, is_video_name
 from dp3_jax.video.probing import (
     StreamSummary,
@@ -21,6 +24,7 @@ from dp3_jax.video.probing import (
     opened,
     video_stream,
 )
+from dp3_jax.video.wholeness import is_whole
 
 __all__ = [
     "Frame",
@@ -36,13 +40,12 @@ __all__ = [
     "video_stream",
 ]
 
+CAPTIONS = "captions inside the pictures (CEA-608 or 708)"
 # Seconds, and share of the duration, by which sound may go on after the pictures of an undamaged file.
+_FLASH = (
+    16  # frames in the time of a usual one: what is said to be shorter follows from a wrong rate
+)
 _SLACK = (0.5, 0.1)
-_TURNS = {
-    90: cv2.ROTATE_90_CLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_COUNTERCLOCKWISE,
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,20 +56,21 @@ class Frame:
       number: in the order of showing, from 0.
       pts: when it is shown, in ticks of the stream's `time_base`; strictly rising.
       duration: ticks; None if the file does not say.
-      image: u8[height, width, 3], RGB, upright.
+      image: u8[h, w, 3], RGB, upright, in square pixels (`VideoInfo.canvas_size`).
+      stored: the same picture as it is stored, for `canvas.Canvas.merged`; None where `image` is that, or
+        nobody asked for it.
     """
 
     number: int
     pts: int
     duration: int | None
     image: np.ndarray
+    stored: np.ndarray | None = None
 
 
-def upright(image: np.ndarray, rotation: int, mirrored: bool) -> np.ndarray:
-    """The picture as shown (see `VideoInfo`), contiguous."""
-    if mirrored:
-        image = cv2.flip(image, 1)
-    return cv2.rotate(image, _TURNS[rotation]) if rotation else image
+def has_captions(frame: av.VideoFrame) -> bool:
+    """Whether a decoded frame carries television's closed captions, which a new picture has not."""
+    return frame.side_data.get("A53_CC") is not None
 
 
 class Clock:
@@ -75,21 +79,44 @@ class Clock:
     def __init__(self, info: VideoInfo):
         self._info = info
         self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._first = 0  # or before
         self._last: int | None = None
+        self._lasting = self._step
+        self._restarts = Restarts(info.time_base, info.container)
+
+    @property
+    def jumps(self) -> list[Fraction]:
+        """See `Restarts`; grows meanwhile."""
+        return self._restarts.jumps
 
     def time(self, frame: av.VideoFrame) -> int:
         """When the next frame is shown, in ticks."""
         pts = frame.pts if frame.pts is not None else frame.dts
         if self._last is not None:
-            pts = self._last + self._step if pts is None else max(pts, self._last + 1)
+            expected = self._last + self._step
+            pts = expected if pts is None else self._restarts.moved(pts, self._last, expected)
+            pts = max(pts, self._last + 1)
         self._last = 0 if pts is None else pts
+        self._first = min(self._first, self._last)
+        self._lasting = self.lasting(frame) or self._step
         return self._last
 
-    def cut_off(self) -> str | None:
-        """After the last frame: in words, that it came much before the end that the file promises."""
-        end = float(((self._last or 0) + self._step) * self._info.time_base)
+    def lasting(self, frame: av.VideoFrame) -> int | None:
+        """How many ticks a frame is shown; None if the file does not say, or nothing that can be."""
+        return frame.duration if frame.duration and frame.duration * _FLASH > self._step else None
+
+    def cut_off(self, is_whole: Callable[[float], bool]) -> str | None:
+        """After the last frame: in words, that it came much before the end that the file promises.
+
+        Args:
+          is_whole: whether the file is there to its end, where it promises pictures, sound or text up to so
+            many seconds, a little less than it does.
+        """
+        ticks = (self._last or 0) + self._lasting - self._first
+        end = float(ticks * self._info.time_base)
         promised = self._info.duration_seconds or 0
-        if promised - end <= max(_SLACK[0], _SLACK[1] * promised):
+        slack = max(_SLACK[0], _SLACK[1] * promised)
+        if promised - end <= slack or is_whole(promised - slack):
             return None
         return f"{self._info.path} may be cut off: pictures for {end:.2f} of {promised:.2f} s"
 
@@ -99,10 +126,14 @@ class FrameReader(Iterator[Frame]):
 
     Attributes:
       damage: None, or in words what could not be read; final once the iteration has ended.
+      jumps: see `clocks.Restarts`; complete once the iteration has ended.
+      captions: whether there are some inside the pictures; final once the iteration has ended.
     """
 
     def __init__(self, frames: Generator[Frame]):
         self.damage: str | None = None
+        self.jumps: list[Fraction] = []
+        self.captions = False
         self._frames = frames
 
     def __next__(self) -> Frame:
@@ -126,44 +157,51 @@ class Reader(FrameReader):
       info: what the file says of itself.
     """
 
-    def __init__(self, path: str | os.PathLike, start: int, threads: bool):
-        self.info = open_video(path)
-        super().__init__(self._read(start, threads))
+    def __init__(self, info: VideoInfo, start: int, threads: bool, stored: bool = False):
+        self.info = info
+        super().__init__(self._read(start, threads, stored))
 
-    def _read(self, start: int, threads: bool) -> Generator[Frame]:
-        info = self.info
-        to_rgb, clock = ToRgb(info.colours, info.coded_width, info.coded_height), Clock(info)
+    def _read(self, start: int, threads: bool, stored: bool) -> Generator[Frame]:
+        canvas, clock = Canvas(self.info, stored), Clock(self.info)
+        self.jumps = clock.jumps
         for number, frame in enumerate(self._decode(threads)):
             pts = clock.time(frame)
+            self.captions = self.captions or has_captions(frame)
             if number >= start:
-                image = upright(to_rgb(frame), info.rotation, info.mirrored)
-                yield Frame(number, pts, frame.duration or None, image)
-        self.damage = self.damage or clock.cut_off()
+                yield Frame(number, pts, clock.lasting(frame), *canvas(frame))
+        self.damage = self.damage or clock.cut_off(functools.partial(is_whole, self.info.path))
 
     def _decode(self, threads: bool) -> Iterator[av.VideoFrame]:
-        damaged = 0
+        damaged, corrupt = 0, CorruptPackets()
         with opened(self.info.path) as container:
             stream = container.streams[self.info.stream]
             stream.thread_type = "AUTO" if threads else "NONE"
-            packets, seen = only_packets(container, stream), 0
+            packets, seen, decode = only_packets(container, stream), 0, alpha.decoding(stream)
             while True:
                 try:
                     packet = next(packets, None)
                     if packet is None:
                         break
                     seen += packet.size > 0
-                    damaged += packet.is_corrupt
-                    yield from packet.decode()
+                    corrupt.add(packet)
+                    yield from decode(packet)
                 except (av.error.FFmpegError, OSError):
                     damaged += 1
             promised = len(stream.index_entries) if stream.frames else 0
+        damaged += corrupt.count
         if damaged:
             self.damage = f"{self.info.path} is damaged: {damaged} packets could not be read whole"
         elif seen < promised:
             self.damage = f"{self.info.path} is damaged: it ends after {seen} of {promised} frames"
 
 
-def read_frames(path: str | os.PathLike, start: int = 0, *, threads: bool = True) -> FrameReader:
+def read_frames(
+    source: str | os.PathLike | VideoInfo,
+    start: int = 0,
+    *,
+    threads: bool = True,
+    stored: bool = False,
+) -> FrameReader:
     """The frames of a video, upright RGB, numbered and timed.
 
     Every frame before `start` is decoded too, but not converted: that costs 1 to 2 ms per frame of
@@ -172,15 +210,19 @@ def read_frames(path: str | os.PathLike, start: int = 0, *, threads: bool = True
     the frames that can be decoded are given, and `FrameReader.damage` says so.
 
     Args:
-      path: the file, or the pattern of numbered pictures (see `pictures.SequenceReader`).
+      source: the file, what is known of it, or the pattern of numbered pictures (see
+        `pictures.SequenceReader`).
       start: number of the first frame to give.
       threads: decode several frames at once; without, frames come out with less delay.
+      stored: give the stored pictures too.
 
     Raises:
       UserError: see `open_video`.
     """
+    path = source.path if isinstance(source, VideoInfo) else source
     if is_pattern(path):
         from dp3_jax.video.pictures import SequenceReader  # which takes `Frame` from here
 
         return SequenceReader(pathlib.Path(path), start)
-    return Reader(path, start, threads)
+    info = source if isinstance(source, VideoInfo) else open_video(path)
+    return Reader(info, start, threads, stored)

@@ -9,6 +9,7 @@ import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from dp3_jax.anonymization.plans import Outcome, Plan
 from dp3_jax.data.prefetch import Prefetcher
 from dp3_jax.errors import UserError
 from dp3_jax.video import encoding, pictures, reading, segments, spans, tracks, writing
+from dp3_jax.video.canvas import Canvas
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.stages import Background
@@ -90,6 +92,8 @@ class SecondPass:
 
     Attributes:
       damage: after `run`, what of the clip could not be read, in words; empty if all could.
+      jumps: after `run`, see `clocks.Restarts`.
+      captions: after `run`, whether there are some inside the pictures.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class SecondPass:
         self._faces = tracks.by_frame(tracking)
         self._first_pts: int | None = None
         self.damage = ""
+        self.jumps: list[Fraction] = []
+        self.captions = False
 
     def run(self, progress: Callable[[int], None]) -> tuple[list[pathlib.Path], Tally]:
         """Renders what the journal does not have yet.
@@ -152,7 +158,9 @@ class SecondPass:
         progress(start)
         number = len(entries)
         length = max(1, round(SEGMENT_SECONDS * float(self._info.rate)))
-        decoded = reading.read_frames(self._info.path, start)
+        stored = isinstance(self._encoding, encoding.Encoding) and self._encoding.keeps_stored
+        self._canvas = Canvas(self._info, stored)
+        decoded = reading.read_frames(self._info, start, stored=stored)
         with Prefetcher(decoded, _AHEAD) as frames:
             waiting = next(frames, None)
             while waiting is not None:
@@ -161,6 +169,7 @@ class SecondPass:
                 start += count
                 number += 1
         self.damage = decoded.damage or ""
+        self.jumps, self.captions = decoded.jumps, decoded.captions
         if start != self._tracking.frames:
             raise UserError(
                 f"{self._info.path}: {start} frames, but its tracks are of {self._tracking.frames}; "
@@ -216,11 +225,11 @@ class SecondPass:
         following: reading.Frame | None = frame
         with (
             pictures.segment_writer(self._path(number), self._info, self._encoding) as writer,
-            Background(lambda item: writer.write(*item), _AHEAD) as encoder,
+            Background(lambda item: self._write(writer, *item), _AHEAD) as encoder,
         ):
             while following is not None and count < length:
                 image = self._render(following, tally)
-                encoder.put((image, following.pts, following.duration))
+                encoder.put((image, following))
                 count += 1
                 progress(1)
                 following = next(frames, None)
@@ -238,6 +247,12 @@ class SecondPass:
         if number > 1:  # one more than is needed stays, in case that one is lost
             self._state(number - 2).unlink(missing_ok=True)
         return tally, count, following
+
+    def _write(self, writer, image: np.ndarray, frame: reading.Frame) -> None:
+        """Adds a frame with what was drawn in it to a segment."""
+        if frame.stored is not None:
+            image = self._canvas.merged(frame.stored, frame.image, image)
+        writer.write(image, frame.pts, frame.duration)
 
     def _render(self, frame: reading.Frame, tally: Tally):
         """The frame with its faces hidden, counted in `tally`."""

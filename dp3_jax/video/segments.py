@@ -9,6 +9,7 @@ half a file cannot be taken for a whole one and nothing is rounded to some conta
 import abc
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -23,8 +24,8 @@ from av.filter import Graph
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
 from dp3_jax.video import encoding as encoders
-from dp3_jax.video.colours import FromRgb
 from dp3_jax.video.encoding import Encoding
+from dp3_jax.video.levels import has_alpha
 from dp3_jax.video.reading import VideoInfo
 
 SEGMENT_SUFFIX = ".segment"
@@ -42,11 +43,14 @@ class Segment:
       path: the file.
       extradata: the codec's headers.
       packets: (bytes, pts, duration, is_keyframe) of each, in decoding order; times in ticks of the source.
+      wrapped: the packets are in a Matroska file of so many bytes, as more than their bytes belongs to them:
+        VP9's transparency lies beside them. 0 if they are not.
     """
 
     path: pathlib.Path
     extradata: bytes
     packets: tuple[tuple[int, int, int, bool], ...]
+    wrapped: int = 0
 
     @property
     def first(self) -> int:
@@ -59,6 +63,17 @@ class Segment:
             file.seek(len(_MAGIC))
             for size, *_ in self.packets:
                 yield file.read(size)
+
+    def encoded(self) -> Iterator[av.Packet | bytes]:
+        """The same, as packets where they are wrapped."""
+        if not self.wrapped:
+            yield from self.payloads()
+            return
+        with open(self.path, "rb") as file:
+            file.seek(len(_MAGIC))
+            content = io.BytesIO(file.read(self.wrapped))
+        with av.open(content, format="matroska") as container:
+            yield from (packet for packet in container.demux(video=0) if packet.size)
 
 
 def read_segment(path: str | os.PathLike) -> Segment:
@@ -76,7 +91,8 @@ def read_segment(path: str | os.PathLike) -> Segment:
                 raise ValueError("no magic")
             index = json.loads(_last(file, length + _TAIL.size)[: -_TAIL.size])
         packets = tuple(tuple(packet) for packet in index["packets"])
-        return Segment(path, bytes.fromhex(index["extradata"]), packets)
+        wrapped = index.get("wrapped", 0)
+        return Segment(path, bytes.fromhex(index["extradata"]), packets, wrapped)
     except (OSError, ValueError, KeyError, struct.error) as error:
         raise UserError(f"{path} is not a whole segment of a video; render it again") from error
 
@@ -112,13 +128,17 @@ class PacketWriter(abc.ABC):
             return
         with self._stack:
             extradata, packets = self._index()
-            index = {"extradata": extradata.hex(), "packets": packets}
+            index = {"extradata": extradata.hex(), "packets": packets, "wrapped": self._wrapped()}
             content = json.dumps(index, separators=(",", ":")).encode()
             self._file.write(content + _TAIL.pack(len(content), _END))
 
     def _add(self, packet: bytes | av.Packet) -> None:
         """Writes the next packet."""
         self._file.write(packet)
+
+    def _wrapped(self) -> int:
+        """Writes the packets if they had to be collected; see `Segment`."""
+        return 0
 
     @abc.abstractmethod
     def _index(self) -> tuple[bytes, list[tuple[int, int, int, bool]]]:
@@ -144,9 +164,11 @@ class SegmentWriter(PacketWriter):
         self._times: list[tuple[int, int | None]] = []
         self._packets: list[tuple[int, int, bool]] = []  # size, number of the frame, is keyframe
         size = info.width, info.height
-        self._graph = _palette_graph(*size) if encoding.pixel_format == "pal8" else None
-        format_in = "rgb24" if self._graph else encoding.pixel_format
-        self._convert = FromRgb(encoding.colours, *size, format_in)
+        self._graph = None
+        if encoding.pixel_format == "pal8":
+            self._graph = _palette_graph(*size, "rgba" if encoding.keeps_stored else "rgb24")
+        self._convert = encoders.converter(info, encoding)
+        self._stored = encoders.stored_levels(info).dtype
         self._context = av.CodecContext.create(encoding.encoder, "w")
         encoders.configure(self._context, info, encoding)
         try:
@@ -156,17 +178,23 @@ class SegmentWriter(PacketWriter):
                 f"{encoding.encoder} cannot encode {size[0]}x{size[1]} {encoding.pixel_format}:"
                 f" {error}; choose another --codec"
             ) from error
+        self._wrapper: tuple[io.BytesIO, av.container.OutputContainer] | None = None
+        if encoding.codec == "vp9" and has_alpha(encoding.pixel_format):
+            self._wrapper = _wrapper(info, encoding)
         super().__init__(path)
 
     def write(self, image: np.ndarray, pts: int, duration: int | None = None) -> None:
         """Encodes one frame.
 
         Args:
-          image: u8[h, w, 3], RGB, upright, in the size of `info`.
+          image: u8[h, w, 3], RGB, upright, in the size of `info`; where the encoding keeps what is stored,
+            components as `canvas.Canvas.merged` gives them.
           pts: when it is shown, in ticks of `info.time_base`; above the one before.
           duration: ticks; None: until the next frame.
         """
-        if image.shape != (self._info.height, self._info.width, 3) or image.dtype != np.uint8:
+        fits = image.shape[:2] == (self._info.height, self._info.width)
+        plain = image.shape[2] == 3 and image.dtype == np.uint8
+        if not fits or not (image.dtype == self._stored if self._encoding.keeps_stored else plain):
             raise ValueError(f"a frame of {image.dtype}{list(image.shape)} does not fit the video")
         if self._times and pts <= self._times[-1][0]:
             raise ValueError(f"the time {pts} is not above {self._times[-1][0]}")
@@ -182,8 +210,12 @@ class SegmentWriter(PacketWriter):
     def _store(self, packets: list[av.Packet]) -> None:
         for packet in packets:
             number = round(packet.pts * packet.time_base * self._encoding.rate)
-            self._add(packet)
             self._packets.append((packet.size, number, packet.is_keyframe))
+            if self._wrapper is None:
+                self._add(packet)
+            else:
+                packet.stream = self._wrapper[1].streams[0]
+                self._wrapper[1].mux_one(packet)
 
     def _index(self) -> tuple[bytes, list[tuple[int, int, int, bool]]]:
         if not self._times:
@@ -197,6 +229,14 @@ class SegmentWriter(PacketWriter):
         ]
         return self._context.extradata or b"", packets
 
+    def _wrapped(self) -> int:
+        if self._wrapper is None:
+            return 0
+        content, container = self._wrapper
+        container.close()
+        self._file.write(content.getbuffer())
+        return len(content.getbuffer())
+
     def _duration(self, number: int) -> int:
         pts, duration = self._times[number]
         if duration is not None:
@@ -206,10 +246,21 @@ class SegmentWriter(PacketWriter):
         return max(1, round(1 / (self._info.rate * self._info.time_base)))
 
 
-def _palette_graph(width: int, height: int) -> Graph:
+def _wrapper(
+    info: VideoInfo, encoding: Encoding
+) -> tuple[io.BytesIO, av.container.OutputContainer]:
+    """A Matroska file in memory for one stream of packets."""
+    content = io.BytesIO()
+    container = av.open(content, "w", format="matroska")
+    stream = container.add_stream(encoding.encoder, rate=encoding.rate)
+    encoders.configure(stream.codec_context, info, encoding)
+    return content, container
+
+
+def _palette_graph(width: int, height: int, pixel_format: str) -> Graph:
     """Gives each RGB frame a palette of its own, with error diffusion."""
     graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base="1/25")
+    source = graph.add_buffer(width=width, height=height, format=pixel_format, time_base="1/25")
     nodes = {
         "split": graph.add("split"),
         "generate": graph.add("palettegen", stats_mode="single"),

@@ -81,26 +81,34 @@ def assemble(
         ticks = 1 / info.time_base
         plan = plan.shown_until(round(until * ticks), round(_SLACK * ticks))
     hidden = heard.scan(source) if audio == "copy" and source is not None else {}
-    wanted = Wanted(audio == "copy", subtitles == "copy")
     target = pathlib.Path(target)
-    with atomic_target(target) as temporary, contextlib.ExitStack() as stack:
-        original = stack.enter_context(reading.opened(source)) if source is not None else None
-        try:
-            return _write(
-                temporary,
-                info,
-                encoding,
-                plan,
-                source=original,
-                streams=functools.partial(Copies, wanted=wanted, hidden=hidden, jumps=jumps),
-                keep_metadata=keep_metadata,
-                mark=mark,
-                note=note,
-            )
-        except (av.error.FFmpegError, ValueError) as error:
-            if isinstance(error, OSError):
-                raise OSError(error.errno, error.strerror, str(temporary)) from error
-            raise UserError(f"cannot write {target}: {' '.join(str(error).split())}") from error
+    with atomic_target(target) as temporary:
+        for again in (False, True):
+            wanted = Wanted(audio == "copy", subtitles == "copy", again)
+            with contextlib.ExitStack() as stack:
+                original = stack.enter_context(reading.opened(source)) if source else None
+                try:
+                    return _write(
+                        temporary,
+                        info,
+                        encoding,
+                        plan,
+                        source=original,
+                        streams=functools.partial(
+                            Copies, wanted=wanted, hidden=hidden, jumps=jumps
+                        ),
+                        keep_metadata=keep_metadata,
+                        mark=mark,
+                        note=note,
+                    )
+                except (av.error.FFmpegError, ValueError) as error:
+                    if isinstance(error, OSError):
+                        raise OSError(error.errno, error.strerror, str(temporary)) from error
+                    # Hours of drawing are not lost to packets that cannot be copied.
+                    if again or not hidden:
+                        reason = " ".join(str(error).split())
+                        raise UserError(f"cannot write {target}: {reason}") from error
+    raise AssertionError("not reached")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,7 +290,9 @@ def _pictures(
         durations = _durations(segment, following)
         for i, payload in enumerate(segment.encoded()):
             whole = not (is_gif and number and i == 0)
-            packet = av.Packet(payload if whole else payload[_GIF_HEADER:])
+            packet = payload
+            if not isinstance(payload, av.Packet):
+                packet = av.Packet(payload if whole else payload[_GIF_HEADER:])
             packet.time_base = time_base
             packet.pts, packet.dts = segment.packets[i][1] - offset, clock
             packet.duration = plan.last if packet.pts + offset == plan.end else durations[i]
