@@ -38,7 +38,16 @@ def test_a_pose_beyond_the_limits_becomes_the_nearest_and_is_said_to_be(yaw, pit
 
 def predicted(**attributes):
     """Attributes of one candidate."""
-    usual = {"glasses": 0.0, "hat": 0.0, "yaw": 0.0, "age": 40.0, "female": 3.0, "ita": 35.0}
+    usual = {
+        "glasses": 0.0,
+        "hat": 0.0,
+        "fringe": 9.0,
+        "light": 0.0,
+        "yaw": 0.0,
+        "age": 40.0,
+        "female": 3.0,
+        "ita": 35.0,
+    }
     usual["hair_lightness"] = 15.0
     return {name: np.array([value]) for name, value in (usual | attributes).items()}
 
@@ -46,7 +55,7 @@ def predicted(**attributes):
 def test_what_makes_a_candidate_fit():
     anybody = prior_identities.target(Classes(), Wishes())
     assert prior_identities.misfit(predicted(), anybody) == [0]
-    for bad in ({"glasses": 1.0}, {"hat": 1.0}, {"yaw": 35.0}):
+    for bad in ({"glasses": 1.0}, {"hat": 1.0}, {"yaw": 35.0}, {"fringe": 40.0}):
         assert prior_identities.misfit(predicted(**bad), anybody) == [np.inf]
     man = prior_identities.target(Classes(female=False), Wishes())
     assert prior_identities.misfit(predicted(), man) > 0

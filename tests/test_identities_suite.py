@@ -67,6 +67,27 @@ def test_a_face_that_gives_people_away_is_above_the_baseline():
     assert tables.above_baseline(rows, "sface", gallery, same, None) is None
 
 
+def shape_of(pose, expression):
+    found = np.ones(len(pose), bool)
+    return {"pose": np.float32(pose), "expression": np.float32(expression), "found": found}
+
+
+def test_pose_and_mouth_alone_tell_nobody_apart_unless_everybody_has_their_own():
+    rng = np.random.default_rng(0)
+    pose, mouth = rng.normal(size=(2, 200, 3))
+    gallery, whose = shape_of(pose, mouth), np.arange(200)
+    roll = pose + [
+        [0, 0, 90]
+    ]  # which does not pass on, and no more does the third number of a mouth
+    found = tables.vector_alone(shape_of(roll, mouth), gallery, whose, whose)
+    assert found["rank_1"]["value"] == found["verified"]["value"] == 1
+    found = tables.vector_alone(shape_of(pose[::-1], mouth[::-1]), gallery, whose, whose)
+    assert found["rank_1"]["value"] <= 0.03 and found["verified"]["value"] <= 0.05
+    assert 0.4 < found["area_under_curve"] < 0.6
+    nobody = shape_of(pose, mouth) | {"found": np.zeros(200, bool)}
+    assert tables.vector_alone(nobody, gallery, whose, whose)["rank_1"]["value"] is None
+
+
 def test_two_keys_are_linked_where_the_faces_are_alike_and_not_where_one_person_was_drawn_twice():
     first = np.eye(4)
     second = np.eye(4)[[0, 2, 3, 1]]

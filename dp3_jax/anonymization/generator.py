@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dp3_jax import masks
-from dp3_jax.compilations import prepare_jax
+from dp3_jax.compilations import remember_compilations
 from dp3_jax.errors import UserError
+from dp3_jax.models.weights import nested
 
 if TYPE_CHECKING:
     import jax
@@ -108,7 +109,7 @@ def _network(model: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[Ca
 
     from dp3_jax import images, models
 
-    prepare_jax()
+    remember_compilations()
     network = models.build_generator(model)
 
     @jax.jit
@@ -131,11 +132,10 @@ def _make(
 
 def _shipped() -> tuple[Callable, Any]:
     """The network that comes with the package, as `_network` gives it."""
-    import flax.traverse_util
     import safetensors.numpy
 
     flat = safetensors.numpy.load_file(WEIGHTS)  # not held against the model, which takes 0.4 s
-    return _network(DEFAULT_MODEL, flax.traverse_util.unflatten_dict(flat, sep="/"))
+    return _network(DEFAULT_MODEL, nested(flat))
 
 
 def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:

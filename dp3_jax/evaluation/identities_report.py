@@ -47,6 +47,12 @@ def _recognition(section: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def _vector(section: dict[str, Any]) -> str:
+    verified, rank_1 = _percent(section["verified"]), _percent(section["rank_1"])
+    area = _number(section["area_under_curve"])
+    return f"pose and mouth alone: verified at FAR 1% {verified}, rank 1 {rank_1}, area {area}"
+
+
 def _two_keys(section: dict[str, Any]) -> Iterator[str]:
     yield "Two keys, one photo: 'the same person', % (95% interval), and mean cosine"
     for verifier, table in section.items():
@@ -106,6 +112,7 @@ def format_report(result: dict[str, Any]) -> str:
     for name, group in result["groups"].items():
         lines.append(f"== {name}: {group['photos']} photos of {group['people']} people")
         lines += _recognition(group["recognition"])
+        lines.append(_vector(group["vector_alone"]))
         shares = (f"{_name(k)} {_number(r['value'], '.1%')}" for k, r in group["found"].items())
         lines.append(f"Face found: {', '.join(shares)}")
         lines += _two_keys(group["two_keys"])

@@ -167,6 +167,9 @@ def analyse(
         "people": len(probes.gallery),
         "found": found,
         "recognition": recognition,
+        "vector_alone": tables.vector_alone(
+            rows["original"], gallery, probes.probe_people, probes.gallery_people
+        ),
         "two_keys": linked,
         "like_the_donor": donors,
         "kid": tables.realism(

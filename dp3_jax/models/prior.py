@@ -47,7 +47,7 @@ def load_prior() -> dict[str, jax.Array]:
         tensors = safetensors.numpy.load_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; make it readable") from error
-    return {name: jnp.asarray(value) for name, value in tensors.items()}
+    return jax.device_put(tensors)
 
 
 def mapping(params: Params, z: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import safetensors.numpy
 from jax import lax
 
@@ -36,7 +37,8 @@ def load_renderer() -> dict[str, jax.Array]:
       UserError: the prior cannot be fetched.
     """
     heads = safetensors.numpy.load_file(WEIGHTS)
-    return prior.load_prior() | {name: jnp.float32(value) for name, value in heads.items()}
+    heads = {name: value.astype(np.float32) for name, value in heads.items()}
+    return prior.load_prior() | jax.device_put(heads)
 
 
 def head(params: Params, size: int, x: jax.Array, w: jax.Array) -> jax.Array:

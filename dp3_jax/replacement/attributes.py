@@ -16,6 +16,8 @@ from dp3_jax.models.mesh import FaceMesh, expression, five_points, yaw_pitch_rol
 _DETECTED_SIDE = 256  # px, at which a whole portrait's face has a size that YuNet knows well
 # Of the mesh, round each cheek: below the eye, beside the nose, above the corner of the mouth.
 _CHEEKS = (117, 118, 101, 36, 205, 187, 123), (346, 347, 330, 266, 425, 411, 352)
+# Three parts of the forehead, below its upper outline.
+_FOREHEAD = (109, 67, 69, 108), (109, 10, 338, 337, 151, 108), (338, 297, 299, 337)
 _TOP, _CHIN = 10, 152  # of the face's outline
 _JAW = 172, 397
 _HAIR_DIFFERENCE = 18.0  # CIE76 units; what differs less from the hair above the forehead is hair
@@ -38,6 +40,9 @@ class Attributes:
       female: probability, 0 to 1.
       ita: individual typology angle of the cheeks as lit, degrees; above 55 very light, below -30 dark.
       lightness: L of Lab of the cheeks.
+      light: L of the left cheek less that of the right one: where the light comes from.
+      fringe: how far the colour of some part of the forehead is from the cheeks' (CIE76): below 15 for bare
+        foreheads; hair, a hat or a shadow on it make it 20 and more.
       hair_lightness: L of Lab above the forehead: of hair, a hat, or a bald head.
       hair_length: share of the places beside the neck that look like the hair above.
     """
@@ -58,6 +63,8 @@ class Attributes:
     female: float
     ita: float
     lightness: float
+    light: float
+    fringe: float
     hair_lightness: float
     hair_length: float
 
@@ -111,7 +118,8 @@ class AttributeReader:
         lightness, hue = skin(image, mesh)
         return Attributes(
             five, mesh, confidence, score, *yaw_pitch_roll(mesh), *expression(mesh), *gaze,
-            age, female, ita(lightness, hue), lightness, *hair(image, mesh),
+            age, female, ita(lightness, hue), lightness, *light_and_fringe(image, mesh),
+            *hair(image, mesh),
         )  # fmt: skip
 
 
@@ -125,6 +133,40 @@ def _lab(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
 
 
+def _median_colour(
+    image: np.ndarray, mesh: np.ndarray, corners: tuple[int, ...]
+) -> tuple[np.ndarray, float] | None:
+    """(f32[3] Lab, area in px) of a polygon of a mesh; None where nothing of it lies in the picture."""
+    outline = np.asarray(mesh)[list(corners), :2]
+    low = np.floor(outline.min(0)).astype(int).clip(0)
+    high = np.ceil(outline.max(0)).astype(int) + 1
+    part = image[low[1] : high[1], low[0] : high[0]]
+    if not part.size:
+        return None
+    inside = np.zeros(part.shape[:2], np.uint8)
+    cv2.fillPoly(inside, [np.round(outline - low).astype(np.int32)], 1)
+    if not inside.any():
+        return None
+    area = abs(cv2.contourArea(outline.astype(np.float32))) + 1e-3
+    return np.median(_lab(part)[inside > 0], axis=0), area
+
+
+def light_and_fringe(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
+    """See `Attributes`; zeros where cheeks or forehead lie outside of the picture.
+
+    Args:
+      image: u8[h, w, 3] RGB.
+      mesh: f[468, 2 or more] px.
+    """
+    cheeks = [_median_colour(image, mesh, part) for part in _CHEEKS]
+    forehead = [_median_colour(image, mesh, part) for part in _FOREHEAD]
+    if None in cheeks or None in forehead:
+        return 0.0, 0.0
+    left, right = (colour for colour, _ in cheeks)
+    away = [np.linalg.norm(colour - (left + right) / 2) for colour, _ in forehead]
+    return float(left[0] - right[0]), float(max(away))
+
+
 def skin(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
     """L and b of CIE Lab: the median colour of each cheek, averaged by how much of it is seen.
 
@@ -132,21 +174,11 @@ def skin(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
       image: u8[h, w, 3] RGB.
       mesh: f[468, 2 or more] px.
     """
-    colours, areas = [], []
-    for cheek in _CHEEKS:
-        outline = np.asarray(mesh)[list(cheek), :2]
-        low = np.floor(outline.min(0)).astype(int).clip(0)
-        high = np.ceil(outline.max(0)).astype(int) + 1
-        part = image[low[1] : high[1], low[0] : high[0]]
-        if not part.size:
-            continue
-        inside = np.zeros(part.shape[:2], np.uint8)
-        cv2.fillPoly(inside, [np.round(outline - low).astype(np.int32)], 1)
-        if inside.any():
-            colours.append(np.median(_lab(part)[inside > 0], axis=0))
-            areas.append(abs(cv2.contourArea(outline.astype(np.float32))) + 1e-3)
-    if not colours:
+    found = [_median_colour(image, mesh, cheek) for cheek in _CHEEKS]
+    found = [one for one in found if one is not None]
+    if not found:
         return 50.0, _MIN_B
+    colours, areas = zip(*found, strict=True)
     mean = np.average(colours, axis=0, weights=areas)
     return float(mean[0]), float(mean[2])
 

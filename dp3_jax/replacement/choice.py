@@ -1,11 +1,13 @@
 """Where the persons of a command come from: as asked, or the best source that this machine has."""
 
+import contextlib
 import sys
+import threading
 from collections.abc import Callable
 
 from dp3_jax import assets
 from dp3_jax.anonymization.generation import FaceRenderer, Generator
-from dp3_jax.compilations import prepare_jax
+from dp3_jax.compilations import remember_compilations
 from dp3_jax.errors import UserError
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.identities import Wishes
@@ -46,16 +48,30 @@ def open_renderer(
 def _fused(options: IdentityOptions, wanted: str) -> FusedRenderer:
     from dp3_jax.replacement.classes import ContextClassifier
 
-    prepare_jax()
-    network, classify = fusing.load_fusion(), ContextClassifier().classify
+    remember_compilations()
+    network, classifier = fusing.load_fusion(), ContextClassifier()
+    _in_background(network.warm, classifier.warm)
     if wanted == "bank":
         from dp3_jax.replacement.bank import BankIdentities
 
-        return FusedRenderer(BankIdentities(options.bank, options.wishes), network, classify)
+        return FusedRenderer(
+            BankIdentities(options.bank, options.wishes), network, classifier.classify
+        )
     from dp3_jax.replacement.prior_identities import PriorIdentities
 
     _announce()
-    return FusedRenderer(PriorIdentities(wishes=options.wishes), network, classify)
+    return FusedRenderer(PriorIdentities(wishes=options.wishes), network, classifier.classify)
+
+
+def _in_background(*calls: Callable[[], None]) -> None:
+    """Gets networks ready while the first photo is read and searched; Python waits for it before it ends."""
+
+    def run() -> None:
+        for call in calls:
+            with contextlib.suppress(Exception):  # who needs the network will meet it again
+                call()
+
+    threading.Thread(target=run).start()
 
 
 def _announce() -> None:

@@ -11,22 +11,18 @@ children 22% are called so, of its adults 2.6%, of CelebA's people .25%. The dec
 rare bands were chosen on these same images, so fresh ones will give somewhat less.
 """
 
-import functools
 import pathlib
 from typing import NamedTuple
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dp3_jax.anonymization import generator
-from dp3_jax.models.anonymizer import ContextNetwork
+from dp3_jax.compilations import KeptProgram
+from dp3_jax.masks import SIZE
+from dp3_jax.models.weights import nested
 from dp3_jax.replacement.identities import AGE_BANDS, TONES, Classes
 
 _WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "classes.safetensors"
-_CELLS = 4  # the coarsest features are averaged over so many parts of each side
-_SLOPE = 0.1  # of the head's LeakyReLU
 # A band next to the right one is no harm, one further off is; distances still count a little.
 _APART = np.abs(np.arange(TONES)[:, None] - np.arange(TONES))
 _TONE_COST = (_APART > 1) + 0.05 * _APART
@@ -68,53 +64,18 @@ class Guess(NamedTuple):
         return list(AGE_BANDS)[1 + int(np.argmax(adult))]
 
 
-class _Encoder(ContextNetwork):
-    """f32[B, N]: the coarsest features of a context, averaged over parts."""
-
-    @nn.compact
-    def __call__(self, image: jax.Array, mask: jax.Array) -> jax.Array:
-        inside = mask > 0
-        x = self._encode(jnp.where(inside, 0.0, image), inside.astype(jnp.float32))[-1]
-        batch, side, _, channels = x.shape
-        x = x.reshape(batch, _CELLS, side // _CELLS, _CELLS, side // _CELLS, channels)
-        return x.mean((2, 4)).reshape(batch, -1)
-
-
-def guess(
-    parameters: dict, widths: tuple[int, ...], image: jax.Array, mask: jax.Array
-) -> jax.Array:
-    """f32[B, 11]: logits of sex (1), age bands (4) and tones (6); pure.
-
-    Args:
-      parameters: {"encoder": of the anonymizer, "head": of the head}.
-      widths: of the encoder.
-      image: f32[B, 128, 128, 3] in [-1, 1], canonical; what lies under the mask is discarded first of all.
-      mask: f32[B, 128, 128, 1].
-    """
-    head = parameters["head"]
-    x = _Encoder(widths).apply(parameters["encoder"], image, mask)
-    x = nn.leaky_relu(x @ head["hidden.kernel"] + head["hidden.bias"], _SLOPE)
-    return x @ head["out.kernel"] + head["out.bias"]
-
-
 class ContextClassifier:
     """The head with its encoder."""
 
     def __init__(self):
         """Loads the weights, which come with the package."""
-        import flax.traverse_util
+        import jax
         import safetensors.numpy
 
-        from dp3_jax import models
-
-        stored = safetensors.numpy.load_file(generator.WEIGHTS)
-        encoder = flax.traverse_util.unflatten_dict(stored, sep="/")
-        head = safetensors.numpy.load_file(_WEIGHTS)
-        self._parameters = jax.tree.map(
-            lambda x: np.asarray(x, np.float32), {"encoder": encoder, "head": head}
-        )
-        widths = tuple(models.build_generator(generator.DEFAULT_MODEL).widths)
-        self._guess = jax.jit(functools.partial(_guess_both, widths))
+        stored = {"encoder": nested(safetensors.numpy.load_file(generator.WEIGHTS))}
+        stored["head"] = safetensors.numpy.load_file(_WEIGHTS)
+        self._parameters = jax.device_put(jax.tree.map(lambda x: np.asarray(x, np.float32), stored))
+        self._guess = KeptProgram(guess_both, "classes")
 
     def __call__(self, view: np.ndarray, mask: np.ndarray) -> Guess:
         """What the surroundings of a face tell.
@@ -129,17 +90,23 @@ class ContextClassifier:
             float(1 / (1 + np.exp(-logits[0]))), _softmax(logits[1:5]), _softmax(logits[5:])
         )
 
+    def warm(self) -> None:
+        """Gets ready for the first face: compiles the network, or loads what once was compiled."""
+        self(np.zeros((SIZE, SIZE, 3), np.uint8), np.ones((SIZE, SIZE, 1), np.float32))
+
     def classify(self, view: np.ndarray, mask: np.ndarray) -> Classes:
         """The classes of `__call__`'s guess."""
         return self(view, mask).classes
 
 
-def _guess_both(
-    widths: tuple[int, ...], parameters: dict, image: jax.Array, mask: jax.Array
-) -> jax.Array:
-    """f32[11]: the mean over the view and its mirror image."""
-    images = jnp.concatenate([image, image[:, :, ::-1]])
-    return guess(parameters, widths, images, jnp.concatenate([mask, mask[:, :, ::-1]])).mean(0)
+def guess_both(parameters, image, mask):
+    """f32[11]: the mean over the view and its mirror image; see `context_classes.guess`."""
+    # Late: it loads Flax, which a program that was kept does not need.
+    from dp3_jax.models import context_classes
+
+    return context_classes.guess_both(
+        parameters, tuple(generator.DEFAULT_MODEL["generator_widths"]), image, mask
+    )
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

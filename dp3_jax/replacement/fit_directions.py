@@ -30,6 +30,8 @@ _FITTED = (
     "age",
     "female",
     "ita",
+    "light",
+    "fringe",
     "hair_lightness",
 )
 # What is drawn: how far to each side a direction is followed.
@@ -42,6 +44,8 @@ DRAWN = {
     "age": (-20.0, 30.0),
     "female": (-4.0, 4.0),
     "ita": (-70.0, 30.0),
+    "light": (-25.0, 25.0),
+    "fringe": (-15.0, 25.0),
     "hair_lightness": (-25.0, 40.0),
     "glasses": (0.0, 1.0),
     "hat": (0.0, 1.0),

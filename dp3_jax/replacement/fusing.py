@@ -18,10 +18,11 @@ import numpy as np
 
 from dp3_jax.anonymization import geometry
 from dp3_jax.anonymization.geometry import Alignment, Region
-from dp3_jax.compilations import prepare_jax
+from dp3_jax.compilations import KeptProgram, remember_compilations
 from dp3_jax.errors import UserError
 from dp3_jax.masks import CANONICAL_POINTS, SIZE
 from dp3_jax.models.mesh import OVAL
+from dp3_jax.models.weights import nested
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.surroundings import Exposure
 
@@ -183,6 +184,12 @@ class FusionNetwork:
     def _network(self) -> tuple[Callable, Any]:
         return self._load()
 
+    def warm(self) -> None:
+        """Gets ready for the first face: compiles the network, or loads what once was compiled."""
+        nothing = np.zeros((SIZE, SIZE, 3), np.uint8)
+        apply, variables = self._network
+        np.asarray(apply(variables, *(nothing[None], nothing[None, ..., :1] > 0) * 2))
+
     def parts(self, context: np.ndarray, mask: np.ndarray, donor: Donor) -> Parts:
         """What the network says.
 
@@ -205,16 +212,18 @@ class FusionNetwork:
 
 def _compiled(model: dict[str, Any], variables: Any) -> tuple[Callable, Any]:
     import jax
-    import jax.numpy as jnp
 
-    from dp3_jax import images
-    from dp3_jax.models.fusion import FusionGenerator
+    remember_compilations()
+    widths = tuple(model["generator_widths"])
 
-    prepare_jax()
-    network = FusionGenerator(widths=tuple(model["generator_widths"]), style_dim=model["style_dim"])
-
-    @jax.jit
     def apply(variables, image, mask, donor, donor_mask):
+        # Late: they load Flax, which a program that was kept does not need.
+        import jax.numpy as jnp
+
+        from dp3_jax import images
+        from dp3_jax.models.fusion import FusionGenerator
+
+        network = FusionGenerator(widths=widths, style_dim=model["style_dim"])
         given = images.to_float(image), mask.astype(jnp.float32), images.to_float(donor)
         parts = network.apply(
             variables, *given, donor_mask.astype(jnp.float32), method=FusionGenerator.parts
@@ -222,7 +231,8 @@ def _compiled(model: dict[str, Any], variables: Any) -> tuple[Callable, Any]:
         return jnp.concatenate(parts, -1)
 
     variables = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(variables))
-    return apply, jax.device_put(variables)
+    name = f"fusion-{'-'.join(map(str, (*widths, model['style_dim'])))}"
+    return KeptProgram(apply, name), jax.device_put(variables)
 
 
 def has_weights() -> bool:
@@ -244,11 +254,9 @@ def load_fusion(path: str | os.PathLike | None = None) -> FusionNetwork:
     model = _model(source)
 
     def load() -> tuple[Callable, Any]:
-        import flax.traverse_util
         import safetensors.numpy
 
-        flat = safetensors.numpy.load(content)
-        return _compiled(model, flax.traverse_util.unflatten_dict(flat, sep="/"))
+        return _compiled(model, nested(safetensors.numpy.load(content)))
 
     return FusionNetwork(hashlib.sha256(content).hexdigest(), load)
 

@@ -1,13 +1,17 @@
 """Persons from the face prior: the first of a key's latents that fits, turned as the photo asks."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
+import cv2
 import numpy as np
 
 from dp3_jax import assets
 from dp3_jax.anonymization import secrets
+from dp3_jax.compilations import KeptProgram
 from dp3_jax.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose, yaw_pitch_roll
 from dp3_jax.models.mesh import expression as expression_of
@@ -16,12 +20,12 @@ from dp3_jax.replacement.attributes import AttributeReader, Attributes
 from dp3_jax.replacement.directions import WIDTH, Directions, load_directions, logit
 from dp3_jax.replacement.identities import Classes, Rendering, Wishes
 
-# Truncation. Less makes fairer faces that are more alike. SFace at .363 takes two persons for one in 15% with
-# .65 to .7, 12% (.7 to .75), 5% (.8 to .85), 4% (.85 to .9), 2% (.95 to 1); and two persons of one sex, age
-# band and band of tone in 31, 20, 14, 12 and 7% (1,800 persons).
-PSI = 0.85
-_CHECKED = 128  # px, of a rendering that is measured and thrown away
-_MEASURED = 256  # px, at which meshes are looked for
+# Truncation. Less makes faces that are more alike, not better ones: SFace at .363 takes two persons of one
+# sex, age band and band of tone for one in 31% with .65 to .7, 14% (.8 to .85), 12% (.85 to .9), 7% (.95 to
+# 1), of 1,800 persons; what looks wrong at 1 is mostly backgrounds.
+PSI = 1.0
+_CHECKED = 128  # px, of renderings that are measured and thrown away
+_MEASURED = 256  # px, up to which a rendering is measured itself and not a smaller one
 _BLOCK = 64  # candidates that are looked at together
 _MAX_BLOCKS = 16  # after these the one that fits best is taken
 _MAX_CACHED = 256  # persons
@@ -35,6 +39,15 @@ _DARK, _MAX_DARK_HAIR = (
     10.0,
     25.0,
 )  # a tone that is wanted below asks for hair below: else it is the shade
+# On a candidate's own rendering: hair, a hat or a hard shadow on the forehead comes along with the face.
+_MAX_FRINGE = 20.0
+_MAX_PREDICTED_FRINGE = 22.0  # by the regression, which spares renderings
+_MAX_LIGHT = (
+    12.0  # levels of L between the cheeks; the photo's light is seldom that of the rendering
+)
+_TRIES = 4  # candidates that are rendered and looked at; then the clearest of them is taken
+# A rendering that is this near to what was asked for is taken as it is; degrees and eye distances.
+_NEAR = {"yaw": 4.0, "pitch": 4.0, "mouth_opening": 0.05, "mouth_width": 0.06}
 _MAX_OWN_YAW = 20.0  # degrees: who looks away by more by nature is turned back with too much loss
 _SURE_SEX = 1.0  # logit of being called a woman or man, in the choice and on the rendering
 _TONE_SLACK = (
@@ -112,6 +125,7 @@ def misfit(predicted: Mapping[str, np.ndarray], wanted: _Target) -> np.ndarray:
     bad = predicted["hat"] > _MAX_HAT
     bad |= (glasses < _WITH_GLASSES) if wanted.glasses else (glasses > _MAX_GLASSES)
     bad |= np.abs(predicted["yaw"]) > _MAX_OWN_YAW
+    bad |= predicted["fringe"] > _MAX_PREDICTED_FRINGE
     distance = np.zeros(len(glasses))
     slack = {"ita": (_TONE_SLACK, 10.0), "age": (_AGE_SLACK, 12.0), "female": (0.0, 2.0)}
     if wanted.ranges.get("ita", (0.0, np.inf))[1] < _DARK:
@@ -140,15 +154,16 @@ class PriorIdentities:
         """
         if not 0 < psi <= 1:
             raise UserError(f"truncation is above 0 and up to 1, not {psi}")
-        import jax
-
         from dp3_jax.models import prior, prior_heads
 
         self._psi, self._wishes = psi, wishes or Wishes()
         self._table: Directions = load_directions()
         self._params = prior_heads.load_renderer()
-        self._mapping = jax.jit(prior.mapping)
-        self._renderer = jax.jit(prior_heads.render, static_argnums=2)
+        self._mapping = KeptProgram(prior.mapping, "prior-mapping")
+        self._renderers = {
+            size: KeptProgram(functools.partial(prior_heads.render, size=size), f"prior-{size}")
+            for size in (_MEASURED, *(s for s in identities.SIZES if s > _MEASURED))
+        }
         self._reader = AttributeReader()
         self._persons: dict[tuple[bytes, Classes], Person] = {}
         self.fingerprint = self._fingerprint()
@@ -170,7 +185,12 @@ class PriorIdentities:
 
     def picture(self, rows: np.ndarray, size: int) -> np.ndarray:
         """u8[size, size, 3] of f32[8, 512] rows of w."""
-        image = np.asarray(self._renderer(self._params, rows[None], size))[0]
+        drawn = max(
+            size, _MEASURED
+        )  # a smaller one is that one reduced, and would be compiled anew
+        image = np.asarray(self._renderers[drawn](self._params, rows[None]))[0]
+        if size < drawn:
+            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
         return np.rint((image + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
     def person(self, key: bytes, classes: Classes) -> Person:
@@ -183,33 +203,43 @@ class PriorIdentities:
         return known
 
     def _make(self, key: bytes, wanted: _Target) -> Person:
-        number, w = self._choose(key, wanted)
+        """The first of _TRIES candidates that fit whose forehead is free; else the one with the freest."""
+        best = None
+        for number, w in itertools.islice(self._fitting(key, wanted), _TRIES):
+            person = self._tried(number, w, wanted)
+            fringe = np.inf if person.own is None else person.own.fringe
+            if best is None or fringe < best[0]:
+                best = (fringe, person)
+            if fringe <= _MAX_FRINGE:
+                break
+        return best[1]
+
+    def _tried(self, number: int, w: np.ndarray, wanted: _Target) -> Person:
+        """A candidate as the person it would be: moved by what is predicted, then by what is measured."""
         predicted = {name: float(v) for name, v in self._table.predict(w).items()}
         moves = wanted.amounts(predicted) | {name: -predicted[name] for name in ("yaw", "pitch")}
         for name in ("hat",) if wanted.glasses else ("hat", "glasses"):
             moves[name] = min(_LEFT - predicted[name], 0.0)
+        light = predicted["light"]
+        moves["light"] = float(np.clip(light, -_MAX_LIGHT, _MAX_LIGHT)) - light
         rows = self._table.move(w, moves)
         own = self._reader.read(self.picture(rows, _CHECKED))
-        if own is None:
-            return Person(number, rows, None)
-        corrections = wanted.amounts(_measured(own))
-        if not corrections:
-            return Person(number, rows, own)
-        rows = self._table.move(rows, corrections)
-        return Person(number, rows, self._reader.read(self.picture(rows, _CHECKED)) or own)
+        corrections = {} if own is None else wanted.amounts(_measured(own))
+        return Person(number, self._table.move(rows, corrections), own)
 
-    def _choose(self, key: bytes, wanted: _Target) -> tuple[int, np.ndarray]:
-        """(number, w f32[512]) of the first candidate that fits, or else of the one that fits best."""
+    def _fitting(self, key: bytes, wanted: _Target) -> Iterator[tuple[int, np.ndarray]]:
+        """(number, w f32[512]) of the candidates that fit, in their order; then of the one that fits best."""
         best = (np.inf, 0, None)
         for block in range(_MAX_BLOCKS):
             w = self.candidates(key, block * _BLOCK, _BLOCK)
             distance = misfit(self._table.predict(w), wanted)
+            for index in np.flatnonzero(distance == 0):
+                yield block * _BLOCK + int(index), w[index]
             index = int(np.argmin(distance))  # the first of equals
             if best[2] is None or distance[index] < best[0]:
                 best = (distance[index], block * _BLOCK + index, w[index])
-            if best[0] == 0:
-                break
-        return best[1], best[2]
+        if best[0] > 0:
+            yield best[1], best[2]
 
     def render(
         self,
@@ -219,17 +249,19 @@ class PriorIdentities:
         expression: Expression | None,
         size: int,
     ) -> Rendering:
-        """See `identities.IdentitySource.render`; measured once on a small picture, and mended."""
+        """See `identities.IdentitySource.render`; measured, and once mended where it is not near enough."""
         person = self.person(key, classes)
         wanted, clamped = _wanted(pose, expression)
-        rows = person.rows
+        rows, image, located = person.rows, None, None
         if wanted and person.own is not None:
             rows = self._table.move(rows, _towards(wanted, person.own.mesh))
-            shown = self._reader.locate(self.picture(rows, _CHECKED))
-            if shown is not None:
-                rows = self._table.move(rows, _towards(wanted, shown[0]))
-        image = self.picture(rows, size)
-        located = self._reader.locate(image)
+            image = self.picture(rows, size if size <= _MEASURED else _CHECKED)
+            located = self._reader.locate(image)
+            if located is not None and not _is_near(wanted, located[0]):
+                rows, image = self._table.move(rows, _towards(wanted, located[0])), None
+        if image is None or len(image) != size:
+            image = self.picture(rows, size)
+            located = self._reader.locate(image)
         if located is None:
             raise ValueError(f"candidate {person.candidate} of a key shows no face in this pose")
         return Rendering.of_mesh(
@@ -254,8 +286,17 @@ def _wanted(pose: Pose | None, asked: Expression | None) -> tuple[dict[str, floa
 
 def _towards(wanted: Mapping[str, float], mesh: np.ndarray) -> dict[str, float]:
     """The moves from what a mesh, f32[468, 3], shows to what is wanted."""
+    return {name: _bounded(name, lack) for name, lack in _lacking(wanted, mesh).items()}
+
+
+def _lacking(wanted: Mapping[str, float], mesh: np.ndarray) -> dict[str, float]:
+    """What a mesh lacks of what is wanted."""
     shown = yaw_pitch_roll(mesh)._asdict() | expression_of(mesh)._asdict()
-    return {name: _bounded(name, value - shown[name]) for name, value in wanted.items()}
+    return {name: value - shown[name] for name, value in wanted.items()}
+
+
+def _is_near(wanted: Mapping[str, float], mesh: np.ndarray) -> bool:
+    return all(abs(lack) <= _NEAR[name] for name, lack in _lacking(wanted, mesh).items())
 
 
 def _measured(own: Attributes) -> dict[str, float]:

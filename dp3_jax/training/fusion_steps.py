@@ -22,7 +22,7 @@ from dp3_jax.training.state import GanState
 
 # Lengths in px of pictures of up to 128 px; in larger ones they are as many times longer (`_length`).
 BOUNDARY = 4  # width of the seam that the boundary losses look at
-_CORE = 6  # from the donor's outline on in which the donor is to be kept
+_CORE = 3  # from the donor's outline on in which the donor is to be kept
 _TONE_SQUARE = 16  # side of the squares whose mean colours the tone loss compares
 
 # How donors are changed at random: largest changes, those of cross pairs times _CROSS.
@@ -175,13 +175,13 @@ def _core(donor_mask: jax.Array) -> jax.Array:
 
 
 def _taught(donor_mask: jax.Array) -> jax.Array:
-    """f32[B, S, S, 1]: where the discriminator teaches the generator; of cross pairs not inside the donor.
+    """f32[B, S, S, 1]: where the discriminator teaches the generator; not inside the donor.
 
-    It knows renderings from photos by their texture, which gain and bias can do nothing about; asked to, they
-    grow spots.
+    It knows renderings from photos by their texture, and photos whose light was changed by that, which gain
+    and bias can do nothing about; asked to, they and the fill grow spots and scratches. There the other
+    losses say what is right.
     """
-    own, crossed = _rows(_core(donor_mask))
-    return jnp.stack([jnp.ones_like(own), 1.0 - crossed], 1).reshape(donor_mask.shape)
+    return 1.0 - _core(donor_mask)
 
 
 def _tone_loss(fake: jax.Array, real: jax.Array, mask: jax.Array) -> jax.Array:
