@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dp3_jax.anonymization import alpha as alpha_
 from dp3_jax.anonymization import photos, records, sidecar, transparency
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.errors import UserError
@@ -135,7 +136,7 @@ def test_a_fade_is_continued_without_what_it_hid(options):
 def test_over_is_what_pillow_shows():
     source = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
     for background in (0, 255):
-        ours = transparency.over(source[..., :3], source[..., 3], background)
+        ours = alpha_.over(source[..., :3], source[..., 3], background)
         theirs = shown(saved(source), background)
         assert np.abs(ours.astype(int) - theirs).max() <= 1
 
@@ -147,3 +148,16 @@ def test_an_obfuscated_face_in_the_transparency_is_gone_too(monkeypatch):
     for background in (0, 255):
         inside = shown(content, background)[hole(face())]
         assert (inside == 128).all()
+
+
+def test_a_picture_changed_as_shown_loses_the_transparency_of_what_was_changed():
+    source = grey_alpha(True)
+    pixels, opacity = source[..., :3], source[..., 3]
+    before = alpha_.over(pixels, opacity, alpha_.GREY)
+    after = before.copy()
+    after[hole(face())] = np.random.default_rng(0).integers(0, 256, (hole(face()).sum(), 3))
+    after[130, 220] = before[130, 220]  # by chance the same
+    new, new_opacity = alpha_.changed(pixels, opacity, before, after)
+    np.testing.assert_array_equal(new[hole(face())], after[hole(face())])
+    assert (new_opacity[hole(face())] == 255).all()
+    np.testing.assert_array_equal(new_opacity[~hole(face())], opacity[~hole(face())])

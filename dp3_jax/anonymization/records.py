@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.anonymization import marking, sidecar, transparency
+from dp3_jax.anonymization.alpha import WHITE, over
 from dp3_jax.anonymization.anonymize import Anonymizer, Result
 from dp3_jax.anonymization.faces import Face
 from dp3_jax.anonymization.keeping import Keeper
@@ -135,8 +136,8 @@ def render_record(
     unmarked = mark and not marking.holds_mark(content)
     before, shown = photo.pixels, result
     if photo.alpha is not None and alpha is not None:
-        before = transparency.over(photo.pixels, photo.alpha, transparency.WHITE)
-        frame = transparency.over(result.frame, alpha, transparency.WHITE)
+        before = over(photo.pixels, photo.alpha, WHITE)
+        frame = over(result.frame, alpha, WHITE)
         shown = dataclasses.replace(result, frame=frame)
     return Record(content, description, before, shown, unmarked)
 

@@ -11,29 +11,22 @@ What the transparency is inside a face decides how it is treated:
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, methods
+from dp3_jax.anonymization.alpha import (
+    BLACK,
+    FADE_SHARE,
+    MAX_FADE,
+    NEAR,
+    WHITE,
+    is_outline,
+    over,
+)
 from dp3_jax.anonymization.anonymize import Anonymizer, Result, classic
 from dp3_jax.anonymization.faces import Face, merge, once_each
 from dp3_jax.anonymization.geometry import Region
 from dp3_jax.anonymization.plans import Plan, Settings
-
-WHITE, BLACK = 255, 0
-
-_NEAR = 8  # levels: as good as opaque, transparent or equal
-_MAX_SOFT = 0.15  # of a face's pixels are neither opaque nor transparent where a person is cut out
-_MAX_ISLANDS = 0.01  # of them are cut off from the face's border: eyes or a mouth of a stencil
-_MAX_FADE = 16.0  # levels by which a fade differs from the continuation of what is round it
-_FADE_SHARE = 95  # percent of the pixels to which that applies
-
-
-def over(pixels: np.ndarray, alpha: np.ndarray, background: int) -> np.ndarray:
-    """u8[h, w, 3]: what a viewer shows of colours u8[h, w, 3] and alpha u8[h, w] over a grey level."""
-    opacity = alpha[..., None].astype(np.uint16)  # 255 * 255 and half of 255 fit
-    blended = pixels * opacity + np.uint16(background) * (255 - opacity)
-    return ((blended + 127) // 255).astype(np.uint8)
 
 
 def find(anonymizer: Anonymizer, pixels: np.ndarray, alpha: np.ndarray | None) -> list[Face]:
@@ -93,36 +86,20 @@ def _without_faces(alpha: np.ndarray, targets: Sequence[Region]) -> tuple[np.nda
         part, inside = alpha[target.slices], target.inside
         if not inside.any() or np.ptp(part[inside]) == 0:
             continue
-        if _is_outline(part, inside):
-            snapped = np.where(part < _NEAR, 0, np.where(part > 255 - _NEAR, 255, part))
+        if is_outline(part, inside):
+            snapped = np.where(part < NEAR, 0, np.where(part > 255 - NEAR, 255, part))
             new[target.slices][inside] = snapped[inside]
             continue
         if continued is None:
             continued = blending.erase(np.repeat(alpha[..., None], 3, -1), targets)[..., 0]
         smooth = continued[target.slices]
         apart = np.abs(part[inside].astype(float) - smooth[inside])
-        if np.percentile(apart, _FADE_SHARE) <= _MAX_FADE:
+        if np.percentile(apart, FADE_SHARE) <= MAX_FADE:
             new[target.slices][inside] = smooth[inside]
         else:
             new[target.slices][inside] = 255
             pictures.append(target)
     return new, pictures
-
-
-def _is_outline(part: np.ndarray, inside: np.ndarray) -> bool:
-    """Whether alpha u8[h, w] has two levels in a face, and no island of one in the other."""
-    soft = (part >= _NEAR) & (part <= 255 - _NEAR) & inside
-    if soft.sum() > _MAX_SOFT * inside.sum():
-        return False
-    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
-    islands = 0
-    for level in (part >= 128, part < 128):
-        count, labels = cv2.connectedComponents((level & inside).astype(np.uint8))
-        touching = np.zeros(count, bool)
-        touching[np.unique(labels[inside & ~core])] = True
-        touching[0] = True  # the background of the labels
-        islands += int((~touching[labels]).sum())
-    return islands <= _MAX_ISLANDS * inside.sum()
 
 
 def _background(pixels: np.ndarray, alpha: np.ndarray, changed: np.ndarray) -> int:

@@ -2,7 +2,7 @@
 
 Each picture is read and written as a photo is (`anonymization.photos`): upright, in 8 bits, with nothing of
 its metadata, and written with its transparency, its colour profile and, where the format stays, its strength
-of compression. In a video there is no room for the first two: they are left away.
+of compression. In a video there is no room for the first two: transparency is laid over grey.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from dp3_jax.anonymization import alpha
 from dp3_jax.anonymization.photos import Photo, read_photo, write_photo
 from dp3_jax.errors import UserError
 from dp3_jax.files import atomic_target
@@ -58,6 +59,21 @@ def open_input(path: str | os.PathLike, rate: Fraction) -> VideoInfo:
     return open_sequence(pathlib.Path(path), rate) if is_pattern(path) else open_video(path)
 
 
+def shown(photo: Photo) -> np.ndarray:
+    """u8[h, w, 3]: the picture as viewers show it; over grey, where faces of light and of dark stand out."""
+    if photo.alpha is None or photo.alpha.min() == 255:
+        return photo.pixels
+    return alpha.over(photo.pixels, photo.alpha, alpha.GREY)
+
+
+def with_shown(photo: Photo, image: np.ndarray) -> Photo:
+    """The picture with `image`, u8[h, w, 3], to be shown in the place of `shown`."""
+    if photo.alpha is None or photo.alpha.min() == 255:
+        return photo.with_pixels(image)
+    pixels, opacity = alpha.changed(photo.pixels, photo.alpha, shown(photo), image)
+    return dataclasses.replace(photo.with_pixels(pixels), alpha=opacity)
+
+
 class SequenceReader(FrameReader):
     """The pictures as frames, from a number (counted from 0) on.
 
@@ -74,7 +90,7 @@ class SequenceReader(FrameReader):
         size = None if start == 0 else read_photo(first).pixels.shape
         for number in range(start, len(found)):
             path = sequences.path_of(pattern, found[number])
-            pixels = read_photo(path).pixels
+            pixels = shown(read_photo(path))
             size = size or pixels.shape
             if pixels.shape != size:
                 raise UserError(
@@ -140,7 +156,7 @@ class PictureWriter(PacketWriter):
         if photo.pixels.shape != image.shape:
             raise UserError(f"a picture of {self._pictures.source} has changed; run it again")
         chosen = {"keep_metadata": self._pictures.keep_metadata, "mark": self._pictures.mark}
-        write_photo(self._one, photo.with_pixels(image), **chosen)
+        write_photo(self._one, with_shown(photo, image), **chosen)
         content = self._one.read_bytes()
         self._one.unlink()
         self._add(content)
