@@ -62,7 +62,7 @@ def changed(
         inside = labels[area] == label
         if not is_outline(alpha[area], inside):
             new[area][inside] = _fade(alpha[area], inside)
-    unseen = np.where((alpha < NEAR)[..., None], np.uint8(GREY), pixels)
+    unseen = np.where((alpha == 0)[..., None], np.uint8(GREY), pixels)
     return np.where(different[..., None], after, unseen), new
 
 
