@@ -234,27 +234,18 @@ def _tasks(arguments: argparse.Namespace):
 
 def _placed(arguments: argparse.Namespace, tasks):
     """The tasks with videos in containers that can be written, and were asked for."""
-    from dp3_jax.anonymization import outputs
-
-    asked = arguments.container
-    if arguments.output is not None and outputs.is_file_name(arguments.output):
-        if asked and pathlib.Path(arguments.output).suffix.lower() != f".{asked}":
-            raise UserError(f"-o {arguments.output} and --container {asked} do not agree")
-        return tasks
     if not any(task.is_video for task in tasks):
         return tasks
     from dp3_jax.video import containers  # loads FFmpeg
 
-    placed = containers.placed(
-        tasks,
-        asked,
+    wanted = containers.Wishes(
+        output=arguments.output,
+        container=arguments.container,
         audio=arguments.audio == "copy",
         subtitles=arguments.subtitles == "copy",
         in_place=arguments.in_place,
     )
-    if placed != tasks:
-        outputs.check(placed, arguments.in_place)
-    return placed
+    return containers.placed(tasks, wanted)
 
 
 def _rate(arguments: argparse.Namespace):

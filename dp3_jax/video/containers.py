@@ -1,8 +1,10 @@
 """In which container a video is written whose own cannot be: MPEG transport streams, WMV, FLV, Ogg ..."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
+from dp3_jax.anonymization import outputs
 from dp3_jax.anonymization.outputs import Task
 from dp3_jax.errors import UserError
 from dp3_jax.video import encoding, probing
@@ -14,30 +16,43 @@ _KEPT = ("mov", "matroska", "avi", "gif")  # FFmpeg's names of what is written a
 _PLAYED = ("aac", "mp3", "mp2", "ac3", "eac3", "alac")
 
 
-def placed(
-    tasks: Sequence[Task], asked: str | None, *, audio: bool, subtitles: bool, in_place: bool
-) -> list[Task]:
-    """The tasks with targets that can be written.
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+    """What a call says of its outputs.
 
-    A target of a name that the user gave stays; so does one of which the source's container can be written.
-
-    Args:
-      tasks: from `outputs.plan`.
-      asked: one of `NAMES`, for all videos; None: as the source's, else MP4 or Matroska.
+    Attributes:
+      output: of -o, a file or a folder; None without it.
+      container: one of `NAMES`, for all videos; None: as the source's, else MP4 or Matroska.
       audio, subtitles: whether they are taken over.
       in_place: targets are the sources.
+    """
+
+    output: str | None = None
+    container: str | None = None
+    audio: bool = True
+    subtitles: bool = False
+    in_place: bool = False
+
+
+def placed(tasks: Sequence[Task], wishes: Wishes) -> list[Task]:
+    """The tasks of `outputs.plan` with targets that can be written, and notes on those that changed.
 
     Raises:
-      UserError: `in_place` where the container has to change.
+      UserError: a file name or its place does not allow the container, or two targets are one.
     """
+    if wishes.output is not None and outputs.is_file_name(wishes.output):
+        asked = wishes.container
+        if asked and pathlib.Path(wishes.output).suffix.lower() != f".{asked}":
+            raise UserError(f"-o {wishes.output} and --container {asked} do not agree")
+        return list(tasks)
     taken = {task.target.resolve() for task in tasks}
     made = []
     for task in tasks:
-        ending, why = _ending(task, asked, audio, subtitles)
+        ending, why = _ending(task, wishes)
         if ending is None:
             made.append(task)
             continue
-        if in_place:
+        if wishes.in_place:
             raise UserError(
                 f"{task.source} cannot be replaced in its place: {why}; say where it goes with -o"
             )
@@ -46,12 +61,14 @@ def placed(
             target = task.target.with_name(task.target.name + ending)
         taken.add(target.resolve())
         made.append(dataclasses.replace(task, target=target, note=f"written as {ending}: {why}"))
+    if made != list(tasks):
+        outputs.check(made, wishes.in_place)
     return made
 
 
-def _ending(task: Task, asked: str | None, audio: bool, subtitles: bool) -> tuple[str | None, str]:
+def _ending(task: Task, wishes: Wishes) -> tuple[str | None, str]:
     """The ending to write a task's video with, and why; None: its target's."""
-    suffix = task.target.suffix.lower()
+    suffix, asked = task.target.suffix.lower(), wishes.container
     if not task.is_video or task.is_sequence or suffix != task.source.suffix.lower():
         return None, ""
     if asked is not None:
@@ -62,7 +79,7 @@ def _ending(task: Task, asked: str | None, audio: bool, subtitles: bool) -> tupl
         with probing.opened(task.source) as source:
             if source.format.name.split(",", maxsplit=1)[0] in _KEPT:
                 return None, ""
-            ending = _holding(source, audio, subtitles)
+            ending = _holding(source, wishes.audio, wishes.subtitles)
     except UserError:
         ending = ".mp4"  # processing it will say what is wrong
     return ending, f"{suffix} files cannot be written; --container chooses another"

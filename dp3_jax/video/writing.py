@@ -1,6 +1,5 @@
 """From encoded segments and the source's sound to the final file, without encoding anything again."""
 
-import contextlib
 import dataclasses
 import functools
 import heapq
@@ -81,34 +80,37 @@ def assemble(
         ticks = 1 / info.time_base
         plan = plan.shown_until(round(until * ticks), round(_SLACK * ticks))
     hidden = heard.scan(source) if audio == "copy" and source is not None else {}
-    target = pathlib.Path(target)
+    wanted = Wanted(audio == "copy", subtitles == "copy")
+    streams = functools.partial(Copies, hidden=hidden, jumps=jumps)
+    more = {"keep_metadata": keep_metadata, "mark": mark, "note": note}
     with atomic_target(target) as temporary:
-        for again in (False, True):
-            wanted = Wanted(audio == "copy", subtitles == "copy", again)
-            with contextlib.ExitStack() as stack:
-                original = stack.enter_context(reading.opened(source)) if source else None
-                try:
-                    return _write(
-                        temporary,
-                        info,
-                        encoding,
-                        plan,
-                        source=original,
-                        streams=functools.partial(
-                            Copies, wanted=wanted, hidden=hidden, jumps=jumps
-                        ),
-                        keep_metadata=keep_metadata,
-                        mark=mark,
-                        note=note,
-                    )
-                except (av.error.FFmpegError, ValueError) as error:
-                    if isinstance(error, OSError):
-                        raise OSError(error.errno, error.strerror, str(temporary)) from error
-                    # Hours of drawing are not lost to packets that cannot be copied.
-                    if again or not hidden:
-                        reason = " ".join(str(error).split())
-                        raise UserError(f"cannot write {target}: {reason}") from error
-    raise AssertionError("not reached")
+        write = functools.partial(_write, temporary, info, encoding, plan, **more)
+        try:
+            return _tried(write, source, streams, wanted)
+        except (av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(temporary)) from error
+            raise UserError(f"cannot write {target}: {' '.join(str(error).split())}") from error
+
+
+def _tried(
+    write: Callable[..., tuple[str, ...]],
+    source: str | os.PathLike | None,
+    streams: Callable[..., Copies],
+    wanted: Wanted,
+) -> tuple[str, ...]:
+    """What `write` returns; sound whose packets it refuses is encoded anew, not to lose hours of drawing."""
+    if source is None:
+        return write(source=None, streams=streams)
+    for anew in (False, True):
+        asked = dataclasses.replace(wanted, anew=anew)
+        try:
+            with reading.opened(source) as original:
+                return write(source=original, streams=functools.partial(streams, wanted=asked))
+        except (av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError) or anew or not wanted.audio:
+                raise
+    raise AssertionError("the second time returns or raises")
 
 
 @dataclasses.dataclass(frozen=True)
