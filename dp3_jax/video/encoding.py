@@ -23,6 +23,7 @@ from dp3_jax.video import pixel_formats
 from dp3_jax.video.codecs import CODECS, PRESETS, X264_ANY_WIDTH, Codec
 from dp3_jax.video.colours import FULL, LIMITED, Colours, FromRgb, is_yuv
 from dp3_jax.video.levels import Levels, Pack
+from dp3_jax.video.mastering import Mastering
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.tones import is_hdr
 
@@ -44,6 +45,10 @@ _ONLY_FOR_ALPHA = (
 )  # lossless and large: without transparency another codec is chosen
 _FALLBACK = {"webm": "vp9", "avi": "mpeg4", "gif": "gif"}  # "h264" elsewhere
 _SLOWEST = Fraction(1, 1000)  # frames a second that an encoder reckons with: time lapse has fewer
+_MASTERING = {  # the option that HDR10's metadata go into, and how
+    "hevc": ("x265-params", Mastering.for_x265),
+    "av1": ("svtav1-params", Mastering.for_svt_av1),
+}
 _HEADERS_APART = ("mp4", "mov", "matroska", "webm")  # codec headers go into the container's
 
 
@@ -124,12 +129,19 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
         encoder=encoder,
         container=container,
         pixel_format=pixels.name,
-        options=_options(name, codec, settings, container, info) + _more(info, name, pixels.name),
+        options=_options(
+            name,
+            codec=codec,
+            settings=settings,
+            container=container,
+            info=info,
+            pixel_format=pixels.name,
+        ),
         colours=_colours(info, name, codec, pixels.name),
         rate=max(info.rate.limit_denominator(1001), _SLOWEST),
         keeps_stored=pixels.deep or pixels.alpha or not square or is_hdr(info.colours.transfer),
         flattens=info.has_alpha and not pixels.alpha,
-        remarks=pixels.remarks,
+        remarks=pixels.remarks + _unwritten(info, name),
     )
     if settings.preset is not None:
         _try(info, encoding)
@@ -171,11 +183,20 @@ def converter(info: VideoInfo, encoding: Encoding) -> Callable[[np.ndarray], av.
     name = encoding.pixel_format
     if name == "pal8":
         name = "rgba" if encoding.keeps_stored else "rgb24"
-    if not encoding.keeps_stored:
-        return FromRgb(encoding.colours, info.width, info.height, name)
-    source = stored_levels(info)
-    target = Levels.of(encoding.colours, name, info.width, info.height)
-    return Pack(source, target, name)
+    if encoding.keeps_stored:
+        target = Levels.of(encoding.colours, name, info.width, info.height)
+        convert: Callable = Pack(stored_levels(info), target, name)
+    else:
+        convert = FromRgb(encoding.colours, info.width, info.height, name)
+
+    def tagged(image: np.ndarray) -> av.VideoFrame:
+        frame, colours = convert(image), encoding.colours
+        if encoding.codec == "prores":  # which writes what its frames say, not what the stream does
+            frame.colorspace, frame.color_primaries = colours.matrix, colours.primaries
+            frame.color_trc, frame.color_range = colours.transfer, colours.range
+        return frame
+
+    return tagged
 
 
 def _threads(codec: str) -> int:
@@ -282,11 +303,18 @@ def _check_rates(rate: Fraction, name: str) -> None:
 
 
 def _options(
-    name: str, codec: Codec, settings: EncoderSettings, container: str, info: VideoInfo
+    name: str,
+    *,
+    codec: Codec,
+    settings: EncoderSettings,
+    container: str,
+    info: VideoInfo,
+    pixel_format: str,
 ) -> tuple[tuple[str, str], ...]:
     options = dict(codec.options)
     if name == "h264" and -(-info.width // 16) % 8:
         options["x264-params"] = X264_ANY_WIDTH
+    _with_pixels(options, info, name, pixel_format)
     quality = codec.crf if settings.crf is None else settings.crf
     if settings.hardware:
         # Constant quality is called differently by each; the bit rate is what all of them know.
@@ -331,11 +359,22 @@ def _colours(info: VideoInfo, name: str, codec: Codec, pixel_format: str) -> Col
     return colours
 
 
-def _more(info: VideoInfo, name: str, pixel_format: str) -> tuple[tuple[str, str], ...]:
-    """Options that the pixel format asks for."""
+def _with_pixels(options: dict[str, str], info: VideoInfo, name: str, pixel_format: str) -> None:
+    """Adds what the pixel format and HDR ask for to an encoder's options."""
     if name == "prores":  # 4444, or 422 HQ
-        return (("profile", "4" if "444" in pixel_format else "3"),)
-    return ()
+        options["profile"] = "4" if "444" in pixel_format else "3"
+    if is_hdr(info.colours.transfer) and name in _MASTERING:
+        key, write = _MASTERING[name]
+        options[key] = ":".join([options[key], *write(info.mastering)])
+
+
+def _unwritten(info: VideoInfo, name: str) -> tuple[str, ...]:
+    """What of HDR's metadata there is no way to write."""
+    if info.mastering == Mastering() or name in _MASTERING:
+        return ()
+    return (
+        f"left out: the values of the mastering display, which cannot be written with {name} here",
+    )
 
 
 def _try(info: VideoInfo, encoding: Encoding) -> None:

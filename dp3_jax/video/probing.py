@@ -13,8 +13,9 @@ import av
 import numpy as np
 
 from dp3_jax.errors import UserError
-from dp3_jax.video import alpha, rates
+from dp3_jax.video import alpha, mastering, rates
 from dp3_jax.video.colours import Colours
+from dp3_jax.video.mastering import Mastering
 
 _MAX_ASPECT = 8  # width of a pixel by its height, or the inverse; more is nonsense
 _SQUARE = 0.01  # by which it may differ from 1 where nobody sees it
@@ -58,6 +59,7 @@ class VideoInfo:
       audio, subtitles: the other streams that are copied.
       left_out: what a copy will lack, in words: cover art, further video streams, data streams.
       has_alpha: the pictures can be transparent.
+      mastering: of HDR10, see there.
       flattened: their transparency is laid over black, as there is no room for it where they go.
     """
 
@@ -84,6 +86,7 @@ class VideoInfo:
     subtitles: tuple[StreamSummary, ...]
     left_out: tuple[str, ...]
     has_alpha: bool = False
+    mastering: Mastering = Mastering()  # noqa: RUF009 - immutable
     flattened: bool = False
 
     @property
@@ -324,6 +327,7 @@ def describe(
         subtitles=_summaries(container.streams.subtitles),
         left_out=_left_out(container, stream),
         has_alpha=alpha.is_transparent(stream, frame),
+        mastering=mastering.of(frame),
     )
 
 
