@@ -251,9 +251,9 @@ def _container(info: VideoInfo, suffix: str) -> str:
 def _codec(info: VideoInfo, container: str, settings: EncoderSettings) -> tuple[str, Codec]:
     if settings.codec is None:
         name = info.codec
-        if info.has_alpha and container in pixel_formats.ALPHACODECS:
+        if info.has_alpha and container in pixel_formats.ALPHA_CODECS:
             if not (pixel_formats.holds_alpha(name, container) and _fits(container, name)):
-                name = pixel_formats.ALPHACODECS[container]
+                name = pixel_formats.ALPHA_CODECS[container]
         elif name in _ONLY_FOR_ALPHA or name not in CODECS or not _fits(container, name):
             name = _FALLBACK.get(container, "h264")
         return name, CODECS[name]

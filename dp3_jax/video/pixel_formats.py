@@ -72,7 +72,7 @@ def choose(
     deep = info.bit_depth > 8 and (codec in _DEEP or codec == info.codec == "h264")
     if is_hdr(info.colours.transfer) and info.bit_depth > 8 and not deep:
         raise UserError(
-            f"{info.path} is HDR, for which {codec} has too few bits here; choose --codec av1 or hevc"
+            f"{info.path} is HDR, for which {codec} has too few bits here; choose {_deeper(container)}"
         )
     alpha = info.has_alpha and holds_alpha(codec, container)
     remarks = []
@@ -82,10 +82,20 @@ def choose(
             "it, choose a name that ends in .webm or .mov"
         )
     if info.bit_depth > 8 and not deep:
-        others = "av1 or hevc" if codec != "vp9" else "av1"
-        remarks.append(f"written with 8 bits of {info.bit_depth}; --codec {others} keeps 10")
+        remarks.append(
+            f"written with 8 bits of {info.bit_depth}; to keep 10, choose {_deeper(container)}"
+        )
     name = _name(info, codec, encoder, chroma, deep=deep, alpha=alpha)
     return Chosen(name, deep, alpha, tuple(remarks))
+
+
+def _deeper(container: str) -> str:
+    """What to choose for more than 8 bits."""
+    if container == "webm":
+        return "--codec av1"
+    if container in ("mp4", "mov", "matroska"):
+        return "--codec hevc or --codec av1"
+    return "a name that ends in .mp4 and --codec hevc"
 
 
 def _name(
