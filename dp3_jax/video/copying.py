@@ -160,12 +160,13 @@ class Copies:
 
     def _add_subtitles(self, stream: av.stream.Stream) -> None:
         codec = codec_name(stream)
+        if not encoders.holds(self._container, codec):
+            self.left_out.append(f"{_described(stream)}, which {self._container} cannot hold")
+            return
         try:
-            if not encoders.holds(self._container, codec):
-                raise ValueError(codec)
             cleaner = Subtitles(codec, stream.codec_context.extradata or b"")
         except ValueError:
-            self.left_out.append(f"{_described(stream)}, which {self._container} cannot hold")
+            self.left_out.append(f"{_described(stream)}, which may hold more than its text")
             return
         copy = _copy(self._output, stream, cleaner.header)
         self._lanes[stream.index] = _Text(copy, self._times(stream), cleaner, self.shift)

@@ -8,6 +8,8 @@ Vorbis I (4.2), RFC 7845 (5.1), RFC 9639 (8), Apple's ALACMagicCookieDescription
 
 import struct
 
+import av
+
 # Decoded without a header; what a file has there is not needed.
 _WITHOUT = frozenset(
     ("mp1", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "mlp", "amr_nb", "amr_wb")
@@ -65,7 +67,30 @@ def _vorbis(header: bytes) -> bytes | None:
     parts = _xiph_parts(header)
     if [part[:7] for part in parts] != [b"\x01vorbis", b"\x03vorbis", b"\x05vorbis"]:
         return None
-    return xiph_laced((parts[0][:30], _NO_COMMENTS, parts[2]))
+    return xiph_laced((parts[0][:30], _NO_COMMENTS, _whole_setup(parts[0][:30], parts[2])))
+
+
+def _whole_setup(first: bytes, setup: bytes) -> bytes:
+    """The least part of Vorbis' third header that can be decoded: all of it but what was put behind."""
+    least, most = 0, len(setup)
+    while least < most:
+        middle = (least + most) // 2
+        if _opens(xiph_laced((first, _NO_COMMENTS, setup[:middle]))):
+            most = middle
+        else:
+            least = middle + 1
+    return setup[:least]
+
+
+def _opens(header: bytes) -> bool:
+    """Whether FFmpeg's decoder of Vorbis accepts a header."""
+    context = av.CodecContext.create("vorbis", "r")
+    context.extradata = header
+    try:
+        context.open()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def xiph_laced(parts: tuple[bytes, bytes, bytes]) -> bytes:
@@ -214,12 +239,73 @@ def clean_packet(codec: str, data: bytes) -> bytes:
     if codec == "vorbis":
         return b"" if data[:1] and data[0] & 1 else data  # an odd first byte: a header
     if codec == "opus":
-        return b"" if data.startswith((b"OpusHead", b"OpusTags")) else data
+        return b"" if data.startswith((b"OpusHead", b"OpusTags")) else _without_padding(data)
     if codec == "flac":
         return data if data[:1] == b"\xff" else b""
     if codec in ("mp1", "mp2", "mp3"):
         return _frames(data)
+    if codec == "aac" and data[:1] and data[0] >> 5 in (*_NO_SOUND, 7):
+        return _quiet(data)
     return data
+
+
+def _without_padding(data: bytes) -> bytes:
+    """A packet of Opus whose padding is zeros (RFC 6716, 3.2.5)."""
+    if len(data) < 3 or data[0] & 3 != 3 or not data[1] & 0x40:
+        return data
+    at, size = 2, 0
+    while at < len(data) and data[at] == 255:
+        at, size = at + 1, size + 254
+    size += data[at] if at < len(data) else 0
+    return data[:-size] + bytes(size) if 0 < size <= len(data) - at - 1 else data
+
+
+_DATA, _TABLE, _FILL = 4, 5, 6
+_NO_SOUND = (_DATA, _TABLE, _FILL)  # elements of AAC that hold bytes for anything
+_MOST_ELEMENTS = 64
+
+
+def _quiet(data: bytes) -> bytes:
+    """A packet of AAC in which what stands in front of the sound is zeros (ISO/IEC 14496-3, 4.4.2)."""
+    head = b""
+    if data[0] == 255 and len(data) > 9 and data[1] & 0xF6 == 0xF0:  # a header of its own (ADTS)
+        size = 7 if data[1] & 1 else 9
+        head, data = data[:size], data[size:]
+    bits, kept, done = _Bits(data), bytearray(data), 0
+    try:
+        for _ in range(_MOST_ELEMENTS):
+            kind = bits.read(3)
+            if kind not in _NO_SOUND:
+                break
+            start, size = _payload(bits, kind)
+            for at in range(start, start + size):
+                kept[at // 8] &= ~(128 >> at % 8) & 255
+            bits.read(size)
+            done = bits.at
+    except ValueError:
+        return head + bytes(kept) if done else head + data
+    return head + bytes(kept)
+
+
+def _payload(bits: "_Bits", kind: int) -> tuple[int, int]:
+    """Where the bytes of an element begin, and how many bits they have; reads up to them."""
+    if kind == _TABLE:
+        _channel_table(bits)
+        bits.read(-bits.at % 8)
+        count = bits.read(8)
+    elif kind == _DATA:
+        bits.read(4)
+        aligned = bits.read(1)
+        count = bits.read(8)
+        count += bits.read(8) if count == 255 else 0
+        bits.read(-bits.at % 8 if aligned else 0)
+    else:
+        count = bits.read(4)
+        count += bits.read(8) - 1 if count == 15 else 0
+        if count and bits.peek(4) > 2:  # limits of loudness, for example
+            bits.read(8 * count)
+            count = 0
+    return bits.at, 8 * count
 
 
 _RATES = (  # kbit/s by version 1 or not, layer and index
