@@ -27,6 +27,7 @@ def rewrite(source, target, asked=DEFAULT, length=7, **more):
     paths = []
     info = reading.open_video(source)
     chosen = encoding.choose(info, target.suffix, asked)
+    info = encoding.as_written(info, chosen)
     with reading.read_frames(info, stored=chosen.keeps_stored) as frames:
         for _, group in itertools.groupby(frames, lambda frame: frame.number // length):
             paths.append(folder / f"{len(paths)}{writing.SEGMENT_SUFFIX}")

@@ -63,7 +63,7 @@ class Recording:
         encoders.configure(context, info, chosen)
         context.time_base = _TICK
         self._stream.time_base = _TICK
-        self._convert = FromRgb(chosen.colours, info.width, info.height, chosen.pixel_format)
+        self._convert = FromRgb(chosen.colours, *chosen.size, chosen.pixel_format)
         self._last = -1
 
     @property

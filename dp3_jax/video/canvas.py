@@ -23,7 +23,6 @@ _TURNS = {
     270: cv2.ROTATE_90_COUNTERCLOCKWISE,
 }
 _BACKGROUND = 128  # level of the grey that transparent pictures are looked at over
-_BLACK = 0
 
 
 def upright(image: np.ndarray, rotation: int, mirrored: bool) -> np.ndarray:
@@ -40,11 +39,12 @@ class Canvas:
         """Takes what is known of the clip; `keep`: give the stored pictures too, which `merged` needs."""
         self._info = info
         self._coded = info.coded_width, info.coded_height
-        self._squeezed = info.canvas_size != (info.width, info.height)
+        self._squeezed = info.canvas_size != (info.width, info.height) and not info.squared
         self._hdr = is_hdr(info.colours.transfer)
         self._shows_alpha = info.has_alpha and not info.flattened
         self._keep = keep
-        self._plain = not (keep or self._squeezed or self._hdr or info.has_alpha)
+        ordinary = info.canvas_size == (info.width, info.height) and not self._hdr
+        self._plain = ordinary and not (keep or info.has_alpha)
         self._levels = Levels.of(
             info.colours, info.pixel_format, *self._coded
         )  # as `stored_levels`
@@ -80,6 +80,8 @@ class Canvas:
         if not is_usual:
             stored = _with_bars(stored, self._coded, self._black(stored.shape[-1]))
         stored = upright(stored, info.rotation, info.mirrored)
+        if info.squared and stored.shape[1::-1] != info.canvas_size:
+            stored = cv2.resize(stored, info.canvas_size, interpolation=cv2.INTER_LINEAR)
         if info.has_alpha:
             stored = self._cleared(stored) if self._shows_alpha else self._flat(stored)
         return self._shown(stored), stored if self._keep else None
@@ -148,11 +150,8 @@ class Canvas:
 def _uncovered(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
     """u8[n, 3]: the colours that, laid over the background with f[n, 1] opacity, give those of u8[n, 3]."""
     over = pixels - (1 - share) * _BACKGROUND
-    return (
-        np.rint(np.where(share > 0, over / np.maximum(share, 1e-6), _BLACK))
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    alone = np.where(share > 0, over / np.maximum(share, 1e-6), 0)
+    return np.rint(alone).clip(0, 255).astype(np.uint8)
 
 
 def _with_bars(image: np.ndarray, size: tuple[int, int], black: np.ndarray) -> np.ndarray:

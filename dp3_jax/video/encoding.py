@@ -19,11 +19,10 @@ import numpy as np
 
 from dp3_jax.anonymization.detection import available_cores
 from dp3_jax.errors import UserError
-from dp3_jax.video import pixel_formats
+from dp3_jax.video import mastering, pixel_formats
 from dp3_jax.video.codecs import CODECS, PRESETS, X264_ANY_WIDTH, Codec
 from dp3_jax.video.colours import FULL, LIMITED, Colours, FromRgb, is_yuv
 from dp3_jax.video.levels import Levels, Pack
-from dp3_jax.video.mastering import Mastering
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.tones import is_hdr
 
@@ -45,10 +44,8 @@ _ONLY_FOR_ALPHA = (
 )  # lossless and large: without transparency another codec is chosen
 _FALLBACK = {"webm": "vp9", "avi": "mpeg4", "gif": "gif"}  # "h264" elsewhere
 _SLOWEST = Fraction(1, 1000)  # frames a second that an encoder reckons with: time lapse has fewer
-_MASTERING = {  # the option that HDR10's metadata go into, and how
-    "hevc": ("x265-params", Mastering.for_x265),
-    "av1": ("svtav1-params", Mastering.for_svt_av1),
-}
+# Containers and codecs that say the aspect of pixels; PyAV cannot write it into Matroska's own headers.
+_WITH_ASPECT = ("mp4", "mov", "h264", "hevc", "mpeg4", "mpeg2video")
 _HEADERS_APART = ("mp4", "mov", "matroska", "webm")  # codec headers go into the container's
 
 
@@ -82,6 +79,9 @@ class Encoding:
       colours: tags to write, and how RGB is converted.
       rate: frames per second that the encoder reckons with; the times in the file are the source's.
       keeps_stored: frames are given as the source stores them (`canvas.Canvas.merged`), not as RGB.
+      size: (width, height) in px of what is written: the source's, or in square pixels where their aspect
+        cannot be written.
+      aspect: width of a pixel by its height; None for square ones.
       flattens: transparency is laid over black.
       remarks: for the user: what of the pictures is not kept.
     """
@@ -93,6 +93,8 @@ class Encoding:
     options: tuple[tuple[str, str], ...]
     colours: Colours
     rate: Fraction
+    size: tuple[int, int]
+    aspect: Fraction | None = None
     keeps_stored: bool = False
     flattens: bool = False
     remarks: tuple[str, ...] = ()
@@ -123,7 +125,10 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
     pixels = pixel_formats.choose(info, name, codec.encoder, container, codec.chroma)
     if settings.hardware:
         pixels = dataclasses.replace(pixels, name="nv12", deep=False, alpha=False)
-    square = info.canvas_size == (info.width, info.height)
+    size = info.width, info.height
+    if not (carries := container in _WITH_ASPECT or name in _WITH_ASPECT):
+        size = info.canvas_size
+    drawn_apart = pixels.deep or pixels.alpha or size != info.canvas_size
     encoding = Encoding(
         codec=name,
         encoder=encoder,
@@ -139,9 +144,11 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
         ),
         colours=_colours(info, name, codec, pixels.name),
         rate=max(info.rate.limit_denominator(1001), _SLOWEST),
-        keeps_stored=pixels.deep or pixels.alpha or not square or is_hdr(info.colours.transfer),
+        size=size,
+        aspect=info.sample_aspect_ratio if carries else None,
+        keeps_stored=drawn_apart or is_hdr(info.colours.transfer),
         flattens=info.has_alpha and not pixels.alpha,
-        remarks=pixels.remarks + _unwritten(info, name),
+        remarks=pixels.remarks + mastering.unwritten(info.mastering, name),
     )
     if settings.preset is not None:
         _try(info, encoding)
@@ -150,14 +157,14 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
 
 def configure(context: av.VideoCodecContext, info: VideoInfo, encoding: Encoding) -> None:
     """Sets up an encoder; frames given to it count 0, 1, 2, ... in `pts`."""
-    context.width, context.height = info.width, info.height
+    context.width, context.height = encoding.size
     context.pix_fmt = encoding.pixel_format
     context.framerate = encoding.rate
     context.time_base = 1 / encoding.rate
     context.thread_type = "AUTO"
     context.thread_count = _threads(encoding.codec)
-    if info.sample_aspect_ratio:
-        context.sample_aspect_ratio = info.sample_aspect_ratio
+    if encoding.aspect:
+        context.sample_aspect_ratio = encoding.aspect
     colours = encoding.colours
     context.colorspace, context.color_primaries = colours.matrix, colours.primaries
     context.color_trc, context.color_range = colours.transfer, colours.range
@@ -168,6 +175,12 @@ def configure(context: av.VideoCodecContext, info: VideoInfo, encoding: Encoding
     context.options = dict(encoding.options)
     if encoding.codec == "av1":  # its library has no other way to be quiet; 1: errors only
         os.environ.setdefault("SVT_LOG", "1")
+
+
+def as_written(info: VideoInfo, encoding: Encoding) -> VideoInfo:
+    """The source, to be read as it is to be written."""
+    squared = encoding.size != (info.width, info.height)
+    return dataclasses.replace(info, squared=squared, flattened=encoding.flattens)
 
 
 def stored_levels(info: VideoInfo) -> Levels:
@@ -184,10 +197,10 @@ def converter(info: VideoInfo, encoding: Encoding) -> Callable[[np.ndarray], av.
     if name == "pal8":
         name = "rgba" if encoding.keeps_stored else "rgb24"
     if encoding.keeps_stored:
-        target = Levels.of(encoding.colours, name, info.width, info.height)
+        target = Levels.of(encoding.colours, name, *encoding.size)
         convert: Callable = Pack(stored_levels(info), target, name)
     else:
-        convert = FromRgb(encoding.colours, info.width, info.height, name)
+        convert = FromRgb(encoding.colours, *encoding.size, name)
 
     def tagged(image: np.ndarray) -> av.VideoFrame:
         frame, colours = convert(image), encoding.colours
@@ -314,7 +327,9 @@ def _options(
     options = dict(codec.options)
     if name == "h264" and -(-info.width // 16) % 8:
         options["x264-params"] = X264_ANY_WIDTH
-    _with_pixels(options, info, name, pixel_format)
+    if name == "prores":  # 4444, or 422 HQ
+        options["profile"] = "4" if "444" in pixel_format else "3"
+    mastering.add_to(options, info.mastering, name)
     quality = codec.crf if settings.crf is None else settings.crf
     if settings.hardware:
         # Constant quality is called differently by each; the bit rate is what all of them know.
@@ -357,24 +372,6 @@ def _colours(info: VideoInfo, name: str, codec: Codec, pixel_format: str) -> Col
     if colours.range == FULL and not codec.full_range:
         return dataclasses.replace(colours, range=LIMITED)
     return colours
-
-
-def _with_pixels(options: dict[str, str], info: VideoInfo, name: str, pixel_format: str) -> None:
-    """Adds what the pixel format and HDR ask for to an encoder's options."""
-    if name == "prores":  # 4444, or 422 HQ
-        options["profile"] = "4" if "444" in pixel_format else "3"
-    if is_hdr(info.colours.transfer) and name in _MASTERING:
-        key, write = _MASTERING[name]
-        options[key] = ":".join([options[key], *write(info.mastering)])
-
-
-def _unwritten(info: VideoInfo, name: str) -> tuple[str, ...]:
-    """What of HDR's metadata there is no way to write."""
-    if info.mastering == Mastering() or name in _MASTERING:
-        return ()
-    return (
-        f"left out: the values of the mastering display, which cannot be written with {name} here",
-    )
 
 
 def _try(info: VideoInfo, encoding: Encoding) -> None:

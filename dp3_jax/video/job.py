@@ -134,7 +134,7 @@ class _Job:
         self.info = pictures.open_input(request.source, request.video.rate)
         self.encoding = self._encoding()
         if isinstance(self.encoding, encoding.Encoding):
-            self.info = dataclasses.replace(self.info, flattened=self.encoding.flattens)
+            self.info = encoding.as_written(self.info, self.encoding)
         if request.video.audio == "copy":
             encoding.check_audio(self.info, self.encoding)
         self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them

@@ -56,6 +56,28 @@ def _written(colours: list, lights: tuple) -> str:
     return "".join(f"{name}({a},{b})" for name, (a, b) in named)
 
 
+_WRITERS = {  # by codec: the option of its encoder, and what goes there
+    "hevc": ("x265-params", Mastering.for_x265),
+    "av1": ("svtav1-params", Mastering.for_svt_av1),
+}
+
+
+def add_to(options: dict[str, str], told: Mastering, codec: str) -> None:
+    """Adds it to the options of an encoder, where that can write it."""
+    if codec in _WRITERS:
+        key, write = _WRITERS[codec]
+        options[key] = ":".join([options[key], *write(told)])
+
+
+def unwritten(told: Mastering, codec: str) -> tuple[str, ...]:
+    """In words, what there is no way to write with a codec."""
+    if told == Mastering() or codec in _WRITERS:
+        return ()
+    return (
+        f"left out: the values of the mastering display, which cannot be written with {codec} here",
+    )
+
+
 def of(frame: av.VideoFrame) -> Mastering:
     """What is known of a decoded frame."""
     display: tuple[Fraction, ...] = ()

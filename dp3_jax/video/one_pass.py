@@ -5,7 +5,6 @@ thoroughly and written: one that cannot be made safe ends the job. Sound and sub
 packet by packet.
 """
 
-import dataclasses
 import functools
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -61,7 +60,7 @@ def process(
     with opened_source(request.source) as source:
         chosen = _encoding(source.info, request)
         record = _Record(Keys(request.secret or secrets.fresh_secret()))
-        source.info = dataclasses.replace(source.info, flattened=chosen.flattens)
+        source.info = encoding.as_written(source.info, chosen)
         frames = _Frames(request, anonymizer, source.info, record)
         with (
             opened_target(request.target) as target,

@@ -60,6 +60,7 @@ class VideoInfo:
       left_out: what a copy will lack, in words: cover art, further video streams, data streams.
       has_alpha: the pictures can be transparent.
       mastering: of HDR10, see there.
+      squared: they are stretched to square pixels, as the others' aspect cannot be told where they go.
       flattened: their transparency is laid over black, as there is no room for it where they go.
     """
 
@@ -87,6 +88,7 @@ class VideoInfo:
     left_out: tuple[str, ...]
     has_alpha: bool = False
     mastering: Mastering = Mastering()  # noqa: RUF009 - immutable
+    squared: bool = False
     flattened: bool = False
 
     @property

@@ -163,7 +163,7 @@ class SegmentWriter(PacketWriter):
         self._encoding = encoding
         self._times: list[tuple[int, int | None]] = []
         self._packets: list[tuple[int, int, bool]] = []  # size, number of the frame, is keyframe
-        size = info.width, info.height
+        size = encoding.size
         self._graph = None
         if encoding.pixel_format == "pal8":
             self._graph = _palette_graph(*size, "rgba" if encoding.keeps_stored else "rgb24")
@@ -187,12 +187,12 @@ class SegmentWriter(PacketWriter):
         """Encodes one frame.
 
         Args:
-          image: u8[h, w, 3], RGB, upright, in the size of `info`; where the encoding keeps what is stored,
+          image: u8[h, w, 3], RGB, upright, in the size of the encoding; where that keeps what is stored,
             components as `canvas.Canvas.merged` gives them.
           pts: when it is shown, in ticks of `info.time_base`; above the one before.
           duration: ticks; None: until the next frame.
         """
-        fits = image.shape[:2] == (self._info.height, self._info.width)
+        fits = image.shape[1::-1] == self._encoding.size
         plain = image.shape[2] == 3 and image.dtype == np.uint8
         if not fits or not (image.dtype == self._stored if self._encoding.keeps_stored else plain):
             raise ValueError(f"a frame of {image.dtype}{list(image.shape)} does not fit the video")
