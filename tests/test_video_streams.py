@@ -286,3 +286,52 @@ def test_fonts_come_with_subtitles_without_their_makers_names(tmp_path):
         assert b"Deja Regular" in attachment.data and b"glyf" in attachment.data
         assert fonts.clean(attachment.data)[0] == attachment.data
     assert "attachment" in str(rewrite(tmp_path / "font.mkv", tmp_path / "c.mkv", subtitles="drop"))
+
+
+def shifted(bits, data):
+    """Bits, then bytes, then zeros up to a whole byte."""
+    text = bits + "".join(f"{byte:08b}" for byte in data)
+    text += "0" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        b"\x81" + bytes([len(PLANTED)]) + PLANTED,  # a data element, aligned to bytes
+        shifted("110" + f"{len(PLANTED):04b}", b"\x00" + PLANTED[1:]),  # a fill element
+        shifted("110" + "1111" + f"{len(PLANTED) + 8:08b}", bytes(12) + PLANTED[1:]),
+    ],
+    ids=["data", "fill", "long fill"],
+)
+def test_data_in_front_of_the_sound_in_aac_is_zeros(tmp_path, front):
+    source = clip_with_sound(tmp_path / "a.mkv", "aac")
+    with av.open(str(source)) as opened:
+        packets = [bytes(p) for p in opened.demux(audio=0) if p.size]
+    sound = shifted("", packets[5])
+    wave = {}
+    for name, data in (("planted", front + sound), ("clean", sound)):
+        cleaned = sound_headers.clean_packet("aac", data)
+        assert len(cleaned) == len(data)
+        wave[name] = cleaned
+    assert wave["clean"] == sound
+    assert PLANTED[1:] not in wave["planted"]
+    zeros = sum(a != b for a, b in zip(wave["planted"], front + sound, strict=True))
+    assert 0 < zeros <= len(front)
+    assert wave["planted"].endswith(sound[len(sound) // 2 :])
+
+
+def test_padding_of_opus_is_zeros():
+    packet = b"\xfb\x41" + bytes([len(PLANTED)]) + b"sound of a frame" + PLANTED
+    cleaned = sound_headers.clean_packet("opus", packet)
+    assert cleaned == packet[: -len(PLANTED)] + bytes(len(PLANTED))
+    plain = b"\xf8" + PLANTED  # one frame and no padding
+    assert sound_headers.clean_packet("opus", plain) == plain
+
+
+def test_what_lies_behind_the_header_of_vorbis_is_cut_off(tmp_path):
+    source = clip_with_sound(tmp_path / "a.mkv", "vorbis")
+    with av.open(str(source)) as opened:
+        header = opened.streams.audio[0].codec_context.extradata
+    assert sound_headers.clean("vorbis", header + PLANTED) == sound_headers.clean("vorbis", header)
+    assert sound_headers.clean("vorbis", header).endswith(header[-200:])

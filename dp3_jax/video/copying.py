@@ -20,7 +20,7 @@ from dp3_jax.video.probing import codec_name
 from dp3_jax.video.subtitle_text import Subtitles, cue_settings
 
 # Their streams, copied from a header that an AVI file had, would get the wrong times in another.
-_WRONG_IN_AVI = ("mp3", "ac3")
+_WRONG_IN_AVI = ("aac", "ac3", "mp3")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-([A-Z]{2}|[0-9]{3}|[A-Z][a-z]{3}))?")
 _FONTS = (
     "font/",
@@ -201,9 +201,10 @@ def _copy(
             layout=sound.layout.name,
             bit_rate=sound.bit_rate or 0,
         )
+        copy.codec_context.open()  # which knows the size of its frames; its header is another
     else:
         copy = output.add_stream_from_template(stream, opaque=True)
-        copy.codec_context.extradata = header or None
+    copy.codec_context.extradata = header or None
     _label(copy, stream)
     return copy
 

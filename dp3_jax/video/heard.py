@@ -151,9 +151,9 @@ def _with_ends(
             entries = stream.index_entries
             if len(entries) < 2 or not shown.duration:
                 continue
-            last, step = entries[-1].timestamp, entries[-1].timestamp - entries[-2].timestamp
             rate = stream.codec_context.sample_rate or 1
-            rest = last + step - entries[0].timestamp - sums[index].shown
+            # Up to the last packet, which may be shorter than others.
+            rest = entries[-1].timestamp - entries[0].timestamp - sums[index].shown
             rest = round(rest * stream.time_base * rate)
             if rest > heard.hidden:
                 end = ((shown.start_time or 0) + shown.duration) * shown.time_base

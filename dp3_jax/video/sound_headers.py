@@ -6,6 +6,7 @@ config element. What is copied is rebuilt from the numbers. Layouts: ISO/IEC 144
 Vorbis I (4.2), RFC 7845 (5.1), RFC 9639 (8), Apple's ALACMagicCookieDescription.
 """
 
+import re
 import struct
 
 import av
@@ -262,7 +263,8 @@ def _without_padding(data: bytes) -> bytes:
 
 _DATA, _TABLE, _FILL = 4, 5, 6
 _NO_SOUND = (_DATA, _TABLE, _FILL)  # elements of AAC that hold bytes for anything
-_MOST_ELEMENTS = 64
+_MAX_ELEMENTS = 64
+_ENCODER = re.compile(rb"\0*(Lavc|libfaac )[\d.]*\0*")  # the program that made the sound may say so
 
 
 def _quiet(data: bytes) -> bytes:
@@ -273,15 +275,17 @@ def _quiet(data: bytes) -> bytes:
         head, data = data[:size], data[size:]
     bits, kept, done = _Bits(data), bytearray(data), 0
     try:
-        for _ in range(_MOST_ELEMENTS):
+        for _ in range(_MAX_ELEMENTS):
             kind = bits.read(3)
             if kind not in _NO_SOUND:
                 break
             start, size = _payload(bits, kind)
-            for at in range(start, start + size):
-                kept[at // 8] &= ~(128 >> at % 8) & 255
             bits.read(size)
             done = bits.at
+            if _ENCODER.fullmatch(data[-(-start // 8) : done // 8]):
+                continue
+            for at in range(start, done):
+                kept[at // 8] &= ~(128 >> at % 8) & 255
     except ValueError:
         return head + bytes(kept) if done else head + data
     return head + bytes(kept)
