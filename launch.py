@@ -15,19 +15,21 @@ Modes:
             --config.data.source=packed --config.data.path=DIR
 
 evaluate, sample and export take the settings from the run's config.json. On the command line evaluate.* and
-the place of the data can be set; what differs from what the run was trained with is refused.
+the place of the data can be set; what differs from what the run was trained with is refused. Several
+processes (--distributed) are for train alone.
 
 This file only parses flags and dispatches.
 """
 
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from dp3_jax import allocator, console
-from dp3_jax.errors import UserError
+from dp3_jax import allocator, console, launch_flags
+from dp3_jax.errors import UserError, fail
 
 MODES = ("train", "evaluate", "sample", "export", "prepare")
 
@@ -48,17 +50,20 @@ _HALF = flags.DEFINE_bool("half", False, "export: store the parameters in half p
 _DISTRIBUTED = flags.DEFINE_string(
     "distributed",
     None,
-    "Several processes: 'auto' (TPU pods, Slurm, ...) or HOST:PORT of the first one.",
+    "train in several processes: 'auto' (TPU pods, Slurm, ...) or HOST:PORT of the first one.",
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With HOST:PORT: how many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With HOST:PORT: which one this is, from 0.")
-flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> int:
     """Runs the chosen mode; returns the exit status."""
     if len(argv) > 1:
         raise UserError(f"argument {argv[1]!r} is not a flag; flags start with --")
+    launch_flags.check_mode(
+        _MODE.value, [name for name in flags.FLAGS if flags.FLAGS[name].present]
+    )
+    launch_flags.check_checkpoint(_CHECKPOINT.value)
     allocator.keep_freed_memory()  # before JAX takes any
     # Late, so that a wrong flag is answered at once and each mode imports only what it needs.
     from dp3_jax import launching
@@ -80,13 +85,33 @@ def main(argv: list[str]) -> int:
         ) from error
 
 
+def _same_run() -> list[str]:
+    """The flags of this command line that belong to the run, whatever is done with it."""
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    workdir = [flags.FLAGS["workdir"].serialize()] if _WORKDIR.present else []
+    return [*workdir, *(f"--config.{name}={value}" for name, value in overrides.items())]
+
+
+def _parsed(argv: Sequence[str]) -> list[str]:
+    """The command line's other arguments; a wrong flag ends the program with one line."""
+    mistake = launch_flags.config_mistake(argv[1:])
+    if mistake:
+        sys.exit(fail(mistake))
+    return console.parse_flags(argv)
+
+
 def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
     from dp3_jax.training import configuration
 
     configuration.check(config)
     if _MODE.value in ("evaluate", "sample", "export"):
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        launch_flags.check_run(
+            workdir, config_flags.get_config_filename(flags.FLAGS["config"]), _same_run()
+        )
         config = configuration.as_trained(workdir, config, overrides)
+    else:
+        launch_flags.check_folder(workdir)
     if _MODE.value == "train":
         from dp3_jax.training import loop, sharding
 
@@ -117,4 +142,4 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
 
 
 if __name__ == "__main__":
-    app.run(lambda argv: sys.exit(console.run(main, argv)), flags_parser=console.parse_flags)
+    app.run(lambda argv: sys.exit(console.run(main, argv)), flags_parser=_parsed)

@@ -85,6 +85,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.b1 = 0.5  # Adam's first decay rate (DCGAN)
     config.train.b2 = 0.99  # Adam's second decay rate (StyleGAN2)
     config.train.compute_dtype = "auto"  # auto: bfloat16 on GPU and TPU, float32 on CPU | bfloat16 | float32
+    config.train.convolution = "auto"  # 4x4 ones; auto: winograd on CPU, else lax | lax | subpixel | winograd
     config.train.label_smoothing = 0.0  # one-sided: real images are labelled 1 minus this
     config.train.augment = ("translation",)  # of what the discriminator sees: any of translation, cutout
     config.train.r1_weight = 1.0  # factor of the R1 penalty; 0 for none

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import dp3_jax
+from dp3_jax import allocator
 from dp3_jax.anonymization import command as anonymize_command
 from dp3_jax.errors import UserError, fail
 from dp3_jax.evaluation import video_command
@@ -129,6 +130,7 @@ def _nothing_printed(why: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
+    allocator.share_gpu_memory()
     try:
         arguments = build_parser().parse_args(argv)
         status = arguments.run(arguments)

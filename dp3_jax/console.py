@@ -22,7 +22,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         # says what is wrong.
         message = str(error).strip()
         if "Traceback" in message:
-            message = message.splitlines()[-1]
+            message = message.splitlines()[-1].removeprefix("ValueError: ")
         if error.args and isinstance(error.args[0], KeyError):
             error = error.args[0]
         if isinstance(error, KeyError):  # of an override; the message may be little but the key

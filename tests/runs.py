@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -47,20 +48,73 @@ def command(workdir, *arguments, **changes):
     return [sys.executable, "launch.py", config, f"--workdir={workdir}", *overrides, *arguments]
 
 
-def launch(*arguments, env=None, timeout=240):
-    """Runs launch.py with `arguments`; returns the finished process with its output as text."""
-    return subprocess.run(
-        [sys.executable, "launch.py", *map(str, arguments)],
-        cwd=REPOSITORY, env={**os.environ, **(env or {})}, timeout=timeout, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+IDLE_SECONDS = 120.0
+IDLE_SHARE = 0.01  # of a processor; a JAX process that waits for ever still sends its heartbeats
 
 
-def run(line, **options):
-    """Runs a `command` line to its end."""
-    return subprocess.run(
-        line, cwd=REPOSITORY, timeout=240, capture_output=True, text=True, check=False, **options
-    )
+class Command:
+    """A started command; its output goes to files, so that nobody has to read while it runs."""
+
+    def __init__(self, line, env=None):
+        self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
+        self.process = subprocess.Popen(
+            line, cwd=REPOSITORY, env={**os.environ, **(env or {})},
+            stdout=self._files[0], stderr=self._files[1], text=True,
+        )  # fmt: skip
+
+    @property
+    def output(self):
+        """(standard output, standard error) so far."""
+        return tuple(
+            os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
+            for file in self._files
+        )
+
+    @property
+    def result(self):
+        """As `subprocess.run` gives it."""
+        return subprocess.CompletedProcess(self.process.args, self.process.returncode, *self.output)
+
+    def progress(self):
+        """Bytes of output, and processor seconds, which only Linux tells (elsewhere the time of day)."""
+        written = sum(os.fstat(file.fileno()).st_size for file in self._files)
+        try:
+            fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
+        except OSError:
+            return written, time.monotonic()
+        return written, sum(map(int, fields.split()[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait(*commands, until=lambda: False):
+    """Waits until all `commands` have ended, or `until()` is true; for as long as they get on.
+
+    On a busy machine all may take many times as long as on an idle one; what stands still is ended.
+    """
+    checked = time.monotonic()
+    before = [command.progress() for command in commands]
+    while not until() and any(command.process.poll() is None for command in commands):
+        time.sleep(0.01)
+        if time.monotonic() - checked < IDLE_SECONDS:
+            continue
+        checked, last, before = time.monotonic(), before, [c.progress() for c in commands]
+        pairs = list(zip(before, last, strict=True))
+        used = sum(now[1] - then[1] for now, then in pairs)
+        if all(now[0] == then[0] for now, then in pairs) and used < IDLE_SHARE * IDLE_SECONDS:
+            for command in commands:
+                command.process.kill()
+            raise AssertionError(f"standing still: {[command.output for command in commands]}")
+
+
+def run(line, env=None):
+    """Runs a command line to its end; returns the finished process with its output as text."""
+    command = Command(line, env)
+    wait(command)
+    return command.result
+
+
+def launch(*arguments, env=None):
+    """Runs launch.py with `arguments`; see `run`."""
+    return run([sys.executable, "launch.py", *map(str, arguments)], env)
 
 
 def finished_steps(workdir):
@@ -76,18 +130,12 @@ def interrupt(line, workdir, after, number=signal.SIGKILL, delay=0.0):
     Returns:
       (exit status, output); the run may have ended by itself before the signal.
     """
-    process = subprocess.Popen(
-        line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(step >= after for step in finished_steps(workdir)):
-            time.sleep(delay)
-            process.send_signal(number)
-            break
-        time.sleep(0.01)
-    output, _ = process.communicate(timeout=120)
-    return process.returncode, output
+    started = Command(line)
+    wait(started, until=lambda: any(step >= after for step in finished_steps(workdir)))
+    time.sleep(delay)
+    started.process.send_signal(number)
+    wait(started)
+    return started.process.returncode, "".join(started.output)
 
 
 def final_state(workdir, config):

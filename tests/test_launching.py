@@ -1,6 +1,7 @@
 """launch.py with nothing but a config: where the run goes, and what it says without CelebA."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,13 @@ import pytest
 from configs import anonymize128_projected, video128
 from dp3_jax.data.celeba import NoCelebA
 from dp3_jax.errors import UserError
+from dp3_jax.launch_flags import (
+    check_checkpoint,
+    check_folder,
+    check_mode,
+    check_run,
+    config_mistake,
+)
 from dp3_jax.launching import check_not_a_run, default_workdir, with_commands
 from tests import data_makers, runs
 
@@ -104,3 +112,75 @@ def test_the_answer_keeps_what_the_command_line_said():
     )  # fmt: skip
     assert downloaded[4:] == files[3:]
     assert smoke == ("--config=configs/celeba128.py:smoke",)  # mine.py may have no such variant
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ([], r"which config\? For example --config=configs/celeba128.py; there are .*fusion128.py"),
+        (["--mode=sample"], "which config"),
+        (["configs/celeba128.py:smoke"], "--config=configs/celeba128.py:smoke$"),
+        (["--config=celeba128"], "did you mean --config=configs/celeba128.py?"),
+        (["--config", "configs/celebA128.py:quick"], r"--config=configs/celeba128.py:quick\?"),
+        (["--config=somewhere/mine.py"], "no config file somewhere/mine.py; there are"),
+    ],
+)
+def test_a_config_that_is_not_named_or_not_there(line, answer, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    assert re.search(answer, config_mistake(line))
+
+
+def test_configs_that_are_there_are_no_mistake(repository, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert config_mistake(["--help"]) is None
+    assert config_mistake([f"--config={repository}/configs/celeba128.py:smoke"]) is None
+    assert str(repository / "configs") in config_mistake([])  # what is named can be given from here
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "answer"),
+    [
+        ("train", {"seed"}, r"--seed belongs to --mode=sample.* --config\.seed"),
+        ("train", {"half"}, "--half belongs to --mode=export"),
+        ("sample", {"output"}, "--output belongs to --mode=export"),
+        ("prepare", {"checkpoint"}, "evaluate or sample or export, not to prepare"),
+        ("evaluate", {"distributed"}, "--distributed belongs to --mode=train.*one process"),
+        ("train", {"num_processes"}, "--num_processes needs --distributed=HOST:PORT"),
+    ],
+)
+def test_flags_that_a_mode_would_not_look_at_are_refused(mode, given, answer):
+    with pytest.raises(UserError, match=answer):
+        check_mode(mode, {"config", "workdir", *given})
+
+
+def test_flags_of_their_mode_are_taken():
+    check_mode("sample", {"seed", "num_samples", "checkpoint"})
+    check_mode("train", {"distributed", "num_processes", "process_id"})
+
+
+def test_runs_and_checkpoints_that_are_not_there_are_told_before_anything_is_loaded(tmp_path):
+    check_checkpoint("120")
+    with pytest.raises(UserError, match="none of latest, best and a step's number"):
+        check_checkpoint("newest")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        check_folder(tmp_path / "file")
+    check_run(tmp_path / "file", "configs/celeba128.py", [])
+    with pytest.raises(
+        UserError, match=r"train it first: python launch\.py --config=c\.py --workdir=w"
+    ):
+        check_run(tmp_path / "w", "c.py", ["--workdir=w"])
+    with pytest.raises(UserError, match="no exported generator at"):
+        check_run(tmp_path / "g.safetensors", "c.py", [])
+
+
+def test_launch_answers_a_wrong_command_line_in_one_line(tmp_path):
+    wrong = {
+        (): "error: which config? For example --config=configs/celeba128.py",
+        ("--config=configs/celeba128.py:tiny",): "error: no variant 'tiny'",
+        ("--config=configs/celeba128.py", "--mode=evaluate", "--distributed=auto"): "--mode=train",
+    }
+    for line, message in wrong.items():
+        result = launched(tmp_path, *line)
+        assert result.returncode == 2 and message in result.stderr
+        assert len(result.stderr.splitlines()) == 1

@@ -51,7 +51,8 @@ LAYERS = [
      "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",
      "dp3_jax.evaluation.video_clip", "dp3_jax.evaluation.video_variants",
      "dp3_jax.evaluation.evaluate_video", "dp3_jax.live"),
-    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.anonymization.command", "dp3_jax.live.command",
+    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.launch_flags",
+     "dp3_jax.anonymization.command", "dp3_jax.live.command",
      "dp3_jax.replacement.bank_command",
      "dp3_jax.evaluation.video_command", "dp3_jax.training.prior_heads", "dp3_jax.cli", "launch"),
 ]  # fmt: skip

@@ -50,7 +50,10 @@ def open_packed(path: str | os.PathLike) -> Packed:
     path = pathlib.Path(path)
     again = "write it again with --mode=prepare"
     if not (path / SETTINGS).is_file():
-        raise UserError(f"no packed data in {path} (no {SETTINGS}); {again}")
+        raise UserError(
+            f"no packed data in {path} (no {SETTINGS}); make them with --mode=prepare, which names their "
+            "folder, and give that as --config.data.path; for pictures as they are choose another data.source"
+        )
     try:
         settings = json.loads((path / SETTINGS).read_text())
         if settings.get("format") != FORMAT:

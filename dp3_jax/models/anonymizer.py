@@ -127,14 +127,20 @@ class ContextNetwork(nn.Module):
       widths: channels at S/2, S/4, S/8, ... px; the last is the coarsest level.
       style_dim: length of each half of the style that modulates the decoder.
       dtype: of the computation; parameters stay float32.
+      form: of the strided convolutions, see `convolution`.
     """
 
     widths: Sequence[int] = (32, 64, 128, 256)
     style_dim: int = 128
     dtype: Any = jnp.float32
+    form: str | None = None
 
     def _conv(self, features: int, name: str, size: int = 3) -> nn.Module:
         return nn.Conv(features, (size, size), dtype=self.dtype, kernel_init=_UNIT, name=name)
+
+    def _down(self, features: int, name: str) -> nn.Module:
+        settings = {"dtype": self.dtype, "kernel_init": _UNIT, "form": self.form}
+        return StridedConv(features, name=name, **settings)
 
     def _encode(
         self, context: jax.Array, mask: jax.Array, added: jax.Array | float = 0.0
@@ -144,8 +150,7 @@ class ContextNetwork(nn.Module):
         x = activate(self._conv(self.widths[0], "stem")(x) + added)
         levels = [x]
         for index, features in enumerate(self.widths[1:], start=1):
-            down = StridedConv(features, dtype=self.dtype, kernel_init=_UNIT, name=f"down_{index}")
-            x = activate(down(x))
+            x = activate(self._down(features, f"down_{index}")(x))
             y = activate(self._conv(features, f"encode_{index}a")(x))
             y = self._conv(features, f"encode_{index}b")(y)
             x = (x + y) * _HALF
@@ -244,12 +249,14 @@ class AnonymizerDiscriminator(nn.Module):
       dtype: of the computation; parameters stay float32.
       perceptual: gives feature maps of a fixed network, fine to coarse, which are part of the judgement.
       projected: judge those as well, all but the finest, with a head on each.
+      form: of the convolutions, see `convolution`.
     """
 
     widths: Sequence[int] = (32, 64, 128, 256, 256)
     dtype: Any = jnp.float32
     perceptual: Features | None = None
     projected: bool = False
+    form: str | None = None
 
     @nn.compact
     def __call__(
@@ -269,9 +276,9 @@ class AnonymizerDiscriminator(nn.Module):
         del train
         x = jnp.concatenate([image, mask - 0.5], -1).astype(self.dtype)
         features = []
+        settings = {"dtype": self.dtype, "kernel_init": _UNIT, "form": self.form}
         for index, width in enumerate(self.widths):
-            layer = StridedConv(width, dtype=self.dtype, kernel_init=_UNIT, name=f"down_{index}")
-            x = activate(layer(x))
+            x = activate(StridedConv(width, name=f"down_{index}", **settings)(x))
             features.append(x)
         flat = x.reshape(x.shape[0], -1)
         logit = nn.Dense(1, dtype=self.dtype, kernel_init=_UNIT, name="logit")(flat)
@@ -281,7 +288,9 @@ class AnonymizerDiscriminator(nn.Module):
         maps = self.perceptual(image)
         if self.projected:
             heads = [
-                ProjectedHead(_UNIT, activate, self.dtype, name=f"{HEAD}{index}")(feature, mask)
+                ProjectedHead(_UNIT, activate, self.dtype, self.form, name=f"{HEAD}{index}")(
+                    feature, mask
+                )
                 for index, feature in enumerate(maps[1:])
             ]
             logits = jnp.concatenate([jnp.tile(logits[:, None], PLACES), *heads], -1)

@@ -31,7 +31,7 @@ from dp3_jax.models.convolution_forms import FORMS, KERNEL_SIZE, STRIDE
 
 
 def default_form() -> str:
-    """The form used where none is named, by JAX's default backend.
+    """The form used where none is named, by JAX's default backend. A config names one in train.convolution.
 
     CPU, measured on two cores at batch 32 with the networks of configs/celeba128.py, processor seconds of a
     whole training step: subpixel 2.3, winograd 1.4 (and 14 instead of 8 to compile it). Per map, lax took
@@ -156,6 +156,7 @@ class _Convolution(nn.Module):
       dtype: compute dtype; None takes the common one of input and parameters.
       param_dtype: dtype the parameters are kept in.
       kernel_init: initializer; None takes LeCun's normal with the fan-in of this layer's kernel layout.
+      form: how it is computed, a key of `FORMS`; None takes `default_form()`.
     """
 
     features: int
@@ -163,6 +164,7 @@ class _Convolution(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
     kernel_init: Callable[..., jax.Array] | None = None
+    form: str | None = None
 
     def _parameters(self, x: jax.Array, in_axis: int, out_axis: int):
         shape = [KERNEL_SIZE, KERNEL_SIZE, 0, 0]
@@ -184,7 +186,7 @@ class StridedConv(_Convolution):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer; its `kernel` is (4, 4, C, features)."""
         x, kernel, bias = self._parameters(x, in_axis=2, out_axis=3)
-        y = strided_conv(x, kernel)
+        y = strided_conv(x, kernel, form=self.form)
         return y if bias is None else y + bias
 
 
@@ -195,5 +197,5 @@ class TransposedConv(_Convolution):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the layer; its `kernel` is (4, 4, features, C)."""
         x, kernel, bias = self._parameters(x, in_axis=3, out_axis=2)
-        y = conv_transpose(x, kernel)
+        y = conv_transpose(x, kernel, form=self.form)
         return y if bias is None else y + bias

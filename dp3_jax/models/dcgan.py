@@ -65,6 +65,7 @@ class Generator(nn.Module):
       upsampling: "transposed" (4x4, stride 2) or "pixel_shuffle" (3x3 and depth to space).
       negative_slope: of the LeakyReLU.
       dtype: of the computation; parameters and batch statistics stay float32.
+      form: of the convolutions, see `convolution`.
     """
 
     image_size: int
@@ -72,12 +73,18 @@ class Generator(nn.Module):
     upsampling: str = "transposed"
     negative_slope: float = 0.2
     dtype: Any = jnp.float32
+    form: str | None = None
 
     def _upsample(self, features: int, *, use_bias: bool, name: str) -> nn.Module:
         if self.upsampling == "pixel_shuffle":
             return PixelShuffleConv(features, use_bias=use_bias, dtype=self.dtype, name=name)
         return TransposedConv(
-            features, use_bias=use_bias, dtype=self.dtype, kernel_init=KERNEL_INIT, name=name
+            features,
+            use_bias=use_bias,
+            dtype=self.dtype,
+            kernel_init=KERNEL_INIT,
+            form=self.form,
+            name=name,
         )
 
     @nn.compact
@@ -124,6 +131,7 @@ class Discriminator(nn.Module):
       spectral_norm: divide each kernel by its largest singular value (Miyato et al., 2018, arXiv:1802.05957).
       negative_slope: of the LeakyReLU.
       dtype: of the computation; parameters stay float32.
+      form: of the convolutions, see `convolution`.
     """
 
     widths: Sequence[int]
@@ -131,6 +139,7 @@ class Discriminator(nn.Module):
     spectral_norm: bool = False
     negative_slope: float = 0.2
     dtype: Any = jnp.float32
+    form: str | None = None
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
@@ -147,7 +156,11 @@ class Discriminator(nn.Module):
         x = image.astype(self.dtype)
         for index, features in enumerate(self.widths):
             layer = StridedConv(
-                features, dtype=self.dtype, kernel_init=KERNEL_INIT, name=f"down_{index}"
+                features,
+                dtype=self.dtype,
+                kernel_init=KERNEL_INIT,
+                form=self.form,
+                name=f"down_{index}",
             )
             x = nn.leaky_relu(apply(layer, x), self.negative_slope)
             x = Dropout(self.dropout)(x, deterministic=not train)

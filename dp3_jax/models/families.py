@@ -31,18 +31,19 @@ class Family:
       title: what messages call it, with its article.
       takes: inputs of the generator in order: z, or pictures of the names in _CHANNELS.
       judges: inputs of the discriminator in order.
-      build_generator: (model, dtype) to the network, which computes in dtype. It is applied as
-        `network.apply(variables, *inputs, train=False)` and returns f32[B, S, S, 3] in [-1, 1].
-      build_discriminator: (model, dtype, perceptual) to the network. `perceptual` gives the feature maps of
-        a fixed network, or is None; a family that does not use it ignores it.
+      build_generator: (model, dtype, form) to the network, which computes in dtype. It is applied as
+        `network.apply(variables, *inputs, train=False)` and returns f32[B, S, S, 3] in [-1, 1]. `form` is of
+        its strided and transposed convolutions, see `convolution`; None takes the backend's.
+      build_discriminator: (model, dtype, form, perceptual) to the network. `perceptual` gives the feature
+        maps of a fixed network, or is None; a family that does not use it ignores it.
     """
 
     name: str
     title: str
     takes: tuple[str, ...]
     judges: tuple[str, ...]
-    build_generator: Callable[[Model, Any], nn.Module]
-    build_discriminator: Callable[[Model, Any, Features | None], nn.Module]
+    build_generator: Callable[[Model, Any, str | None], nn.Module]
+    build_discriminator: Callable[[Model, Any, str | None, Features | None], nn.Module]
 
     @property
     def fills_region(self) -> bool:
@@ -55,17 +56,20 @@ class Family:
         return self.takes == ("z",)
 
 
-def _dcgan_generator(model: Model, dtype: Any) -> nn.Module:
+def _dcgan_generator(model: Model, dtype: Any, form: str | None) -> nn.Module:
     return dcgan.Generator(
         image_size=model["image_size"],
         widths=tuple(model["generator_widths"]),
         upsampling=model["upsampling"],
         negative_slope=model["negative_slope"],
         dtype=dtype,
+        form=form,
     )
 
 
-def _dcgan_discriminator(model: Model, dtype: Any, perceptual: Features | None) -> nn.Module:
+def _dcgan_discriminator(
+    model: Model, dtype: Any, form: str | None, perceptual: Features | None
+) -> nn.Module:
     del perceptual
     return dcgan.Discriminator(
         widths=tuple(model["discriminator_widths"]),
@@ -73,28 +77,38 @@ def _dcgan_discriminator(model: Model, dtype: Any, perceptual: Features | None) 
         spectral_norm=model["spectral_norm"],
         negative_slope=model["negative_slope"],
         dtype=dtype,
+        form=form,
     )
 
 
-def _anonymizer_generator(model: Model, dtype: Any) -> nn.Module:
+def _anonymizer_generator(model: Model, dtype: Any, form: str | None) -> nn.Module:
     return anonymizer.AnonymizerGenerator(
-        widths=tuple(model["generator_widths"]), style_dim=model["style_dim"], dtype=dtype
+        widths=tuple(model["generator_widths"]),
+        style_dim=model["style_dim"],
+        dtype=dtype,
+        form=form,
     )
 
 
-def _fusion_generator(model: Model, dtype: Any) -> nn.Module:
+def _fusion_generator(model: Model, dtype: Any, form: str | None) -> nn.Module:
     return fusion.FusionGenerator(
-        widths=tuple(model["generator_widths"]), style_dim=model["style_dim"], dtype=dtype
+        widths=tuple(model["generator_widths"]),
+        style_dim=model["style_dim"],
+        dtype=dtype,
+        form=form,
     )
 
 
-def _context_discriminator(model: Model, dtype: Any, perceptual: Features | None) -> nn.Module:
+def _context_discriminator(
+    model: Model, dtype: Any, form: str | None, perceptual: Features | None
+) -> nn.Module:
     """For images with a masked region; without `perceptual` it has no projected heads."""
     return anonymizer.AnonymizerDiscriminator(
         widths=tuple(model["discriminator_widths"]),
         dtype=dtype,
         perceptual=perceptual,
         projected=model.get("projected", False),
+        form=form,
     )
 
 
@@ -136,16 +150,19 @@ def family_of(model: Model) -> Family:
     return FAMILIES[model["family"]]
 
 
-def build_generator(model: Model, dtype: Any = jnp.float32) -> nn.Module:
+def build_generator(model: Model, dtype: Any = jnp.float32, form: str | None = None) -> nn.Module:
     """The generator that `model` describes; see Family."""
-    return family_of(model).build_generator(model, dtype)
+    return family_of(model).build_generator(model, dtype, form)
 
 
 def build_discriminator(
-    model: Model, dtype: Any = jnp.float32, perceptual: Features | None = None
+    model: Model,
+    dtype: Any = jnp.float32,
+    form: str | None = None,
+    perceptual: Features | None = None,
 ) -> nn.Module:
     """The discriminator that `model` describes; see Family."""
-    return family_of(model).build_discriminator(model, dtype, perceptual)
+    return family_of(model).build_discriminator(model, dtype, form, perceptual)
 
 
 def generator_inputs(model: Model, batch: int = 1) -> tuple[jax.Array, ...]:

@@ -39,23 +39,24 @@ class DepthwiseConv(nn.Module):
     """
 
     stride: int = 1
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps f32[B, H, W, C] to f32[B, ceil(H / stride), ceil(W / stride), C]."""
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), C] in `dtype`; sums are float32."""
         channels = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, 1, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         height, width = x.shape[1:3]
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        total = bias
+        total = bias  # the loop that fuses holds it in registers, whatever the dtype of the maps
         for row in range(3):
             for column in range(3):
                 window = padded[
                     :, row : row + height : self.stride, column : column + width : self.stride
                 ]
                 total = total + window * kernel[row, column, 0]
-        return total
+        return total.astype(self.dtype)
 
 
 class InvertedResidual(nn.Module):
@@ -64,15 +65,17 @@ class InvertedResidual(nn.Module):
     expansion: int
     features: int
     stride: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps f32[B, H, W, C] to f32[B, ceil(H / stride), ceil(W / stride), features]."""
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), features] in `dtype`."""
         y = x
         if self.expansion > 1:
-            y = nn.relu6(nn.Conv(x.shape[-1] * self.expansion, (1, 1), name="expand")(y))
-        y = nn.relu6(DepthwiseConv(self.stride, name="depthwise")(y))
-        y = nn.Conv(self.features, (1, 1), name="project")(y)
+            wide = x.shape[-1] * self.expansion
+            y = nn.relu6(nn.Conv(wide, (1, 1), dtype=self.dtype, name="expand")(y))
+        y = nn.relu6(DepthwiseConv(self.stride, self.dtype, name="depthwise")(y))
+        y = nn.Conv(self.features, (1, 1), dtype=self.dtype, name="project")(y)
         return x + y if self.stride == 1 and x.shape[-1] == self.features else y
 
 
@@ -82,16 +85,18 @@ class MobileNetV2(nn.Module):
     Attributes:
       layers: numbers of torchvision's `features` (0 the stem, 1 to 17 the blocks, 18 the last
         convolution) whose outputs are returned too, for perceptual losses.
+      dtype: of the computation.
     """
 
     layers: Sequence[int] = ()
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, dict[int, jax.Array]]:
-        """Maps f32[B, H, W, 3] in [-1, 1] to (f32[B, 1280] pooled features, {layer: f32[B, h, w, C]})."""
+        """Maps f32[B, H, W, 3] in [-1, 1] to ([B, 1280] pooled, {layer: [B, h, w, C]}) in `dtype`."""
         x = ((image + 1.0) / 2.0 - _MEAN) / _DEVIATION
-        stem = nn.Conv(32, (3, 3), strides=2, padding=((1, 1), (1, 1)), name="features_0")
-        x = nn.relu6(stem(x))
+        settings = {"strides": 2, "padding": ((1, 1), (1, 1)), "dtype": self.dtype}
+        x = nn.relu6(nn.Conv(32, (3, 3), name="features_0", **settings)(x))
         outputs = [x]
         for expansion, features, repetitions, stride in BLOCKS:
             for repetition in range(repetitions):
@@ -99,11 +104,13 @@ class MobileNetV2(nn.Module):
                     expansion,
                     features,
                     stride if repetition == 0 else 1,
+                    self.dtype,
                     name=f"features_{len(outputs)}",
                 )
                 x = block(x)
                 outputs.append(x)
-        x = nn.relu6(nn.Conv(FEATURES, (1, 1), name=f"features_{len(outputs)}")(x))
+        last = nn.Conv(FEATURES, (1, 1), dtype=self.dtype, name=f"features_{len(outputs)}")
+        x = nn.relu6(last(x))
         outputs.append(x)
         return x.mean((1, 2)), {layer: outputs[layer] for layer in self.layers}
 

@@ -30,35 +30,37 @@ _CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 def mobilenet_features(
-    path: str | os.PathLike, layers: Sequence[int] = MOBILENET_LAYERS
+    path: str | os.PathLike, layers: Sequence[int] = MOBILENET_LAYERS, dtype: Any = jnp.float32
 ) -> Features:
-    """A function from f32[B, S, S, 3] in [-1, 1] to MobileNetV2's feature maps at `layers` of its trunk.
+    """A function from f32[B, S, S, 3] in [-1, 1] to f32 feature maps at `layers` of MobileNetV2's trunk.
 
     Args:
       path: torchvision's weights file.
       layers: numbers as in `mobilenet.MobileNetV2`.
+      dtype: of the computation.
 
     Raises:
       ValueError: the file is not that.
     """
-    network = mobilenet.MobileNetV2(layers=tuple(layers))
+    network = mobilenet.MobileNetV2(layers=tuple(layers), dtype=dtype)
     variables = jax.tree.map(jnp.asarray, mobilenet.load_variables(path))
 
     def features(image: jax.Array) -> list[jax.Array]:
         _, outputs = network.apply(variables, image)
-        return [outputs[layer] for layer in layers]
+        return [outputs[layer].astype(jnp.float32) for layer in layers]
 
     return features
 
 
 class VGG19(nn.Module):
-    """VGG19's convolutions up to the last of `layers` (names as in Keras)."""
+    """VGG19's convolutions up to the last of `layers` (names as in Keras), computed in `dtype`."""
 
     layers: Sequence[str] = VGG19_LAYERS
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> list[jax.Array]:
-        """Maps f32[B, H, W, 3] RGB in [-1, 1] to the feature maps after the ReLUs of `layers`."""
+        """Maps f32[B, H, W, 3] RGB in [-1, 1] to the feature maps, f32, after the ReLUs of `layers`."""
         x = (image[..., ::-1] + 1.0) * 127.5 - _CAFFE_MEAN
         found: dict[str, jax.Array] = {}
         for block, (count, channels) in enumerate(VGG19_BLOCKS, start=1):
@@ -66,8 +68,8 @@ class VGG19(nn.Module):
                 x = nn.max_pool(x, (2, 2), (2, 2))
             for index in range(1, count + 1):
                 name = f"block{block}_conv{index}"
-                x = nn.relu(nn.Conv(channels, (3, 3), name=name)(x))
-                found[name] = x
+                x = nn.relu(nn.Conv(channels, (3, 3), dtype=self.dtype, name=name)(x))
+                found[name] = x.astype(jnp.float32)
                 if set(self.layers) <= found.keys():
                     return [found[layer] for layer in self.layers]
         raise ValueError(f"VGG19 has no layers {sorted(set(self.layers) - found.keys())}")
@@ -78,7 +80,7 @@ def vgg19_variables(weights: Mapping[str, Sequence[np.ndarray]]) -> dict[str, An
     return {"params": {name: {"kernel": k, "bias": b} for name, (k, b) in weights.items()}}
 
 
-def vgg19_features(layers: Sequence[str] = VGG19_LAYERS) -> Features:
+def vgg19_features(layers: Sequence[str] = VGG19_LAYERS, dtype: Any = jnp.float32) -> Features:
     """As `mobilenet_features`, with VGG19 trained on ImageNet, fetched by `keras.applications`.
 
     Raises:
@@ -97,7 +99,7 @@ def vgg19_features(layers: Sequence[str] = VGG19_LAYERS) -> Features:
     convolutions = [layer for layer in model.layers if "_conv" in layer.name]
     variables = vgg19_variables({layer.name: layer.get_weights() for layer in convolutions})
     variables = jax.tree.map(jnp.asarray, variables)
-    network = VGG19(layers=tuple(layers))
+    network = VGG19(layers=tuple(layers), dtype=dtype)
 
     def features(image: jax.Array) -> list[jax.Array]:
         return network.apply(variables, image)

@@ -43,11 +43,13 @@ class ProjectedHead(nn.Module):
       initializer: of the kernels.
       activate: the activation.
       dtype: of the computation; parameters stay float32.
+      form: of the strided convolutions, see `convolution`.
     """
 
     initializer: Callable[..., jax.Array]
     activate: Callable[[jax.Array], jax.Array]
     dtype: Any = jnp.float32
+    form: str | None = None
 
     @nn.compact
     def __call__(self, feature: jax.Array, mask: jax.Array) -> jax.Array:
@@ -65,6 +67,7 @@ class ProjectedHead(nn.Module):
         settings = {"dtype": self.dtype, "kernel_init": self.initializer}
         x = self.activate(nn.Conv(_WIDTH, (1, 1), name="mix", **settings)(x))
         for index in range((side // _SIDE).bit_length() - 1):
-            x = self.activate(StridedConv(_WIDTH, name=f"down_{index}", **settings)(x))
+            down = StridedConv(_WIDTH, form=self.form, name=f"down_{index}", **settings)
+            x = self.activate(down(x))
         logit = nn.Conv(1, (3, 3), name="logit", **settings)(x)
         return logit.reshape(batch, PLACES).astype(jnp.float32)

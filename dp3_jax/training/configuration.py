@@ -13,11 +13,13 @@ from ml_collections import ConfigDict
 
 from dp3_jax import augmentation, files, models
 from dp3_jax.errors import UserError
+from dp3_jax.models.convolution_forms import FORMS
 from dp3_jax.models.projected import Features
 from dp3_jax.training.checkpoint import CONFIG_FILE, read_config
 from dp3_jax.training.objectives import objective_of
 from dp3_jax.training.options import (
     compute_dtype,
+    convolution_form,
     data_options,
     model_section,
     optimizer_options,
@@ -33,6 +35,7 @@ __all__ = [
     "check_workdir",
     "claim_workdir",
     "compute_dtype",
+    "convolution_form",
     "data_options",
     "model_section",
     "optimizer_options",
@@ -56,6 +59,7 @@ _LATER = {
     "model.projected": False,
     "train.initial_generator": "",
     "train.clip_norm": 0.0,
+    "train.convolution": "auto",
 }
 
 
@@ -65,6 +69,7 @@ def _choices(config: ConfigDict) -> Iterator[str]:
         "model.upsampling": ("transposed", "pixel_shuffle"),
         "model.perceptual": ("mobilenet_v2", "vgg19"),
         "train.compute_dtype": ("auto", "bfloat16", "float32"),
+        "train.convolution": ("auto", *sorted(FORMS)),
         "evaluate.match": ("ssim", "l2"),
         "evaluate.judge": ("sface", "deepface", "none"),
         "evaluate.kid_features": ("mobilenet_v2", "faceres", "dlib", "random_conv"),

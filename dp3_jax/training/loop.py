@@ -22,7 +22,15 @@ from dp3_jax.data import Feed, load_arrays, open_feed
 from dp3_jax.data.feed import Companions
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.metrics import ssim_to_match
-from dp3_jax.training import checkpoint, configuration, provenance, sharding, steps, warm_start
+from dp3_jax.training import (
+    checkpoint,
+    configuration,
+    processes,
+    provenance,
+    sharding,
+    steps,
+    warm_start,
+)
 from dp3_jax.training.feeding import DeviceBatches
 from dp3_jax.training.interruption import Interruption
 from dp3_jax.training.objectives import objective_of
@@ -54,11 +62,11 @@ def build(config: ConfigDict, layout: sharding.Layout) -> tuple[GanState, Any, s
       UserError: the weights of a fixed network that the losses look at cannot be had.
     """
     dtype, reason = configuration.compute_dtype(config.train.compute_dtype)
-    model = configuration.model_section(config)
+    model, form = configuration.model_section(config), configuration.convolution_form(config)
     make = functools.partial(
         create_state,
-        models.build_generator(model, dtype),
-        models.build_discriminator(model, dtype, configuration.perceptual_features(config)),
+        models.build_generator(model, dtype, form),
+        models.build_discriminator(model, dtype, form, configuration.perceptual_features(config)),
         configuration.optimizer_options(config),
         generator_inputs=models.generator_inputs(model),
         discriminator_inputs=models.discriminator_inputs(model),
@@ -240,18 +248,12 @@ def _iterate(run: _Run, state: GanState, step_fn: Callable, batches: DeviceBatch
     return None
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
-    """Trains `config` in `workdir`, going on from its latest checkpoint if there is one.
-
-    Returns:
-      None when the run is complete, or the number of the signal that ended it early (its state is saved).
+def _opened(config: ConfigDict, workdir: pathlib.Path) -> tuple[Feed, Companions | None]:
+    """The data of a run, once it is clear that it can be written to `workdir`; writes nothing.
 
     Raises:
-      UserError: impossible config, data that cannot be read, a workdir of another run, gradients that stay
-        non-finite.
+      UserError: see `train`.
     """
-    configuration.check(config)
-    configuration.check_devices(config, jax.device_count(), jax.process_count())
     configuration.check_workdir(workdir, config)
     if not (workdir / checkpoint.CONFIG_FILE).exists():
         warm_start.check(config)
@@ -266,7 +268,24 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
     )
     logging.info("data: %s", feed.summary)
     provenance.check(workdir, feed.fingerprint, feed.num_examples, config.data.path)
-    companions = objective_of(config).companions(config)
+    return feed, objective_of(config).companions(config)
+
+
+def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
+    """Trains `config` in `workdir`, going on from its latest checkpoint if there is one.
+
+    Returns:
+      None when the run is complete, or the number of the signal that ended it early (its state is saved).
+
+    Raises:
+      UserError: impossible config, data that cannot be read, a workdir of another run or one that not all
+        processes see, gradients that stay non-finite.
+    """
+    configuration.check(config)
+    configuration.check_devices(config, jax.device_count(), jax.process_count())
+    processes.check(workdir, config)
+    with sharding.failing_together("another process cannot begin; its output says why"):
+        feed, companions = _opened(config, workdir)
     layout = sharding.make_layout()
     state, dtype, reason = build(config, layout)
     _log_sizes(state, dtype, reason)

@@ -12,6 +12,8 @@ from dp3_jax.data import DataOptions
 from dp3_jax.training.state import OptimizerOptions
 from dp3_jax.training.steps import StepOptions
 
+MIN_COMPUTE_CAPABILITY = 8.0  # of NVIDIA's GPUs with units for bfloat16
+
 
 def data_options(data: Mapping[str, Any]) -> DataOptions:
     """The data layer's options from a config's `data` section (ConfigDict or dict)."""
@@ -52,4 +54,25 @@ def compute_dtype(name: str) -> tuple[Any, str]:
     if jax.default_backend() == "cpu":
         # XLA computes bfloat16 convolutions on CPUs in float32 and pays for the conversions.
         return jnp.dtype("float32"), "bfloat16 gains nothing on a CPU"
+    old = [device for device in jax.devices() if not _has_bfloat16(device)]
+    if old:
+        return jnp.dtype("float32"), f"no bfloat16 units in {old[0].device_kind}"
     return jnp.dtype("bfloat16"), f"parameters float32, on {jax.default_backend()}"
+
+
+def _has_bfloat16(device: jax.Device) -> bool:
+    """Whether a device computes in bfloat16; NVIDIA's do from compute capability 8.0 (Ampere) on.
+
+    Others emulate it in float32. What does not tell, or tells something else, as AMD's GPUs ("gfx90a"), is
+    taken to have it.
+    """
+    try:
+        return float(getattr(device, "compute_capability", "")) >= MIN_COMPUTE_CAPABILITY
+    except (TypeError, ValueError):
+        return True
+
+
+def convolution_form(config: ConfigDict) -> str | None:
+    """What `train.convolution` means for `models.build_generator`; None leaves it to the backend."""
+    name = config.train.get("convolution", "auto")
+    return None if name == "auto" else name

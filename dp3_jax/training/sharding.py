@@ -4,10 +4,14 @@
 global batch, and so are batch statistics, without any collective written by hand.
 """
 
+import contextlib
 import dataclasses
+import re
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -41,10 +45,20 @@ class Layout:
         return jax.make_array_from_process_local_data(self.replicated, value, value.shape)
 
 
+def in_order(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Devices by process, and within one by number.
+
+    So the rows of a batch lie in the order of processes, on which their place in the run's order rests.
+    `jax.make_mesh` promises no order (on TPUs it follows the links between the chips), nor does
+    `jax.devices()`.
+    """
+    return sorted(devices, key=lambda device: (device.process_index, device.id))
+
+
 def make_layout() -> Layout:
     """The layout over all devices of all processes."""
-    mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
-    return Layout(mesh)
+    devices = np.array(in_order(jax.devices()))
+    return Layout(jax.sharding.Mesh(devices, (AXIS,), axis_types=(AxisType.Auto,)))
 
 
 def any_process(flag: bool) -> bool:
@@ -52,6 +66,42 @@ def any_process(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def told_by_all(value: int) -> dict[int, int]:
+    """What each process gives for `value`, an i32, by the number of the process.
+
+    Every process must call it at the same point of the run.
+    """
+    if jax.process_count() == 1:
+        return {0: value}
+    own = np.array([jax.process_index(), value], np.int32)
+    # Each row says whose it is: the order in which they are gathered is not promised either.
+    return {int(row[0]): int(row[1]) for row in multihost_utils.process_allgather(own)}
+
+
+@contextlib.contextmanager
+def failing_together(otherwise: str) -> Iterator[None]:
+    """Lets no process go on where one has failed within; it would wait for the others for ever.
+
+    Within, processes must not wait for each other.
+
+    Args:
+      otherwise: what to tell on a process that itself has not failed.
+
+    Raises:
+      UserError: on processes that have not failed, if another has.
+    """
+    problem: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        problem = error
+    failed = sorted(index for index, bad in told_by_all(int(problem is not None)).items() if bad)
+    if problem:
+        raise problem
+    if failed:
+        raise UserError(f"{otherwise} (process {', '.join(map(str, failed))})")
 
 
 def join(address: str | None, num_processes: int, process_id: int) -> None:
@@ -67,6 +117,9 @@ def join(address: str | None, num_processes: int, process_id: int) -> None:
     """
     if address is None:
         return
+    if address != "auto":
+        _check_address(address, num_processes, process_id)
+        logging.info("process %d waits for the %d at %s", process_id, num_processes, address)
     try:
         if address == "auto":
             jax.distributed.initialize()
@@ -74,6 +127,25 @@ def join(address: str | None, num_processes: int, process_id: int) -> None:
             jax.distributed.initialize(address, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
+        if address == "auto":
+            raise UserError(
+                f"--distributed=auto: nothing here tells of a cluster such as Slurm or a TPU pod ({reason}); "
+                "give each process --distributed=HOST:PORT --num_processes=N --process_id=I"
+            ) from error
         raise UserError(
-            f"cannot join the run at {address} as process {process_id} of {num_processes}: {reason}"
+            f"cannot join the run at {address} as process {process_id} of {num_processes}: {reason}; "
+            "are all of them started, with the same HOST:PORT of the first?"
         ) from error
+
+
+def _check_address(address: str, num_processes: int, process_id: int) -> None:
+    if not re.fullmatch(r"\S+:\d{1,5}", address):
+        raise UserError(
+            f"--distributed={address} is neither auto nor HOST:PORT; name a free port of the first process's "
+            f"host, as in --distributed={address.partition(':')[0] or 'localhost'}:9876"
+        )
+    if not 0 <= process_id < num_processes:
+        raise UserError(
+            f"--process_id={process_id} of --num_processes={num_processes}: processes are numbered from 0 to "
+            f"{max(num_processes, 1) - 1}; give each its own number"
+        )

@@ -13,7 +13,7 @@ from dp3_jax.data import load_arrays
 from dp3_jax.models import perceptual
 from dp3_jax.models.projected import Features
 from dp3_jax.training.objectives.objective import sample_count
-from dp3_jax.training.options import data_options
+from dp3_jax.training.options import compute_dtype, data_options
 
 _PERCEPTUAL_LOSSES = ("content", "style", "feature_diversity")
 
@@ -36,15 +36,20 @@ def check(config: ConfigDict, divisors: Collection[str] = ()) -> Iterator[str]:
 def perceptual_features(config: ConfigDict) -> Features | None:
     """The fixed network whose features this config's losses or discriminator look at; None if none do.
 
+    It computes in the dtype that the config's own networks compute in, and gives float32. What bfloat16 does
+    to MobileNetV2's gradients depends on the picture: the cosine of the content loss's gradient with that of
+    float32 is 0.98 where the fake is full of noise, 0.65 where it is the photo, a little blurred.
+
     Raises:
       UserError: its weights cannot be had.
     """
     wanted = any(config.losses.get(name) for name in _PERCEPTUAL_LOSSES)
     if not (wanted or config.model.get("projected")):
         return None
+    dtype, _ = compute_dtype(config.train.compute_dtype)
     if config.model.perceptual == "vgg19":
-        return perceptual.vgg19_features()
-    return perceptual.mobilenet_features(assets.fetch("mobilenet_v2"))
+        return perceptual.vgg19_features(dtype=dtype)
+    return perceptual.mobilenet_features(assets.fetch("mobilenet_v2"), dtype=dtype)
 
 
 def sample_pictures(config: ConfigDict) -> tuple[jax.Array, jax.Array]:
