@@ -166,6 +166,9 @@ def _add_video_options(group) -> None:
         help="drones and dash cams write their place into them; default: drop",
     )
     group.add_argument(
+        "--deinterlace", action="store_true", help="make whole frames of interlaced video"
+    )
+    group.add_argument(
         "--spans",
         metavar="START-END,...",
         help="hide faces only in these spans of time, in seconds or [H:]MM:SS",
@@ -280,6 +283,7 @@ def _video_options(arguments: argparse.Namespace, rate):
         subtitles=arguments.subtitles,
         spans=when,
         rate=rate,
+        deinterlace=arguments.deinterlace,
         coherence=use,
     )
 

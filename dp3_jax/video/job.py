@@ -38,6 +38,7 @@ from dp3_jax.video import (
 )
 from dp3_jax.video.coherence import Coherence
 from dp3_jax.video.detecting import VideoDetector
+from dp3_jax.video.interlacing import DEINTERLACED
 from dp3_jax.video.names import as_one, is_pattern
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.spans import Span
@@ -56,6 +57,7 @@ class VideoOptions:
       spans: when faces are hidden; always if empty.
       coherence: what is steadied over time.
       rate: of numbered pictures, how many a second.
+      deinterlace: make whole frames of interlaced ones.
     """
 
     encoder: encoding.EncoderSettings = dataclasses.field(default_factory=encoding.EncoderSettings)
@@ -64,6 +66,7 @@ class VideoOptions:
     spans: tuple[Span, ...] = ()
     coherence: Coherence = dataclasses.field(default_factory=Coherence)
     rate: Fraction = sequences.RATE
+    deinterlace: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,9 @@ class _Job:
         self.anonymizer = anonymizer
         self.progress = progress
         self.is_sequence = is_pattern(request.source)
-        self.info = pictures.open_input(request.source, request.video.rate)
+        self.info = pictures.open_input(
+            request.source, request.video.rate, request.video.deinterlace
+        )
         self.encoding = self._encoding()
         if isinstance(self.encoding, encoding.Encoding):
             self.info = encoding.as_written(self.info, self.encoding)
@@ -220,6 +225,7 @@ class _Job:
             pictures.assemble(target, self.encoding, segments)
             return ()
         remarks = list(self.encoding.remarks)
+        remarks += [DEINTERLACED] if self.info.deinterlace else []
         left_out = writing.assemble(
             target,
             self.info,

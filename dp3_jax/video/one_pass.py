@@ -26,6 +26,7 @@ from dp3_jax.video import encoding, job, spans, tracks, writing
 from dp3_jax.video.canvas import Canvas
 from dp3_jax.video.copying import Copies, Wanted
 from dp3_jax.video.encoding import Encoding
+from dp3_jax.video.interlacing import DEINTERLACED
 from dp3_jax.video.job import Request, Summary
 from dp3_jax.video.pipes import PIPE, Source, opened_source, opened_target
 from dp3_jax.video.reading import CAPTIONS, Frame, VideoInfo
@@ -57,7 +58,7 @@ def process(
         written then; standard output has got the frames before.
     """
     started = time.monotonic()
-    with opened_source(request.source) as source:
+    with opened_source(request.source, request.video.deinterlace) as source:
         chosen = _encoding(source.info, request)
         record = _Record(Keys(request.secret or secrets.fresh_secret()))
         source.info = encoding.as_written(source.info, chosen)
@@ -75,7 +76,8 @@ def process(
             writer = _Writer(output, source, chosen, request, mark)
             count = _run(source, frames, writer, progress)
     left_out = [*writer.left_out, *([CAPTIONS] if source.captions else [])]
-    notes = (*(f"left out: {what}" for what in left_out), *writer.remarks)
+    notes = (*(f"left out: {what}" for what in left_out), *writer.remarks, *chosen.remarks)
+    notes += (DEINTERLACED,) if source.info.deinterlace else ()
     if source.jumps:
         notes = (*notes, job.restarted(len(source.jumps)))
     seconds = (0.0, time.monotonic() - started)

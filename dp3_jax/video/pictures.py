@@ -50,13 +50,17 @@ def open_sequence(pattern: pathlib.Path, rate: Fraction) -> VideoInfo:
     )
 
 
-def open_input(path: str | os.PathLike, rate: Fraction) -> VideoInfo:
+def open_input(path: str | os.PathLike, rate: Fraction, deinterlace: bool = False) -> VideoInfo:
     """What is known of a video file, or of numbered pictures that are shown at a rate.
 
     Raises:
       UserError: as `open_sequence` and `probing.open_video`.
     """
-    return open_sequence(pathlib.Path(path), rate) if is_pattern(path) else open_video(path)
+    return (
+        open_sequence(pathlib.Path(path), rate)
+        if is_pattern(path)
+        else open_video(path, deinterlace)
+    )
 
 
 def shown(photo: Photo) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Both ends of a video that is read and written once, as it comes: files, or standard input and output."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import os
@@ -17,6 +18,7 @@ from dp3_jax.files import atomic_target
 from dp3_jax.video import alpha, heard, probing, rates, wholeness
 from dp3_jax.video.canvas import Canvas
 from dp3_jax.video.clocks import CorruptPackets
+from dp3_jax.video.interlacing import progressive, to_deinterlace
 from dp3_jax.video.probing import VideoInfo
 from dp3_jax.video.reading import Clock, Frame, has_captions
 
@@ -97,6 +99,8 @@ class Source:
         container: av.container.InputContainer,
         name: pathlib.Path,
         file: _Input | None = None,
+        *,
+        deinterlace: bool = False,
     ):
         """Reads up to the first frame.
 
@@ -104,6 +108,7 @@ class Source:
           container: just opened.
           name: for people.
           file: what the container reads, if it is to be stopped.
+          deinterlace: as of `probing.open_video`.
 
         Raises:
           UserError: as `probing.open_video`.
@@ -118,8 +123,10 @@ class Source:
         self._items = self._read()
         self._early: list[av.VideoFrame | av.Packet] = []
         frames = self._first_frames(name)
-        self.info: VideoInfo = probing.describe(
-            name, container, self._stream, frames[0], [frame.pts for frame in frames]
+        which = to_deinterlace(frames[0], deinterlace, name)
+        self.info: VideoInfo = dataclasses.replace(
+            probing.describe(name, container, self._stream, frames[0], [f.pts for f in frames]),
+            deinterlace=which,
         )
         packets = [early for early in self._early if isinstance(early, av.Packet)]
         in_file = file is None and str(name) != STANDARD_INPUT
@@ -139,7 +146,6 @@ class Source:
             self._early.append(item)
             if isinstance(item, av.VideoFrame):
                 frames.append(item)
-                probing.check_progressive(item, name)
             if len(frames) == wanted:
                 return frames
         if not frames:
@@ -174,7 +180,7 @@ class Source:
         canvas, clock = Canvas(info, self.stored), self._clock
         number = 0
         early, self._early = self._early, []
-        for item in itertools.chain(early, self._items):
+        for item in progressive(itertools.chain(early, self._items), info.deinterlace):
             if isinstance(item, av.Packet):
                 self._reached = max(self._reached, wholeness.end_of(item))
                 yield item
@@ -200,15 +206,15 @@ class Source:
 
 
 @contextlib.contextmanager
-def opened_source(path: pathlib.Path) -> Iterator[Source]:
-    """A video file, or standard input for "-".
+def opened_source(path: pathlib.Path, deinterlace: bool = False) -> Iterator[Source]:
+    """A video file, or standard input for "-"; `deinterlace`: as of `probing.open_video`.
 
     Raises:
       UserError: as `probing.open_video`, or it cannot be read in order.
     """
     if str(path) != PIPE:
         with probing.opened(path) as container:
-            yield Source(container, path)
+            yield Source(container, path, deinterlace=deinterlace)
         return
     name = pathlib.Path(STANDARD_INPUT)
     with contextlib.ExitStack() as stack:
@@ -216,7 +222,7 @@ def opened_source(path: pathlib.Path) -> Iterator[Source]:
         piped = None if file.seekable() else _Input()
         try:
             container = stack.enter_context(probing.opened_input(piped or file, name))
-            source = Source(container, name, piped)
+            source = Source(container, name, piped, deinterlace=deinterlace)
         except UserError as error:
             if piped is not None and not piped.head:
                 raise UserError(

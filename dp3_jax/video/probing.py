@@ -15,6 +15,7 @@ import numpy as np
 from dp3_jax.errors import UserError
 from dp3_jax.video import alpha, mastering, rates
 from dp3_jax.video.colours import Colours
+from dp3_jax.video.interlacing import to_deinterlace
 from dp3_jax.video.mastering import Mastering
 
 _MAX_ASPECT = 8  # width of a pixel by its height, or the inverse; more is nonsense
@@ -60,6 +61,7 @@ class VideoInfo:
       left_out: what a copy will lack, in words: cover art, further video streams, data streams.
       has_alpha: the pictures can be transparent.
       mastering: of HDR10, see there.
+      deinterlace: which frames are deinterlaced when they are read, see `interlacing.Deinterlacer`.
       squared: they are stretched to square pixels, as the others' aspect cannot be told where they go.
       flattened: their transparency is laid over black, as there is no room for it where they go.
     """
@@ -88,6 +90,7 @@ class VideoInfo:
     left_out: tuple[str, ...]
     has_alpha: bool = False
     mastering: Mastering = Mastering()  # noqa: RUF009 - immutable
+    deinterlace: str = ""
     squared: bool = False
     flattened: bool = False
 
@@ -213,11 +216,10 @@ def is_still(stream: av.stream.Stream) -> bool:
     return bool(stream.disposition & (kinds.attached_pic | kinds.timed_thumbnails))
 
 
-def open_video(path: str | os.PathLike) -> VideoInfo:
+def open_video(path: str | os.PathLike, deinterlace: bool = False) -> VideoInfo:
     """Reads the headers and decodes one frame.
 
-    More than 8 bits per component are read as 8. Interlaced video is refused: its frames hold two moments
-    each, which neither a face detector nor a progressive copy does justice to.
+    Interlaced video is refused unless it is to be deinterlaced, which `reading.read_frames` then does.
 
     Raises:
       UserError: no such file, not a video, no frame in it, interlaced, or in a format unknown to FFmpeg.
@@ -226,7 +228,9 @@ def open_video(path: str | os.PathLike) -> VideoInfo:
         stream = video_stream(container, path)
         times: list[int | None] = []
         frame = _first_frame(container, stream, path, times)
-        return describe(pathlib.Path(path), container, stream, frame, times)
+        which = to_deinterlace(frame, deinterlace, path)
+        info = describe(pathlib.Path(path), container, stream, frame, times)
+        return dataclasses.replace(info, deinterlace=which)
 
 
 def _first_frame(
@@ -252,19 +256,9 @@ def _first_frame(
             continue
         if frames:
             first = frames[0]
-            check_progressive(first, path)
     if first is None:
         raise UserError(f"cannot decode {path}: {problem}; it may be damaged or encrypted")
     return first
-
-
-def check_progressive(frame: av.VideoFrame, path: object) -> None:
-    """Raises UserError if the frame of the video at `path` is interlaced."""
-    if frame.interlaced_frame:
-        raise UserError(
-            f"{path} is interlaced; deinterlace it first:"
-            f" ffmpeg -i {path} -vf bwdif=send_frame -c:a copy OUTPUT"
-        )
 
 
 def only_packets(

@@ -14,6 +14,7 @@ import numpy as np
 from dp3_jax.video import alpha
 from dp3_jax.video.canvas import Canvas
 from dp3_jax.video.clocks import CorruptPackets, Restarts
+from dp3_jax.video.interlacing import progressive
 from dp3_jax.video.names import is_pattern, is_video_name
 from dp3_jax.video.probing import (
     StreamSummary,
@@ -164,7 +165,8 @@ class Reader(FrameReader):
     def _read(self, start: int, threads: bool, stored: bool) -> Generator[Frame]:
         canvas, clock = Canvas(self.info, stored), Clock(self.info)
         self.jumps = clock.jumps
-        for number, frame in enumerate(self._decode(threads)):
+        decoded = progressive(self._decode(threads), self.info.deinterlace)
+        for number, frame in enumerate(decoded):
             pts = clock.time(frame)
             self.captions = self.captions or has_captions(frame)
             if number >= start:
