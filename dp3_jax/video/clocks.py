@@ -13,6 +13,7 @@ _BACK = Fraction(1, 2)  # s: a time so much before the last one is of another re
 _AHEAD = Fraction(
     10
 )  # s: so much after it too, in formats whose times are of a broadcast; as ffmpeg has it
+_STEPS = 3  # of the usual length, by which a slip may go back
 _MARKED = 8  # packets before a restart that FFmpeg may have marked for it
 _TOGETHER = Fraction(1)  # s by which the streams of a recording may end apart
 BROADCAST = ("mpegts", "mpeg")  # FFmpeg's names of formats whose times may begin anywhere
@@ -50,7 +51,8 @@ class Restarts:
         """A time of the stream, in ticks, after `last`, where about `expected` should come."""
         offset = round((self.jumps[-1] if self.jumps else 0) / self._time_base)
         apart = (time + offset - last) * self._time_base
-        if apart >= -_BACK and not (self._ahead and apart > _AHEAD):
+        usual = _STEPS * (expected - last) * self._time_base  # of time lapse it may be long
+        if apart >= -max(_BACK, usual) and not (self._ahead and apart > max(_AHEAD, usual)):
             return time + offset
         jump = (expected - time) * self._time_base
         if len(self.jumps) < len(self._pictures):

@@ -6,6 +6,8 @@ source hides a part (`heard`), or whose header holds more than is known, is enco
 """
 
 import dataclasses
+import io
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -16,7 +18,7 @@ from dp3_jax.errors import UserError
 from dp3_jax.video import encoding as encoders
 from dp3_jax.video import fonts, heard, sound_headers
 from dp3_jax.video.clocks import BROADCAST, PacketTimes
-from dp3_jax.video.probing import codec_name
+from dp3_jax.video.probing import codec_name, opened
 from dp3_jax.video.subtitle_text import Subtitles, cue_settings
 
 # Their streams, copied from a header that an AVI file had, would get the wrong times in another.
@@ -44,6 +46,16 @@ def start_shift(source: av.container.InputContainer) -> Fraction:
     if source.format.name.split(",", maxsplit=1)[0] in BROADCAST and source.start_time:
         return Fraction(source.start_time, av.time_base)
     return Fraction(0)
+
+
+def check(path: str | os.PathLike, container: str, wanted: Wanted) -> None:
+    """Looks, before hours of work, whether the streams of a file can be taken over.
+
+    Raises:
+      UserError: as of `Copies`.
+    """
+    with opened(path) as source, av.open(io.BytesIO(), "w", format=container) as output:
+        Copies(output, source, container, wanted=wanted, hidden={})
 
 
 class Copies:

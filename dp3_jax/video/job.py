@@ -25,6 +25,7 @@ from dp3_jax.anonymization.plans import Outcome, Plan, Settings
 from dp3_jax.errors import UserError
 from dp3_jax.video import (
     boxes,
+    copying,
     encoding,
     first_pass,
     pictures,
@@ -142,6 +143,9 @@ class _Job:
             self.info = encoding.as_written(self.info, self.encoding)
         if request.video.audio == "copy":
             encoding.check_audio(self.info, self.encoding)
+        if self.info.audio and isinstance(self.encoding, encoding.Encoding):
+            wanted = copying.Wanted(request.video.audio == "copy")
+            copying.check(request.source, self.encoding.container, wanted)
         self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
 
     def _encoding(self) -> encoding.Encoding | pictures.Pictures:
