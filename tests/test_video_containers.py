@@ -168,9 +168,9 @@ def test_a_damaged_input_names_itself_also_where_its_container_is_chosen(finder,
 
 
 def test_sound_that_nobody_knows_is_refused_before_the_work(finder, tmp_path, capsys):
-    clip = Clip(tmp_path / "a.mp4", audio=(("aac", "eng"),)).write()
-    clip.write_bytes(clip.read_bytes().replace(b"mp4a", b"zzzz"))
+    clip = Clip(tmp_path / "a.mov", audio=(("pcm_s16le", "eng"),)).write()
+    clip.write_bytes(clip.read_bytes().replace(b"sowt", b"zzzz"))
     assert run(clip, "--method", "solid") == 1
     assert "--audio drop leaves it out" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mov"]
     assert run(clip, "--method", "solid", "--audio", "drop") == 0

@@ -344,7 +344,8 @@ def _left_out(
 ) -> tuple[str, ...]:
     found = []
     for stream in container.streams:
-        if stream.name == "bin_data" and container.chapters():
+        # Sound that nothing here decodes has no name, not even None.
+        if getattr(stream, "name", None) == "bin_data" and container.chapters():
             continue  # QuickTime's track of chapters, which are kept
         if stream.type == "video" and stream.index != video.index:
             what = "cover art" if is_still(stream) else "a second video stream"
