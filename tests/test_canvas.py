@@ -199,6 +199,22 @@ def test_the_transparency_of_webm_is_kept(tmp_path):
         assert np.abs(frame.stored[..., 3].astype(int) - image[..., 3]).mean() < 2
 
 
+def test_a_face_that_lies_in_the_transparency_alone_does_not_stay_there(tmp_path):
+    levels = Levels.of(SDR, "yuva420p", WIDTH, HEIGHT)
+    image = np.full((HEIGHT, WIDTH, 4), 128)
+    image[..., 0] = 220
+    random = np.random.default_rng(0).integers(40, 220, (HEIGHT // 4, WIDTH // 4))
+    image[..., 3] = np.kron(random, np.ones((4, 4)))
+    source = write_clip(
+        tmp_path / "a.mkv", "ffv1", "yuva420p", SDR, images=[image.astype(levels.dtype)]
+    )
+    (before,) = reading.read_frames(source)
+    assert before.image.std() > 3  # it is seen
+    _, (after,) = rewrite(source, tmp_path / "b.mkv", draw)
+    assert (after.stored[18:30, 24:40, 3] == 255).all()
+    np.testing.assert_array_equal(after.stored[:12, ..., 3], image[:12, ..., 3])
+
+
 def test_pixels_whose_aspect_cannot_be_told_become_square(tmp_path):
     source = write_clip(tmp_path / "flat.mp4", *KINDS["flat.mp4"])
     _, after = rewrite(source, tmp_path / "b.webm", draw)

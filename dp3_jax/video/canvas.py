@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 
+from dp3_jax.anonymization import alpha
 from dp3_jax.video.colours import ToRgb
 from dp3_jax.video.levels import Levels, Unpack
 from dp3_jax.video.probing import VideoInfo
@@ -136,15 +137,23 @@ class Canvas:
             share = cv2.resize(changed.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             changed = share > 0
             after = cv2.resize(after, size, interpolation=cv2.INTER_AREA)
-        pixels = after[changed]
+        pixels, result = after[changed], stored.copy()
         if self._shows_alpha:
-            pixels = _uncovered(pixels, stored[changed][:, 3:] / self._levels.most)
+            result[..., 3] = self._opacity(stored[..., 3], changed)
+            pixels = _uncovered(pixels, result[changed][:, 3:] / self._levels.most)
         signal = pixels / 255 if self._tones is None else self._tones.signal(pixels)
         matrix = self._levels.from_rgb()
         levels = np.rint(signal @ matrix[:, :3].T + matrix[:, 3]).clip(0, self._levels.most)
-        result = stored.copy()
         result[changed, :3] = levels
         return result
+
+    def _opacity(self, opacity: np.ndarray, changed: np.ndarray) -> np.ndarray:
+        """The opacity [h, w] where a picture was changed: as before, unless a face could lie in it alone."""
+        of_255 = np.rint(opacity * (255 / self._levels.most)).astype(np.uint8)
+        mask = np.repeat(changed[..., None].astype(np.uint8), 3, -1)
+        _, new = alpha.changed(mask, of_255, np.zeros_like(mask), mask)
+        scaled = np.rint(new * (self._levels.most / 255)).astype(opacity.dtype)
+        return np.where(new == of_255, opacity, scaled)
 
 
 def _uncovered(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
