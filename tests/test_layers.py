@@ -28,7 +28,7 @@ LAYERS = [
      "dp3_jax.anonymization.plans", "dp3_jax.anonymization.generation",
      "dp3_jax.anonymization.sidecar", "dp3_jax.anonymization.boxes",
      "dp3_jax.anonymization.keeping", "dp3_jax.models.embedders",
-     "dp3_jax.evaluation.deepface_judge", "dp3_jax.evaluation.face_measures",
+     "dp3_jax.evaluation.deepface_judge", "dp3_jax.evaluation.deepface_worker", "dp3_jax.evaluation.face_measures",
      "dp3_jax.evaluation.identities_tables", "dp3_jax.evaluation.identities_targets",
      "dp3_jax.evaluation.identities_report", "dp3_jax.evaluation.real_people"),
     ("dp3_jax.training.steps", "dp3_jax.training.anonymizer_steps", "dp3_jax.training.temporal_steps",

@@ -89,20 +89,74 @@ def test_real_faces_are_found_and_told_apart(sface, shared_data):
     assert shares[0] > 0.8 and shares[1] < 0.05
 
 
-def test_a_judge_that_is_not_installed_is_one_clear_line():
-    try:
-        import deepface  # noqa: F401
-    except ImportError:
-        with pytest.raises(UserError, match=r"pip install 'dp3_jax\[deepface\]'"):
-            verification.open_verifier("deepface")
-    else:
-        pytest.skip("DeepFace is installed here")
+DEEPFACE = """
+from deepface.modules.exceptions import FaceNotDetected
+class DeepFace:
+    @staticmethod
+    def represent(img_path, model_name, detector_backend, enforce_detection):
+        print("a library talks", flush=True)
+        if img_path.max() == 255:
+            raise ValueError("could not download yunet.onnx")
+        if enforce_detection and img_path.max() == 0:
+            raise FaceNotDetected("Face could not be detected")
+        small = {"embedding": [0.0, 1.0], "facial_area": {"w": 1, "h": 1}}
+        large = {"embedding": img_path[0, 0, ::-1].tolist(), "facial_area": {"w": 9, "h": 9}}
+        return [small, large]
+"""
+
+
+@pytest.fixture
+def deepface(tmp_path, monkeypatch):
+    """An environment whose DeepFace does as told; the real one fetches 580 MB before it does anything."""
+    for name, text in {
+        "__init__": DEEPFACE,
+        "modules/__init__": "",
+        "modules/exceptions": "class FaceNotDetected(ValueError): pass",
+        "modules/verification": "def find_threshold(model, metric): return {'VGG-Face': 0.68}[model]",
+    }.items():
+        path = tmp_path / "deepface" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("DP3_DEEPFACE_PYTHON", sys.executable)
+    return tmp_path / "deepface"
+
+
+def test_deepface_is_talked_to_in_an_environment_of_its_own(deepface):
+    judge = verification.open_verifier("deepface")
+    assert judge.threshold == pytest.approx(0.32)
+    pictures = np.zeros((3, 8, 9, 3), np.uint8)
+    pictures[1:] = [[[3, 4, 0]]], [[[0, 0, 7]]]  # RGB, handed on as BGR
+    embeddings, found = judge.embed(pictures)
+    assert found.tolist() == [False, True, True]
+    np.testing.assert_allclose(embeddings[1:], [[0.6, 0.8, 0], [0, 0, 1]], atol=1e-6)
+
+
+def test_only_deepfaces_own_word_for_it_means_that_no_face_was_found(deepface):
+    judge = verification.open_verifier("deepface")
+    with pytest.raises(UserError, match=r"VGG-Face: ValueError: could not download yunet\.onnx"):
+        judge.embed(np.full((1, 8, 8, 3), 255, np.uint8))
+
+
+def test_a_deepface_that_cannot_run_is_one_clear_line(deepface, monkeypatch):
+    (deepface / "__init__.py").write_text("import werkzeug_is_missing")
+    with pytest.raises(UserError, match=r"No module named .*pip install deepface tf-keras"):
+        verification.open_verifier("deepface")
+    (deepface / "__init__.py").write_text("import os; os._exit(3)")
+    with pytest.raises(UserError, match="it ended with 3"):
+        verification.open_verifier("deepface")
+    monkeypatch.setenv("DP3_DEEPFACE_PYTHON", str(deepface / "no python"))
+    with pytest.raises(UserError, match="No such file or directory; set it up"):
+        verification.open_verifier("deepface")
+    monkeypatch.delenv("DP3_DEEPFACE_PYTHON")
+    with pytest.raises(UserError, match=r"python3 -m venv .* export DP3_DEEPFACE_PYTHON="):
+        verification.open_verifier("deepface")
 
 
 @pytest.mark.parametrize(("module", "judge"), [("dlib", "dlib"), ("cv2", "sface")])
 def test_a_missing_package_is_named_with_what_to_do(monkeypatch, module, judge):
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not there
-    with pytest.raises(UserError, match=rf"{module}.*: pip install .*, or ") as caught:
+    with pytest.raises(UserError, match=rf"{module}.*: pip install [^,;]*$") as caught:
         verification.open_verifier(judge)
     assert "\n" not in str(caught.value)
 
@@ -112,8 +166,10 @@ def test_judges_that_cannot_be_had_are_left_out_with_the_reason():
         raise UserError("no network")
 
     makers = {"broken": broken, "colours": Colours}
-    opened, missing = verification.open_judges(["colours", "broken"], makers, "the list")
+    opened, missing = verification.open_judges(
+        ["colours", "broken"], makers, "the list", "do without"
+    )
     assert list(opened) == ["colours"] and isinstance(opened["colours"], Colours)
-    assert missing == {"broken": "no network"}
+    assert missing == {"broken": "no network; or do without"}
     with pytest.raises(UserError, match="the list names 'sfaec'; there are: broken, colours"):
-        verification.open_judges(["sfaec"], makers, "the list")
+        verification.open_judges(["sfaec"], makers, "the list", "do without")

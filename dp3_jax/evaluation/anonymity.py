@@ -276,7 +276,10 @@ def _measure(
     if lfw is not None:
         groups.append((lfw, hide(subject, lfw, seed), settings["lfw_slow_people"]))
     judges, missing = verification.open_judges(
-        settings["judges"], verification.VERIFIERS, "config.evaluate.judges"
+        settings["judges"],
+        verification.VERIFIERS,
+        "config.evaluate.judges",
+        "leave it out of config.evaluate.judges",
     )
     recognition = _judge_all(groups, judges, missing)
     if not known:

@@ -1,54 +1,96 @@
-"""The verifier that the paper used: the DeepFace library with its default model, VGG-Face."""
+"""The verifier that the paper used: the DeepFace library with its default model, VGG-Face.
 
+It runs in an environment of its own, see `deepface_worker`, whose Python DP3_DEEPFACE_PYTHON names.
+"""
+
+import json
 import os
+import pathlib
+import subprocess
+import tempfile
+import weakref
+from typing import Any
 
 import numpy as np
 
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation import verification
 
+ENVIRONMENT = "DP3_DEEPFACE_PYTHON"
+HOW = (
+    "python3 -m venv .venv-deepface && .venv-deepface/bin/pip install deepface tf-keras werkzeug, then "
+    f"export {ENVIRONMENT}=$PWD/.venv-deepface/bin/python"
+)
+_WORKER = pathlib.Path(__file__).with_name("deepface_worker.py")
+
+
+def _stop(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        stream.close()
+
 
 class DeepFace:
-    """See `verification.Verifier`."""
+    """See `verification.Verifier`. The process ends with the object."""
 
     name = "DeepFace VGG-Face"
     _model = "VGG-Face"
 
     def __init__(self):
-        """Loads the model; DeepFace downloads its weights itself.
+        """Starts DeepFace and loads the model, whose weights it downloads itself (580 MB).
 
         Raises:
-          UserError: DeepFace is missing, or its weights cannot be had.
+          UserError: there is no such environment, or its weights cannot be had.
         """
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with verification.needed(
-            "the DeepFace judge", "'dp3_jax[deepface]'", "choose config.evaluate.judge=sface"
-        ):
-            from deepface import DeepFace as library
-            from deepface.modules.verification import find_threshold
-
+        python = os.environ.get(ENVIRONMENT)
+        if not python:
+            raise UserError(f"DeepFace needs an environment of its own: {HOW}")
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         try:
-            library.build_model(self._model)
-        except Exception as error:  # it raises many kinds when a download fails
+            self._process = subprocess.Popen(
+                [python, str(_WORKER), self._model],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
+        except OSError as error:
             raise UserError(
-                f"DeepFace cannot load {self._model}: {' '.join(str(error).split())}; "
-                "choose config.evaluate.judge=sface"
+                f"{ENVIRONMENT}={python}: {error.strerror}; set it up: {HOW}"
             ) from error
-        self._library = library
+        self._end = weakref.finalize(self, _stop, self._process)
         # DeepFace compares by cosine distance, 1 minus the cosine.
-        self.threshold = 1.0 - float(find_threshold(self._model, "cosine"))
+        self.threshold = 1.0 - self._answer()["threshold"]
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        if not line:  # it died, and told the reason to standard error if at all
+            self._process.wait()
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()
+            line = json.dumps(
+                {"error": said[-1] if said else f"it ended with {self._process.poll()}"}
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            remedy = f"set it up: {HOW}" if "No module named" in answer["error"] else "mend that"
+            raise UserError(f"DeepFace cannot run {self._model}: {answer['error']}; {remedy}")
+        return answer
 
     def _embed_one(self, image: np.ndarray) -> np.ndarray | None:
-        bgr = np.ascontiguousarray(image[..., ::-1])  # DeepFace reads arrays as OpenCV does
+        head = json.dumps({"shape": image.shape}).encode() + b"\n"
         try:
-            faces = self._library.represent(
-                bgr, model_name=self._model, detector_backend="yunet", enforce_detection=True
-            )
-        except ValueError:  # DeepFace's way to say that it found no face
-            return None
-        largest = max(faces, key=lambda face: face["facial_area"]["w"] * face["facial_area"]["h"])
-        return np.asarray(largest["embedding"], np.float32)
+            self._process.stdin.write(head + np.ascontiguousarray(image, np.uint8).tobytes())
+            self._process.stdin.flush()
+        except OSError:
+            pass  # it has ended, and its last answer says why
+        found = self._answer()["embedding"]
+        return None if found is None else np.asarray(found, np.float32)
 
     def embed(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Verifier.embed`."""
+        """See `Verifier.embed`.
+
+        Raises:
+          UserError: DeepFace fails in another way than by finding no face.
+        """
         return verification.stack([self._embed_one(image) for image in images])

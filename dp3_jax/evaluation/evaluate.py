@@ -133,7 +133,7 @@ def _faces(pictures: Pictures, judge: str, seed: int) -> tuple[dict, dict]:
     try:
         verifier = verification.open_verifier(judge)
     except UserError as error:
-        reason = {"not_measured": str(error)}
+        reason = {"not_measured": f"{error}; or choose config.evaluate.judge=none"}
         return reason, reason
     logging.info("embedding faces with %s", verifier.name)
     train = verifier.embed(pictures.train)

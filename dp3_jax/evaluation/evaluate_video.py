@@ -212,7 +212,9 @@ def evaluate(
     """
     if SOURCE in variants:
         raise UserError(f"a variant cannot be called {SOURCE!r}, which is the original; rename it")
-    opened, missing = verification.open_judges(judges, JUDGES, "judges")
+    opened, missing = verification.open_judges(
+        judges, JUDGES, "judges", "do without it: all else is measured"
+    )
     clip = Clip(tracking, names := [SOURCE, *variants], opened)
     last = min(frames or tracking.frames, tracking.frames)
     with contextlib.ExitStack() as stack:

@@ -38,20 +38,17 @@ class Verifier(Protocol):
 
 
 @contextlib.contextmanager
-def needed(who: str, package: str, otherwise: str) -> Iterator[None]:
+def needed(who: str, package: str) -> Iterator[None]:
     """Turns a failed import within into a UserError.
 
     Args:
       who: wants to import.
       package: what to give to pip.
-      otherwise: what to do without.
     """
     try:
         yield
     except ImportError as error:
-        raise UserError(
-            f"{who} needs a package ({error}): pip install {package}, or {otherwise}"
-        ) from error
+        raise UserError(f"{who} needs a package ({error}): pip install {package}") from error
 
 
 def stack(embeddings: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -76,9 +73,7 @@ class DetectedPoints:
         Raises:
           UserError: OpenCV is missing, or the network cannot be fetched.
         """
-        with needed(
-            "the face verifier", "opencv-python-headless", "choose config.evaluate.judge=none"
-        ):
+        with needed("the face verifier", "opencv-python-headless"):
             import cv2
         from dp3_jax import assets
         from dp3_jax.opencv import quiet_opencv
@@ -196,7 +191,7 @@ def open_verifier(name: str) -> Verifier:
 
 
 def open_judges(
-    names: Iterable[str], makers: Mapping[str, Callable[[], Verifier]], where: str
+    names: Iterable[str], makers: Mapping[str, Callable[[], Verifier]], where: str, otherwise: str
 ) -> tuple[dict[str, Verifier], dict[str, str]]:
     """(verifiers by name, why others are not there), each in the order of `names`.
 
@@ -204,6 +199,7 @@ def open_judges(
       names: which of `makers` are wanted.
       makers: by name, each makes a verifier or raises a UserError.
       where: what holds the names, for the message.
+      otherwise: how to do without one that is not there, for its message.
 
     Raises:
       UserError: nothing has one of the names.
@@ -215,7 +211,7 @@ def open_judges(
         try:
             opened[name] = makers[name]()
         except UserError as error:
-            missing[name] = str(error)
+            missing[name] = f"{error}; or {otherwise}"
     return opened, missing
 
 
