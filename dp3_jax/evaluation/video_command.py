@@ -67,10 +67,9 @@ def _check_clips(arguments: argparse.Namespace):
     rate = sequences.asked_rate(arguments.rate, given)
     info, *others = (pictures.open_input(name, rate) for name in given)
     for other in others:
-        if (other.width, other.height) != (info.width, info.height):
+        if other.canvas_size != info.canvas_size:
             raise UserError(
-                f"{other.path} is {other.width}x{other.height}, the original "
-                f"{info.width}x{info.height}; give two equal clips"
+                f"{other.path} is {_size(other)}, the original {_size(info)}; give two equal clips"
             )
     if not arguments.tracks:
         return info, None
@@ -78,9 +77,14 @@ def _check_clips(arguments: argparse.Namespace):
     if (tracking.width, tracking.height) != info.canvas_size:
         raise UserError(
             f"{arguments.tracks} is of a clip of {tracking.width}x{tracking.height}, {info.path} is "
-            f"{info.width}x{info.height}; give the tracks of this clip"
+            f"{_size(info)}; give the tracks of this clip"
         )
     return info, tracking
+
+
+def _size(info) -> str:
+    """Of a clip's pictures, in square pixels."""
+    return "{}x{}".format(*info.canvas_size)
 
 
 def find_tracks(info, min_confidence: float):

@@ -124,6 +124,10 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
     _check_rates(info.rate, name)
     pixels = pixel_formats.choose(info, name, codec.encoder, container, codec.chroma)
     if settings.hardware:
+        if is_hdr(info.colours.transfer):
+            raise UserError(
+                f"{info.path} is HDR, which is not written with --hardware; leave it out"
+            )
         pixels = dataclasses.replace(pixels, name="nv12", deep=False, alpha=False)
     size = info.width, info.height
     if not (carries := container in _WITH_ASPECT or name in _WITH_ASPECT):
