@@ -9,6 +9,7 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageCms
 
+SIZE = 160, 128  # px, of all pictures
 _FACE = [66.0, 40.0, 42.0, 56.0]  # in `portrait`, as YuNet finds it
 _PHOTOS = {
     "plain.png": {},

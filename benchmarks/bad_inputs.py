@@ -3,9 +3,9 @@
     python benchmarks/bad_inputs.py [--cases 200] [--seed 0] [--only NAME] [--markdown FILE]
 
 Small photos, videos, sidecars, boxes, secrets and weights are made, each is damaged in several ways (cut off,
-bits flipped, emptied, another ending, absurd numbers in its header), and the command is run on it. Every run
-is a process of its own. It must end within --limit seconds with the exit status 0, 1 or 2 and lines on
-standard error that a person can read; what it wrote must be whole; and nothing else may lie beside that.
+bits flipped, emptied, another ending, absurd sizes and numbers in its header), and the command is run on it.
+Every run is a process of its own. It must end within --limit seconds with the exit status 0, 1 or 2 and lines
+on standard error that a person can read; what it wrote must be whole; and nothing else may lie beside that.
 Only how inputs are damaged is kept here, not the damaged inputs.
 """
 
@@ -19,13 +19,15 @@ import pathlib
 import resource
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 
+import bad_input_makers
 import numpy as np
-from bad_input_makers import make_all
 
 DAMAGES: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {}
 _ENDINGS = (
@@ -104,6 +106,26 @@ def absurd_numbers(content: bytes, random: np.random.Generator) -> bytes:
             [b"\xff" * size, b"\x7f" + b"\xff" * (size - 1), bytes(size)]
         )
     return bytes(found)
+
+
+@damage
+def absurd_size(content: bytes, random: np.random.Generator) -> bytes:
+    """Width and height become huge or 0 wherever the two stand side by side, or in a tag of TIFF."""
+    for form in (">HH", "<HH", ">II", "<II"):
+        for pair in (bad_input_makers.SIZE, bad_input_makers.SIZE[::-1]):
+            most = 2 ** (8 * struct.calcsize(form[:2])) - 1
+            size = [int(n) for n in random.choice([0, 1, 15_000, 60_000, most // 2, most], 2)]
+            content = content.replace(struct.pack(form, *pair), struct.pack(form, *size))
+    if content[:4] == b"II*\0":
+        for tag, side in zip((256, 257), bad_input_makers.SIZE, strict=True):
+            size = int(random.choice([0, 15_000, 60_000, 2**31 - 1]))
+            head = struct.pack("<HHI", tag, 4, 1)
+            content = content.replace(
+                head + struct.pack("<I", side), head + struct.pack("<I", size)
+            )
+    if content[12:16] == b"IHDR":  # with the check made anew
+        content = content[:29] + struct.pack(">I", zlib.crc32(content[12:29])) + content[33:]
+    return content
 
 
 @damage
@@ -300,7 +322,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         made = pathlib.Path(folder)
         # In another process: this one is forked, which threads would not survive.
-        maker = multiprocessing.get_context("spawn").Process(target=make_all, args=(made,))
+        maker = multiprocessing.get_context("spawn").Process(
+            target=bad_input_makers.make_all, args=(made,)
+        )
         maker.start()
         maker.join()
         names = json.loads((made / "names.json").read_text())
