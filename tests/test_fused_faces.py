@@ -13,7 +13,7 @@ from dp3_jax.anonymization import anonymize, geometry, plans, secrets
 from dp3_jax.anonymization.anonymize import Anonymizer, anonymize_frame
 from dp3_jax.anonymization.faces import Face
 from dp3_jax.masks import CANONICAL_POINTS, inference_mask
-from dp3_jax.models.mesh import OVAL, Expression, Pose
+from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import choice, face_vector, fusing, surroundings
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.identities import Rendering
@@ -49,10 +49,9 @@ class Persons:
         colour, period = random.integers(90, 220, 3), random.uniform(3, 6)
         scale = size / 110  # px for each canonical px
         points = ((CANONICAL_POINTS - 64) * scale + size / 2).astype(np.float32)
-        mesh = np.zeros((468, 2), np.float32)
-        angles = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
+        angles = np.linspace(0, 2 * np.pi, 468, endpoint=False)
         outline = np.stack([64 + 30 * np.sin(angles), 79 - 38 * np.cos(angles)], 1)
-        mesh[OVAL] = (outline - 64) * scale + size / 2
+        mesh = ((outline - 64) * scale + size / 2).astype(np.float32)
         x = np.arange(size) / scale
         stripes = 30 * np.sign(np.sin(2 * np.pi * x / period))
         image = np.broadcast_to(colour + stripes[None, :, None], (size, size, 3))

@@ -60,8 +60,8 @@ def small_prior():
 def located(image):
     """A stand-in for the mesh: where FFHQ's faces are, some px off as the picture's content says."""
     points = np.zeros((mesh.POINTS, 3), np.float32)
-    angle = np.linspace(0, 2 * np.pi, len(mesh.OVAL), endpoint=False)
-    points[mesh.OVAL, 0], points[mesh.OVAL, 1] = 64 + 36 * np.cos(angle), 70 + 46 * np.sin(angle)
+    angle = np.linspace(0, 2 * np.pi, mesh.POINTS, endpoint=False)
+    points[:, 0], points[:, 1] = 64 + 36 * np.cos(angle), 70 + 46 * np.sin(angle)
     eyes, nose, mouth = (48.0, 80.0), (64.0, 79.0), ((50.0, 94.0), (78.0, 94.0))
     points[list(mesh.LEFT_EYE), :2], points[list(mesh.RIGHT_EYE), :2] = (eyes[0], 61), (eyes[1], 61)
     points[[1, mesh.NOSE_TIP], :2] = nose

@@ -113,3 +113,17 @@ def test_a_box_alone_will_do(network, photo):
     assert np.linalg.norm(points - by_five, axis=1).mean() < 4
     with pytest.raises(ValueError, match="box or round five points"):
         network.points(image)
+
+
+def test_an_outline_goes_round_all_points_at_even_steps():
+    angle = np.linspace(0, 2 * np.pi, mesh.POINTS - 1, endpoint=False)
+    ring = np.stack([50 + 30 * np.cos(angle), 60 + 40 * np.sin(angle)], 1)
+    points = np.concatenate([ring, [[50, 60]]]).astype(np.float32)  # one in the middle
+    found = mesh.outline(points)
+    assert found.shape == (mesh.OUTLINE, 2)
+    on_it = ((found - [50, 60]) / [30, 40]) ** 2
+    np.testing.assert_allclose(on_it.sum(1), 1, atol=0.01)
+    steps = np.linalg.norm(np.diff(found, axis=0, append=found[:1]), axis=1)
+    assert steps.max() < 1.05 * steps.min()
+    points[-1] = [120, 60]  # a nose that stands out
+    assert mesh.outline(points)[:, 0].max() > 110

@@ -91,7 +91,7 @@ def measure(images: Iterable[np.ndarray], network: mesh.FaceMesh) -> Measured:
     for image in images:
         size = len(image)
         points, score = network.points(image, five=resized(CANONICAL_POINTS, SIZE, size))
-        oval, five = points[mesh.OVAL, :2], mesh.five_points(points)
+        oval, five = mesh.outline(points), mesh.five_points(points)
         colour = tone(image, oval)
         five, oval = (resized(part, size, SIZE) for part in (five, oval))
         rows.append((five, oval, colour, np.float32(score)))
@@ -171,7 +171,7 @@ def canonical_donor(
     factor = size / SIZE
     shift = factor * aligned.b + (factor - 1) / 2 * (1 + 1j)
     picture = geometry.extract(image, geometry.Alignment(factor * aligned.a, shift), size)
-    oval = aligned.apply(points[mesh.OVAL, :2]).astype(np.float32)
+    oval = aligned.apply(mesh.outline(points)).astype(np.float32)
     colour = tone(picture, resized(oval, SIZE, size))
     row = (aligned.apply(five).astype(np.float32), oval, colour, np.float32(1.0))
     return picture, Measured(*(part[None] for part in row))
@@ -295,7 +295,7 @@ class DonorPairs:
         size = self._batch_size
         return {
             "donor": ((size, *self._images.shape[1:]), np.dtype(np.uint8)),
-            "donor_oval": ((size, len(mesh.OVAL), 2), np.dtype(np.float32)),
+            "donor_oval": ((size, mesh.OUTLINE, 2), np.dtype(np.float32)),
         }
 
     def batch(self, number: int, rows: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray]:

@@ -17,13 +17,7 @@ from dp3_jax.opencv import Network
 
 POINTS = 468
 
-# The face's outline, clockwise from the middle of the forehead.
-# fmt: off
-OVAL = np.array([
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-])
-# fmt: on
+OUTLINE = 36  # corners of `outline`
 LEFT_EYE = (33, 133)  # outer and inner corner
 RIGHT_EYE = (263, 362)
 NOSE_TIP = 4
@@ -138,6 +132,22 @@ def five_points(mesh: np.ndarray) -> np.ndarray:
     left, right = points[list(LEFT_EYE)].mean(0), points[list(RIGHT_EYE)].mean(0)
     nose = points[[1, NOSE_TIP]].mean(0)  # YuNet's tip lies between these two
     return np.stack([left, right, nose, *points[list(MOUTH_CORNERS)]])
+
+
+def outline(mesh: np.ndarray) -> np.ndarray:
+    """f32[36, 2] px: corners, equally far apart, of the face as it is seen.
+
+    The convex hull of all points. The mesh's own oval lies on the skull: of a turned head its far side runs
+    behind the cheekbone, and in the picture through the far eye and the corner of the mouth.
+
+    Args:
+      mesh: f[468, 2 or more], px.
+    """
+    hull = cv2.convexHull(np.ascontiguousarray(mesh, np.float32)[:, :2].copy())[:, 0]
+    closed = np.concatenate([hull, hull[:1]])
+    along = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))]
+    places = np.linspace(0.0, along[-1], OUTLINE, endpoint=False)
+    return np.stack([np.interp(places, along, side) for side in closed.T], 1).astype(np.float32)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from dp3_jax.anonymization.geometry import Alignment, Region
 from dp3_jax.compilations import KeptProgram, remember_compilations
 from dp3_jax.errors import UserError
 from dp3_jax.masks import CANONICAL_POINTS, SIZE
-from dp3_jax.models.mesh import OVAL
+from dp3_jax.models import mesh
 from dp3_jax.models.weights import nested
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.surroundings import Exposure
@@ -43,9 +43,6 @@ _LARGEST = 1024
 # The five points of a turned face lie close together; the donor is at most this much smaller or larger than
 # the mean face would have it.
 _SCALES = (0.85, 1.18)
-# Size of the oval that is cut out, of which the network learned 0.9 to 1.12: the mesh's own outline runs
-# through the far eye of a turned head.
-_OVAL_SCALE = 1.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +129,7 @@ def place_donor(rendering: Rendering, points: np.ndarray | None, mask: np.ndarra
     back = Alignment(1 / aligned.a, -aligned.b / aligned.a)
     whole = Region(0, 0, np.ones((SIZE, SIZE), bool))
     view = geometry.project(rendering.image, back, whole)
-    oval = _polygon(aligned.apply(rendering.mesh[OVAL, :2]))
+    oval = _polygon(aligned.apply(mesh.outline(rendering.mesh)))
     return Donor(rendering, aligned, view, oval[..., None] * (mask > 0))
 
 
@@ -150,10 +147,8 @@ def _onto(points: np.ndarray, target: np.ndarray) -> Alignment:
 
 
 def _polygon(corners: np.ndarray) -> np.ndarray:
-    """f32[128, 128]: 1 inside a polygon f[n, 2] made larger by _OVAL_SCALE."""
+    """f32[128, 128]: 1 inside a polygon f[n, 2]."""
     bits = 4
-    middle = corners.mean(0)
-    corners = middle + _OVAL_SCALE * (corners - middle)
     filled = np.zeros((SIZE, SIZE), np.uint8)
     scaled = np.round(corners.clip(-SIZE, 2 * SIZE) * 2**bits).astype(np.int32)
     return cv2.fillPoly(filled, [scaled], 1, shift=bits).astype(np.float32)

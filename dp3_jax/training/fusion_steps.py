@@ -29,7 +29,7 @@ _TONE_SQUARE = 16  # side of the squares whose mean colours the tone loss compar
 _CROSS = 0.6
 _CHANNEL_GAIN, _GAIN, _GAMMA, _LIGHT = 0.25, 0.3, 0.4, 0.45
 # How a donor's oval is changed: factor of its size, and px that it is moved.
-_OVAL_SCALE, _OVAL_SHIFT = (0.9, 1.12), 1.5
+_OVAL_SCALE, _OVAL_SHIFT = (0.92, 1.06), 1.0
 # Of 128 px: the mean oval of CelebA's faces, near enough.
 _OVAL_MIDDLE, _OVAL_AXES = (63.5, 80.0), (31.0, 39.0)
 
