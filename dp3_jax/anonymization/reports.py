@@ -58,7 +58,9 @@ def preview_path(task: outputs.Task) -> pathlib.Path:
 def remarks(report: Report) -> list[str]:
     """Lines for standard error."""
     if report.error:
-        return [f"skipped: {report.error}"]
+        source = str(report.task.source)
+        which = "" if source in report.error else f"{source}: "
+        return [f"skipped: {which}{report.error}"]
     lines = [f"note: {report.task.source}: {note}" for note in report.notes]
     if report.damage:
         lines.append(f"damaged: {report.damage}")
