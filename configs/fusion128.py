@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.losses.surroundings = 3.0  # L1 under the mask round the donor, of cross pairs
         config.losses.boundary = 2.0  # L1 on the mask's outermost 4 px
         config.losses.total_variation = 0.1  # on the same pixels
-        config.losses.content = 0.0 if variant else 2.0  # on perceptual features, of self pairs
+        config.losses.content = 0.0 if variant else 2.0  # on perceptual features: of self pairs; of cross pairs round the donor
         config.losses.style = 0.0 if variant else 50.0  # on their Gram matrices
         config.losses.tone = 3.0  # L1 of mean colours over squares of 16 px, of cross pairs
         config.losses.keep = 1.0  # 1 - alpha in the donor's inner part, of cross pairs
@@ -52,8 +52,11 @@ def get_config(variant: str = "") -> ConfigDict:
 
         # Begin with the networks of an exported file or a run; "shipped": the anonymizer's in the package.
         config.train.initial_generator = "" if variant else "shipped"
-        config.train.generator_learning_rate = 3e-4  # Adam
+        config.train.generator_learning_rate = 2e-4  # Adam
         config.train.discriminator_learning_rate = 2e-4  # Adam
+        if not variant:
+            config.train.r1_weight = 2.0  # with less the discriminator soon knows all fakes
+            config.train.ema_halflife = 150.0
         config.train.epochs = 4.0 if variant else 1.5625  # passes over the photos
         config.train.batch_size = 16  # photos per update, each with a donor; half of them with its own face
 

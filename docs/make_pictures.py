@@ -1,8 +1,14 @@
-"""Makes the pictures of the docs that show what the shipped weights draw: astronaut.jpg and video.webp.
+"""Makes the pictures of the docs that show what the shipped weights draw.
 
     python docs/make_pictures.py [FOLDER]       # default: docs
 
-Only the public-domain photo of `dp3 demo` is used. Run it again when the weights have changed.
+astronaut.jpg  a photo and six new faces, by the first six seeds
+generated.jpg  photos of people who do not exist, and two new faces of each
+sizes.jpg      one of these photos with faces of 60, 130, 300 and 600 px, before and after, pixel for pixel
+video.webp     a clip, each of its frames drawn alone, and what `dp3 anonymize` gives
+
+Only the public-domain photo of `dp3 demo` and renderings of the face prior are used. Run it again when the
+weights have changed.
 """
 
 import contextlib
@@ -18,6 +24,8 @@ from dp3_jax import files
 from dp3_jax.anonymization import demo, secrets
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.evaluation import video_variants
+from dp3_jax.replacement.identities import Classes
+from dp3_jax.replacement.prior_identities import PriorIdentities
 from dp3_jax.video import demo_clip, reading
 from dp3_jax.video.tracks import by_frame
 
@@ -25,6 +33,10 @@ SEED = 7  # of the video
 SEEDS = range(1, 7)  # of the stills: the first six, whatever they give
 HEAD = (slice(0, 260), slice(100, 350))  # px of the photo that are shown
 WIDTH, HEIGHT = 288, 320  # px of each of the three pictures
+PEOPLE = range(100, 108)  # seeds of the generated people: the first eight from 100 on
+SIDE = 192  # px of each generated photo that is shown
+SIZES = (60, 130, 300, 600)  # px, height of a face's box
+ROOM = 1.5  # heights of the box that are shown
 GAP = 8  # px between them
 MOST_BYTES = 2_000_000
 MILLISECONDS = 1000 // demo_clip.RATE  # for each frame
@@ -79,14 +91,56 @@ def animation(frames: list[Image.Image]) -> bytes:
     raise ValueError(f"no quality gives less than {MOST_BYTES} bytes")
 
 
+def generated_photo(source: PriorIdentities, seed: int) -> np.ndarray:
+    """u8[1024, 1024, 3]: somebody who does not exist."""
+    person = source.person(secrets.secret_from_seed(seed), Classes())
+    return source.picture(person.rows, 1024)
+
+
+def generated_people(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndarray:
+    """u8[h, w, 3]: a column for each of PEOPLE, the photo above two new faces."""
+    columns = []
+    for seed in PEOPLE:
+        photo = _resized(generated_photo(source, seed), 512)
+        new = [anonymizer(photo, secret=secrets.secret_from_seed(n)).frame for n in (1, 2)]
+        columns.append(np.vstack([_resized(image, SIDE) for image in (photo, *new)]))
+    return np.hstack(columns)
+
+
+def face_sizes(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndarray:
+    """u8[h, w, 3]: a column for each of SIZES, a face before and after, not resampled."""
+    whole = generated_photo(source, PEOPLE[0])
+    columns, largest = [], round(ROOM * SIZES[-1])
+    for size in SIZES:
+        (face,) = anonymizer.find(whole)
+        photo = _resized(whole, round(len(whole) * size / face.box[3]))
+        (face,) = anonymizer.find(photo)
+        new = anonymizer(photo, [face], secrets.secret_from_seed(1)).frame
+        side = min(round(ROOM * size), len(photo))
+        corner = np.array(face.box[:2]) + np.array(face.box[2:]) / 2 - side / 2
+        x, y = np.round(corner).astype(int).clip(0, len(photo) - side)
+        pair = np.hstack([image[y : y + side, x : x + side] for image in (photo, new)])
+        columns.append(np.pad(pair, ((0, largest - side), (0, GAP), (0, 0)), constant_values=255))
+    return np.hstack(columns)
+
+
+def _resized(image: np.ndarray, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _write(path: pathlib.Path, image: np.ndarray) -> None:
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "JPEG", quality=88)
+    files.write_bytes(path, content.getvalue())
+
+
 def main(folder: pathlib.Path) -> None:
-    """Writes both pictures into a folder; the prior's assets must be there or fetchable."""
-    photo, anonymizer = demo.demo_photo(), Anonymizer(identity="prior")
+    """Writes the pictures into a folder; the prior's assets must be there or fetchable."""
+    photo, anonymizer, source = demo.demo_photo(), Anonymizer(identity="prior"), PriorIdentities()
     heads = [anonymizer(photo, secret=secrets.secret_from_seed(seed)).frame for seed in SEEDS]
-    still = io.BytesIO()
-    row = np.hstack([image[HEAD] for image in (photo, *heads)])
-    Image.fromarray(row).save(still, "JPEG", quality=90)
-    files.write_bytes(folder / "astronaut.jpg", still.getvalue())
+    _write(folder / "astronaut.jpg", np.hstack([image[HEAD] for image in (photo, *heads)]))
+    _write(folder / "generated.jpg", generated_people(source, anonymizer))
+    _write(folder / "sizes.jpg", face_sizes(source, anonymizer))
     builtin, secret = Anonymizer(identity="builtin"), secrets.secret_from_seed(SEED)
     files.write_bytes(folder / "video.webp", animation(side_by_side(photo, builtin, secret)))
 
