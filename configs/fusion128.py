@@ -44,7 +44,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.losses.surroundings = 3.0  # L1 under the mask round the donor, of cross pairs
         config.losses.boundary = 2.0  # L1 on the mask's outermost 4 px
         config.losses.total_variation = 0.1  # on the same pixels
-        config.losses.content = 0.0 if variant else 2.0  # on perceptual features: of self pairs; of cross pairs round the donor
+        # On perceptual features: of self pairs, and round the donor of cross pairs.
+        config.losses.content = 0.0 if variant else 2.0
         config.losses.style = 0.0 if variant else 50.0  # on their Gram matrices
         config.losses.tone = 3.0  # L1 of mean colours over squares of 16 px, of cross pairs
         config.losses.keep = 1.0  # 1 - alpha in the donor's inner part, of cross pairs
