@@ -13,6 +13,7 @@ from tests import video_makers as makers
 from tests.test_video_streams import sound_of
 from tests.test_video_writing import copied, rewrite, shown
 from tests.video_makers import Clip
+from tests.video_scenes import run, stand_in
 
 
 def boxes(data, start, end):
@@ -87,6 +88,17 @@ def test_sound_that_an_edit_list_cuts_away_is_gone(tmp_path, name, codec, suffix
             assert after.streams.audio[0].codec_context.codec.canonical_name == codec
         begins = [shown(path)[0][0][1] - sound_of(path)[1] for path in (source, target)]
         assert begins[0] == pytest.approx(begins[1], abs=0.09)
+
+
+def test_one_pass_encodes_the_same_sound_anew(monkeypatch, tmp_path):
+    stand_in(monkeypatch)
+    loud, edits, _ = EDITS["start"]
+    source = with_edits(loud_clip(tmp_path / "a.mp4", "aac", loud), edits)
+    rewrite(source, tmp_path / "b.mkv")
+    assert run(source, "-o", tmp_path / "c.mkv", "--one-pass", "--method", "solid") == 0
+    assert loudest(tmp_path / "c.mkv", {})[0] < 0.1
+    sounds = [sound_of(tmp_path / name)[0] for name in ("b.mkv", "c.mkv")]
+    assert len(sounds[0]) == len(sounds[1])
 
 
 def test_an_encoders_padding_is_no_cut(tmp_path):

@@ -82,7 +82,7 @@ def scan(path: str | os.PathLike) -> dict[int, Heard]:
         sums = {stream.index: _Sum(stream) for stream in streams}
         try:
             for packet in source.demux(streams) if streams else ():
-                if packet.stream_index in sums:  # marks of others' ends come too
+                if packet.stream_index in sums:  # it is 0 in the mark of any stream's end
                     sums[packet.stream_index].add(packet)
         except av.error.FFmpegError:
             pass  # the rest of a damaged source, which is not copied either

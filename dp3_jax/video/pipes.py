@@ -166,7 +166,8 @@ class Source:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                if packet.stream_index == self._stream.index:
+                # Not `packet.stream_index`: in the marks of the ends of all streams that is 0.
+                if packet.stream.index == self._stream.index:
                     self._corrupt.add(packet)
                     yield from decode(packet)
                 else:
