@@ -42,7 +42,8 @@ class Sighting:
 
     Attributes:
       frame: number of the frame in presentation order, from 0.
-      box: (x, y, width, height) in px of the upright frame; may reach out of it.
+      box: (x, y, width, height) in px of the upright frame, square ones; may reach
+        out of it.
       points: f32[5, 2] px, as `detection.Face.points`; None if unknown.
       confidence: 0 to 1; 0 for filled ones.
       source: "detected", "unsure" (a doubtful detection), "filled" (no detection, between or around
