@@ -46,9 +46,7 @@ class Canvas:
         self._keep = keep
         ordinary = info.canvas_size == (info.width, info.height) and not self._hdr
         self._plain = ordinary and not (keep or info.has_alpha)
-        self._levels = Levels.of(
-            info.colours, info.pixel_format, *self._coded
-        )  # as `stored_levels`
+        self._levels = Levels.of(info.colours, info.pixel_format, *self._coded)
         self._unpack = Unpack(self._levels, info.has_alpha)
         self._tones = Tones(info.colours.transfer, info.colours.primaries) if self._hdr else None
 

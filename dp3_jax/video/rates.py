@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 MEASURED = 32  # frames that are enough
-_AGREES = 1.5  # times the measured rate, or its inverse: a stated one within is the more exact
+# Times the measured rate: a stated one within is the more exact. Far below lie means over long pauses, and
+# half of it has interlaced video whose packets are fields.
+_AGREES = Fraction(1, 3), Fraction(3, 2)
 _PAUSE = 3  # times the median from one frame to the next: more is a pause
 
 
@@ -28,5 +30,5 @@ def believed(stated: Fraction | None, counted: Fraction | None) -> Fraction | No
     """The rate of a header, unless `measured` says otherwise: browsers write 1000 into theirs."""
     if not stated or not counted:
         return stated or counted
-    agrees = 1 / Fraction(_AGREES) <= stated / counted <= Fraction(_AGREES)
+    agrees = _AGREES[0] <= stated / counted <= _AGREES[1]
     return stated if agrees else counted.limit_denominator(1001)
