@@ -14,6 +14,7 @@ import numpy as np
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.generation import Drawn, Generator, Job, generate
 from dp3_jax.replacement import fusing, surroundings
+from dp3_jax.replacement.far_side import with_background
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.identities import Classes, IdentitySource
 
@@ -119,6 +120,7 @@ class FusedRenderer:
         parts = self._network.parts(view, job.mask, donor)
         if job.exposure is not None:
             parts = parts.exposed(job.exposure)
+        parts = with_background(parts, donor, seen)
         drawn = np.where(job.mask > 0, parts.composite(donor.view), seen)
         return Drawn(number, drawn, rendering.person, _Fused(donor, parts))
 

@@ -1,0 +1,51 @@
+"""What lies beyond the far cheek of a turned head: the photo's background, out of focus.
+
+The network learned from portraits, most of which look ahead with hair on both sides, and draws hair there as
+well. The erased photo, whose colours run smoothly into the masked region, is nearer to what was there.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from dp3_jax.masks import SIZE
+from dp3_jax.replacement.fusing import Donor, Parts, to_floats
+
+_YAW = 12.0, 20.0  # degrees between which the erased photo takes over
+_SIDE = 8.0, 20.0  # canonical px from the donor's middle
+_AWAY = 1.0, 5.0  # from the donor's outline
+_TOP = 0.0, 0.25  # heights of the donor below its upper end: above there is hair
+_BOTTOM = -0.05, 0.10  # and below its lower end: there is a neck
+
+
+def _rising(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
+
+
+def far_side(donor: Donor) -> np.ndarray:
+    """f32[128, 128, 1]: how much of the fill the erased photo takes over; zero where nothing is far.
+
+    Args:
+      donor: placed; its rendering's yaw says which side is the far one.
+    """
+    yaw, inside = donor.rendering.pose.yaw, donor.mask[..., 0] > 0
+    turned = float(_rising(np.abs(yaw), *_YAW))
+    if not turned or not inside.any():
+        return np.zeros((SIZE, SIZE, 1), np.float32)
+    rows, columns = np.nonzero(inside)
+    top, bottom = rows.min(), rows.max()
+    height = max(bottom - top, 1)
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    share = turned * _rising((columns.mean() - x) * np.sign(yaw), *_SIDE)
+    share *= _rising((y - top) / height, *_TOP) * (1 - _rising((y - bottom) / height, *_BOTTOM))
+    away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 3)
+    return (share * _rising(away, *_AWAY))[..., None].astype(np.float32)
+
+
+def with_background(parts: Parts, donor: Donor, erased: np.ndarray) -> Parts:
+    """Parts whose fill is the erased photo u8[128, 128, 3] on the far side."""
+    share = far_side(donor)
+    if not share.any():
+        return parts
+    return dataclasses.replace(parts, fill=parts.fill + share * (to_floats(erased) - parts.fill))
