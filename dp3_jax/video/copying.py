@@ -145,14 +145,14 @@ class Copies:
         header = None
         if stream.codec_context is not None:
             header = sound_headers.clean(codec, stream.codec_context.extradata or b"")
-        if codec == "aac" and header == b"" and hidden.first:
+        if codec == "aac" and header == b"":  # in a pipe its first frame may not have come yet
             header = sound_headers.from_frame(hidden.first)
         if not encoders.holds(self._container, codec):
             reason = f"{self._container} cannot hold {codec}"
         elif self._anew:
             reason = "its packets cannot be copied"
         elif header is None:
-            reason = "its header may hold more than sound"
+            reason = "its header is not known well enough to be copied"
         elif heard.is_cut(codec, hidden):
             reason = "part of it is cut away and never heard"
         if not reason:
