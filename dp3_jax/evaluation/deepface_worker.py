@@ -1,8 +1,9 @@
 """The program that `deepface_judge` talks to: DeepFace, in an environment of its own.
 
-DeepFace asks for opencv-python, which lies in the same folder as the opencv-python-headless that everything
-else here uses, and for TensorFlow and Keras of its own choice. So this file is run by that environment's
-Python and imports nothing of dp3_jax; it needs deepface, and NumPy, which comes with it.
+DeepFace brings an OpenCV package that lies in the same folder as the opencv-python-headless that everything
+else here uses, and TensorFlow and Keras of its own choice. So this file is run by that environment's Python
+and imports nothing of dp3_jax; it needs deepface (0.0.103 was tried, which uses werkzeug and does not say
+so), and NumPy, which comes with it.
 
 Argument: the model. Standard output gets a line of JSON when the model is loaded: {"threshold": cosine
 distance of one person}. Then, for each line {"shape": [H, W, 3]} on standard input and the picture's RGB
