@@ -167,7 +167,7 @@ def test_a_detector_that_fails_ends_a_pipe_before_that_frame_and_leaves_no_file(
     assert len(got) == 50
     assert not signal(got).any()
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["skipped: frame 50: detector lost; it cannot be shown"]
+    assert lines == ["skipped: -: frame 50: detector lost; it cannot be shown"]
     target.unlink()
     finder.calls = -1
     assert piped(monkeypatch, content, "-o", target, "--method", "solid", "--quiet") == 1

@@ -103,7 +103,7 @@ def test_a_full_disk_is_one_line_and_no_result(ended):
     for record in failed:
         assert record["status"] == 1
         (line,) = record["errors"].splitlines()
-        assert line.startswith("skipped: cannot w") and "File too large" in line
+        assert line.startswith("skipped: ") and ": cannot w" in line and "File too large" in line
         assert set(record["names"]) <= {".b.mkv.dp3", NAMES[1]}
     assert_same_in_the_end(ended, "full")
 

@@ -18,6 +18,8 @@ from dp3_jax.evaluation.video_clip import JUDGES, SOURCE, Clip, Faces, Render, V
 from dp3_jax.video import reading
 from dp3_jax.video.tracks import Tracking, by_frame
 
+_WITHOUT = "do without it: all else is measured"  # what to do where a judge cannot be had
+
 Variant = str | os.PathLike | Render
 
 
@@ -212,9 +214,7 @@ def evaluate(
     """
     if SOURCE in variants:
         raise UserError(f"a variant cannot be called {SOURCE!r}, which is the original; rename it")
-    opened, missing = verification.open_judges(
-        judges, JUDGES, "judges", "do without it: all else is measured"
-    )
+    opened, missing = verification.open_judges(judges, JUDGES, "judges", _WITHOUT)
     clip = Clip(tracking, names := [SOURCE, *variants], opened)
     last = min(frames or tracking.frames, tracking.frames)
     with contextlib.ExitStack() as stack:
@@ -226,10 +226,9 @@ def evaluate(
             for name, one in variants.items()
         }
         _measure(clip, original, source, renders, tracking=tracking, last=last, progress=progress)
-        if last == tracking.frames:
-            for render in renders.values():
-                if isinstance(render, _File):
-                    render.finish()
+        for render in renders.values():
+            if isinstance(render, _File) and last == tracking.frames:
+                render.finish()
     return {
         "original": str(original),
         "files": {n: str(v) for n, v in variants.items() if not callable(v)},
