@@ -1,0 +1,171 @@
+"""What changes where JAX computes on a GPU or TPU, tried on CPU by taking the forms that those take."""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import anonymize128, celeba128, fusion128
+from dp3_jax import allocator, cli, models
+from dp3_jax.models import mobilenet, perceptual, prior
+from dp3_jax.training import configuration, loop, sharding
+
+CONFIGS = {"dcgan": celeba128, "anonymizer": anonymize128, "fusion": fusion128}
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "dtype"),
+    [
+        ("Tesla T4", "7.5", "float32"),
+        ("Tesla V100-SXM2-16GB", "7.0", "float32"),
+        ("NVIDIA A100-SXM4-40GB", "8.0", "bfloat16"),
+        ("NVIDIA H200", "9.0", "bfloat16"),
+        ("NVIDIA B200", "10.0", "bfloat16"),
+        ("AMD Instinct MI250X", "gfx90a", "bfloat16"),
+        ("TPU v5 lite", None, "bfloat16"),
+    ],
+)
+def test_bfloat16_is_taken_where_the_hardware_has_it(kind, capability, dtype, monkeypatch):
+    device = SimpleNamespace(device_kind=kind)
+    if capability:
+        device.compute_capability = capability
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu" if "TPU" in kind else "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    found, reason = configuration.compute_dtype("auto")
+    assert found == jnp.dtype(dtype)
+    assert (kind in reason) == (dtype == "float32")
+    assert configuration.compute_dtype("bfloat16")[0] == jnp.bfloat16  # who asks for it gets it
+
+
+def tiny(family, **train):
+    config = CONFIGS[family].get_config("smoke")
+    with config.unlocked():
+        config.data.image_size = 16
+        config.model.update(generator_widths=(16, 8), discriminator_widths=(8, 16))
+        config.train.update(batch_size=8, accumulation=1, augment=(), **train)
+    return config
+
+
+@functools.cache
+def fresh_state(family):
+    """To begin with; neither the form nor the dtype of a computation changes it."""
+    config = tiny(family, compute_dtype="float32", convolution="subpixel")
+    state, *_ = loop.build(config, sharding.make_layout())
+    for network in (state.generator, state.discriminator):
+        assert network.apply_fn.__self__.form == "subpixel"
+    return state
+
+
+@functools.cache
+def one_step(family, form, dtype="float32"):
+    """Metrics of a whole training step, the parameters after it, and its text, on fixed pictures."""
+    config = tiny(family, convolution=form, compute_dtype=dtype)
+    configuration.check(config)
+    state, model = fresh_state(family), configuration.model_section(config)
+    settings = configuration.compute_dtype(dtype)[0], configuration.convolution_form(config)
+    generator = models.build_generator(model, *settings)
+    discriminator = models.build_discriminator(model, *settings)
+    state = state.replace(
+        generator=state.generator.replace(apply_fn=generator.apply),
+        discriminator=state.discriminator.replace(apply_fn=discriminator.apply),
+    )
+    size = config.data.image_size
+    image = np.random.default_rng(0).integers(0, 256, (8, size, size, 3)).astype(np.uint8)
+    lowered = jax.jit(configuration.train_step(config)).lower(state, {"image": image})
+    step = lowered.compile({"xla_backend_optimization_level": "0"})  # compiles sooner
+    state, metrics = step(state, {"image": image})
+    networks = {"generator": state.generator.params, "discriminator": state.discriminator.params}
+    return jax.device_get(metrics), jax.device_get(networks), lowered.as_text()
+
+
+@pytest.mark.parametrize("family", ["dcgan", "fusion"])  # the anonymizer's layers are the fusion's
+def test_a_whole_training_step_with_the_accelerators_form_is_the_same_step(family):
+    (ours, params, _), (theirs, others, text) = (
+        one_step(family, form) for form in ("winograd", "lax")
+    )
+    assert "stablehlo.convolution" in text
+    for name in ("loss_g", "loss_d", "d_real", "d_fake"):
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    # Adam's first step is the learning rate times the sign of the gradient, or nearly so where that is 0.
+    leaves = zip(*(jax.tree.leaves(tree) for tree in (params, others)), strict=True)
+    off = [np.mean(np.abs(a - b) > 1e-5) for a, b in leaves]
+    assert np.mean(off) < 0.02
+
+
+def test_a_whole_training_step_with_the_accelerators_dtype_is_near_it():
+    (exact, *_), (rounded, params, text) = (
+        one_step("fusion", "lax", dtype) for dtype in ("float32", "bfloat16")
+    )
+    assert "bf16" in text
+    assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype("float32")}
+    for name in ("loss_g", "loss_d"):
+        np.testing.assert_allclose(rounded[name], exact[name], rtol=0.02, err_msg=name)
+
+
+def test_fixed_networks_compute_in_the_dtype_that_is_asked_for_and_give_float32(monkeypatch):
+    image = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3), minval=-1.0)
+    shapes = jax.eval_shape(mobilenet.MobileNetV2().init, jax.random.key(1), image)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda x: rng.normal(0, np.prod(x.shape[:-1], initial=4) ** -0.5, x.shape).astype("f4"),
+        shapes,
+    )
+    monkeypatch.setattr(mobilenet, "load_variables", lambda path: variables)
+    exact, rounded = (
+        jax.jit(perceptual.mobilenet_features("", layers=(1, 3), dtype=dtype))
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert "bf16" not in exact.lower(image).as_text()
+    assert "bf16" in rounded.lower(image).as_text()
+    for a, b in zip(exact(image), rounded(image), strict=True):
+        assert b.dtype == jnp.float32
+        assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(a)
+
+
+def test_a_config_trains_against_its_perceptual_network_in_its_own_dtype(monkeypatch):
+    asked = []
+    monkeypatch.setattr(perceptual, "vgg19_features", lambda *, dtype: asked.append(dtype))
+    config = tiny("anonymizer", compute_dtype="bfloat16")
+    config.model.perceptual, config.losses.content = "vgg19", 1.0
+    configuration.perceptual_features(config)
+    assert asked == [jnp.bfloat16]
+
+
+def test_the_prior_draws_whole_layers_where_it_draws_strips_on_cpu(monkeypatch):
+    """`tests/test_prior.py` compares the two; here, that an accelerator takes the whole one."""
+    used = []
+    monkeypatch.setattr(prior.modulated, "in_strips", lambda *a: used.append(a) or jnp.zeros(()))
+    monkeypatch.setattr(prior.modulated, "separable", lambda params, name, x, *a: x)
+    monkeypatch.setattr(prior.modulated, "style", lambda *a: jnp.ones((1, 4)))
+    side = prior.STRIPS_FROM // 2
+    x, w = jnp.zeros((1, side, side, 4)), jnp.zeros((1, prior.LATENT_DIM))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert prior.layer({}, 0, x, w).shape[1] == prior.STRIPS_FROM and not used
+
+
+def test_a_gpu_is_shared_by_the_command_and_the_user_has_the_last_word(monkeypatch):
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.delenv(name, raising=False)
+    assert cli.main(["--version"]) == 0
+    assert allocator.os.environ[name] == "false"
+    monkeypatch.setenv(name, "true")
+    assert cli.main(["--version"]) == 0
+    assert allocator.os.environ[name] == "true"
+
+
+def test_the_c_library_is_left_alone_where_jax_computes_on_an_accelerator(monkeypatch):
+    monkeypatch.setattr(allocator, "_glibc", lambda name: pytest.fail("changed"))
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    assert not allocator.computes_on_cpu() and not allocator.keep_freed_memory()
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert allocator.computes_on_cpu(["null"])
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(allocator.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(allocator.importlib.metadata, "entry_points", lambda group: ())
+    assert allocator.computes_on_cpu(["null"])  # no plugin: JAX cannot use what is there
+    monkeypatch.setattr(allocator.importlib.util, "find_spec", lambda name: name == "libtpu")
+    assert not allocator.computes_on_cpu(["null"])
+    assert allocator.computes_on_cpu(["no such device"])
