@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs import anonymize128, celeba128
 from dp3_jax.data import DataOptions, load_arrays, prepare
@@ -108,3 +109,20 @@ def test_other_images_are_not_taken_for_the_runs_own(run):
     config.data.subset_seed = 5
     with pytest.raises(UserError, match=r"trained on 40 images that are not the 40 in .*others"):
         evaluate(workdir, config)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "cannot read"),
+        ("[]", "data is missing"),
+        ('{"data": {}, "model": 3, "train": {}}', "model is missing"),
+        ('{"data": {}, "model": {}, "train": {}}', "data.source is missing"),
+    ],
+)
+def test_a_damaged_config_of_a_run_is_answered_in_one_line(tmp_path, content, says):
+    (tmp_path / "config.json").write_text(content)
+    config = ConfigDict({"data": {"source": "x"}, "model": {}, "train": {}, "evaluate": {}})
+    with pytest.raises(UserError, match=says) as raised:
+        configuration.as_trained(tmp_path, config, {})
+    assert "\n" not in str(raised.value)

@@ -153,9 +153,13 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"no run in {workdir}: {CONFIG_FILE} is missing; train there first")
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {_first_line(error)}") from error
+    for section in ("data", "model", "train"):
+        if not (isinstance(config, dict) and isinstance(config.get(section), dict)):
+            raise UserError(f"{path} is no run's config: {section} is missing; is it complete?")
+    return config
 
 
 def restore_generator(workdir: pathlib.Path, step: int | str = "latest") -> Restored:

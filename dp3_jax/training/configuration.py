@@ -246,6 +246,7 @@ def as_trained(
         return config
     given = _flat(json.loads(config.to_json()))
     before = _flat(read_config(workdir))
+    _check_kinds(before, given, workdir / CONFIG_FILE)
     changed = [
         f"{name} was {before[name]!r}, is {given[name]!r}"
         for name in sorted(before.keys() & set(overrides))
@@ -269,6 +270,25 @@ def as_trained(
         place[key] = value
     logging.info("settings: %s", workdir / CONFIG_FILE)
     return ConfigDict(merged)
+
+
+_ALWAYS_THERE = ("data.source", "data.path", "data.image_size", "train.batch_size")
+_KINDS = ((bool,), (int, float), (str,), (list, tuple), (type(None),))
+
+
+def _check_kinds(before: Mapping[str, Any], given: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Raises UserError where a value of a run's file is of another kind than a config's, such as a text for a
+    number; where either is None, everything goes."""
+    for name in _ALWAYS_THERE:
+        if name not in before:
+            raise UserError(f"{path} is no run's config: {name} is missing; is it complete?")
+    for name in sorted(before.keys() & given.keys()):
+        kinds = [
+            next((n for n, kind in enumerate(_KINDS) if isinstance(value, kind)), None)
+            for value in (before[name], given[name])
+        ]
+        if kinds[0] != kinds[1] and len(_KINDS) - 1 not in kinds:
+            raise UserError(f"cannot use {path}: {name} is {before[name]!r}; is the file damaged?")
 
 
 def check_data_there(workdir: pathlib.Path, data: Mapping[str, Any]) -> None:
