@@ -92,8 +92,9 @@ def animation(frames: list[Image.Image]) -> bytes:
 
 
 def generated_photo(source: PriorIdentities, seed: int) -> np.ndarray:
-    """u8[1024, 1024, 3]: somebody who does not exist."""
-    person = source.person(secrets.secret_from_seed(seed), Classes())
+    """u8[1024, 1024, 3]: an adult who does not exist."""
+    classes = Classes(age="young" if seed % 2 else "middle")
+    person = source.person(secrets.secret_from_seed(seed), classes)
     return source.picture(person.rows, 1024)
 
 

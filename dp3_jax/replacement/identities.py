@@ -24,7 +24,8 @@ TONES = len(TONE_EDGES) + 1
 # What the prior can draw: beyond, faces smear and eyes close; past 50 degrees of yaw there is no face any
 # more (docs/pose_limits.jpg).
 MAX_YAW = 35.0  # degrees to each side
-MIN_PITCH, MAX_PITCH = -20.0, 20.0  # up, down
+MIN_PITCH, MAX_PITCH = -14.0, 16.0  # up, down, of heads that look ahead
+_PITCH_LOST = 0.5  # share of it that is lost at MAX_YAW: turned heads that look up melt first
 _MOUTH_OPENING = 0.0, 0.40  # eye distances
 _MOUTH_WIDTH = 0.70, 1.15
 
@@ -151,11 +152,10 @@ def age_range(band: str) -> tuple[float, float]:
 
 def clamped_pose(pose: Pose) -> tuple[Pose, bool]:
     """The nearest pose that the prior can draw, and whether that is another one."""
-    near = Pose(
-        float(np.clip(pose.yaw, -MAX_YAW, MAX_YAW)),
-        float(np.clip(pose.pitch, MIN_PITCH, MAX_PITCH)),
-        pose.roll,
-    )
+    yaw = float(np.clip(pose.yaw, -MAX_YAW, MAX_YAW))
+    share = 1 - _PITCH_LOST * (yaw / MAX_YAW) ** 2
+    pitch = float(np.clip(pose.pitch, share * MIN_PITCH, share * MAX_PITCH))
+    near = Pose(yaw, pitch, pose.roll)
     return near, near[:2] != tuple(pose[:2])
 
 
