@@ -119,7 +119,7 @@ MISTAKES = {
         ),
         "initial_generator=none is not there",
     ),
-    "no folder": ((SMOKE, "--workdir=README.md"), "cannot write README.md/config.json"),
+    "no folder": ((SMOKE, "--workdir=README.md"), "README.md is a file; name a folder"),
     "no such config": (("--config=configs/nowhere.py", "--workdir=W"), "nowhere.py"),
     "no such variant": (("--config=configs/celeba128.py:tiny", "--workdir=W"), "smoke, quick"),
     "no such mode": ((SMOKE, "--workdir=W", "--mode=dream"), "dream"),
@@ -129,7 +129,7 @@ MISTAKES = {
         ("--config=configs/celeba128.py", "--workdir=W", "--config.data.path=/nonexistent"),
         "nonexistent.*:smoke",
     ),
-    "nothing to evaluate": ((SMOKE, "--workdir=W", "--mode=evaluate"), "no training run .*W"),
+    "nothing to evaluate": ((SMOKE, "--workdir=W", "--mode=evaluate"), "no run in .*W"),
     "nothing to sample": ((SMOKE, "--workdir=W", "--mode=sample"), "W"),
     "nothing to export": ((SMOKE, "--workdir=W", "--mode=export"), "W"),
 }
