@@ -76,9 +76,8 @@ def test_pose_and_mouth_alone_tell_nobody_apart_unless_everybody_has_their_own()
     rng = np.random.default_rng(0)
     pose, mouth = rng.normal(size=(2, 200, 3))
     gallery, whose = shape_of(pose, mouth), np.arange(200)
-    roll = pose + [
-        [0, 0, 90]
-    ]  # which does not pass on, and no more does the third number of a mouth
+    # Roll does not pass on, and no more does the third number of a mouth.
+    roll = pose + np.array([0, 0, 90])
     found = tables.vector_alone(shape_of(roll, mouth), gallery, whose, whose)
     assert found["rank_1"]["value"] == found["verified"]["value"] == 1
     found = tables.vector_alone(shape_of(pose[::-1], mouth[::-1]), gallery, whose, whose)
