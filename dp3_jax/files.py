@@ -39,6 +39,18 @@ def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
+def begins_with(path: pathlib.Path, mark: str) -> bool:
+    """Whether a file names `mark` in its first 4 KiB: how files that we wrote are known again.
+
+    False where it cannot be read.
+    """
+    try:
+        with path.open("rb") as opened:
+            return mark.encode() in opened.read(4096)
+    except OSError:
+        return False
+
+
 def check_writable(target: str | os.PathLike) -> None:
     """Raises UserError where there is a file already that may not be written: a rename would replace it."""
     target = pathlib.Path(target)

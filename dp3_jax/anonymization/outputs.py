@@ -16,7 +16,6 @@ from dp3_jax.video.sequences import numbers
 ENDING = "_anonymized"
 PREVIEW_ENDING = ".preview.png"
 PREVIEW_MARK = "dp3 preview: shows original faces, not for release"  # a text in the file
-_HEAD = 4096  # bytes of a file in which the mark is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +47,7 @@ def _is_ours(path: str | os.PathLike) -> bool:
 
 def is_preview(path: pathlib.Path) -> bool:
     """Whether a file is a preview that an earlier run wrote."""
-    try:
-        with path.open("rb") as opened:
-            return PREVIEW_MARK.encode() in opened.read(_HEAD)
-    except OSError:
-        return False
+    return files.begins_with(path, PREVIEW_MARK)
 
 
 @dataclasses.dataclass

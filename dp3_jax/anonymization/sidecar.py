@@ -28,7 +28,6 @@ from dp3_jax.replacement.options import IdentityOptions
 
 FORMAT = "dp3 faces 1"
 SUFFIX = ".faces.json"
-_HEAD = 4096  # bytes of a file in which its format is named
 SCHEMA = pathlib.Path(__file__).with_name("sidecar.schema.json")
 
 
@@ -114,11 +113,7 @@ def describe(
 
 def is_sidecar(path: pathlib.Path) -> bool:
     """Whether a file looks like one that `write` has written."""
-    try:
-        with path.open("rb") as opened:
-            return FORMAT.encode() in opened.read(_HEAD)
-    except OSError:
-        return False
+    return files.begins_with(path, FORMAT)
 
 
 def write(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
