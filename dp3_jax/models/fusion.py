@@ -1,8 +1,8 @@
 """The fusion network: puts a generated face, the donor, into a photo whose own face it never sees.
 
 It gets the photo with the masked region blanked, and a donor: a rendering of a person who does not exist,
-aligned to the same canonical frame and cut out by its silhouette. It draws what lies between the donor and the
-photo (hair, ears, jaw, neck) and says how the donor's colours must change to belong here:
+aligned to the same canonical frame and cut out by its silhouette. It draws what lies between the donor and
+the photo (hair, ears, jaw, neck) and says how the donor's colours must change to belong here:
 
     output = alpha * (donor * (1 + gain) + bias) + (1 - alpha) * fill     under the mask
     output = photo                                                        elsewhere
