@@ -1,7 +1,8 @@
 """The short vector that passes from an original face to the new one: which way it looks, how its mouth is.
 
-Nothing else inside the masked region has a part in the new face, so this is what can leak. It has two degrees
-and two lengths, each rounded; `--expression none` leaves the lengths out.
+Nothing else inside the masked region has a part in the new face, so this is what can leak. In photos it has
+two angles and two lengths, each rounded; `--expression none` leaves the lengths out. In video the eyes join
+them: how far each is open and where they look (`video.vectors` smooths, bounds and rounds it there).
 """
 
 import math
@@ -10,13 +11,23 @@ from typing import NamedTuple
 import numpy as np
 
 from dp3_jax.anonymization.faces import Face
-from dp3_jax.models.mesh import Expression, FaceMesh, Pose, expression, yaw_pitch_roll
+from dp3_jax.models.iris import Iris, gaze
+from dp3_jax.models.mesh import (
+    Expression,
+    FaceMesh,
+    Pose,
+    expression,
+    eye_openings,
+    yaw_pitch_roll,
+)
 
 MIN_MESH_SIZE = 32  # px, the smaller side of a face's box from which on its mesh is looked for
+MIN_IRIS_SIZE = 80  # px, likewise of its gaze: a width of the eye is then some 12 px
 _MIN_SCORE = 0.9  # of the mesh, to be used
 _DEGREES = 2.0  # angles are rounded to multiples of this
 _LENGTH = 0.02  # eye distances, likewise
 _MAX_DEGREES = 60.0
+_RAW_DECIMALS = 4
 _MAX_OPENING, _WIDTHS = 0.6, (0.5, 1.4)
 
 # Least squares on 1,439 rendered faces, checked on 360: yaw good to 1.3 degrees (R^2 .99), pitch to 1.7
@@ -37,12 +48,19 @@ class FaceVector(NamedTuple):
     Attributes:
       yaw, pitch: which way it looks.
       mouth_opening, mouth_width: None where it is not measured or not wanted.
+      left_eye, right_eye: how far each (the viewer's) is open: as measured the lids' distance in eye
+        distances, after `video.vectors` the share of what is usual for the track, 0 closed to 1 open.
+      gaze_x, gaze_y: as `models.iris.gaze`: positive to the viewer's right and down, widths of the eye.
     """
 
     yaw: float
     pitch: float
     mouth_opening: float | None = None
     mouth_width: float | None = None
+    left_eye: float | None = None
+    right_eye: float | None = None
+    gaze_x: float | None = None
+    gaze_y: float | None = None
 
     @property
     def pose(self) -> Pose:
@@ -73,6 +91,43 @@ def face_vector(pose: Pose, shown: Expression | None = None) -> FaceVector:
         return FaceVector(*angles)
     opening = _stepped(shown.mouth_opening, _LENGTH, 0.0, _MAX_OPENING)
     return FaceVector(*angles, opening, _stepped(shown.mouth_width, _LENGTH, *_WIDTHS))
+
+
+def measure_raw(
+    frame: np.ndarray, face: Face, mesh: FaceMesh | None, iris: Iris | None = None
+) -> FaceVector | None:
+    """All that `video.vectors` wants of a face in a frame of a clip, neither bounded nor rounded much.
+
+    Args:
+      frame: u8[h, w, 3] RGB.
+      face: in it.
+      mesh: for faces of at least MIN_MESH_SIZE; smaller ones have the pose by the five points.
+      iris: for the gaze of faces of at least MIN_IRIS_SIZE; None leaves that out.
+
+    Returns:
+      None where the mesh is of low confidence, or nothing tells it.
+    """
+    size = min(face.box[2:])
+    if mesh is None or size < MIN_MESH_SIZE:
+        if face.points is None:
+            return None
+        pose = pose_of_points(face.points)
+        return _finite([pose.yaw, pose.pitch])
+    points, score = mesh.points(frame, face.box, face.points)
+    if score < _MIN_SCORE:
+        return None
+    pose, shown = yaw_pitch_roll(points), expression(points)
+    numbers = [pose.yaw, pose.pitch, shown.mouth_opening, shown.mouth_width, *eye_openings(points)]
+    if iris is not None and size >= MIN_IRIS_SIZE:
+        numbers += gaze(points, iris.centres(frame, points))
+    return _finite(numbers)
+
+
+def _finite(numbers: list[float]) -> FaceVector | None:
+    """The vector of the first so many numbers, short in a journal; None if any is none."""
+    if not np.isfinite(numbers).all():
+        return None
+    return FaceVector(*(round(float(v), _RAW_DECIMALS) for v in numbers))
 
 
 def pose_of_points(points: np.ndarray) -> Pose:

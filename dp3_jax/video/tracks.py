@@ -15,6 +15,7 @@ import numpy as np
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.plans import METHODS
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.face_vector import FaceVector
 
 Box = tuple[float, float, float, float]
 
@@ -48,6 +49,7 @@ class Sighting:
       confidence: 0 to 1; 0 for filled ones.
       source: "detected", "unsure" (a doubtful detection), "filled" (no detection, between or around
         some) or "user".
+      vector: how it looks, as `face_vector.measure_raw` gave it; None if that was not measured.
     """
 
     frame: int
@@ -55,6 +57,7 @@ class Sighting:
     points: np.ndarray | None
     confidence: float
     source: str = "detected"
+    vector: FaceVector | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
