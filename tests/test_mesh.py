@@ -17,7 +17,7 @@ angles = st.floats(-40, 40)
 
 def upright():
     """The mean face, f64[468, 3], 100 px between the eyes."""
-    shape, _ = mesh._shape()
+    shape, _ = mesh.mean_shape()
     return 100 * shape
 
 

@@ -151,7 +151,7 @@ def outline(mesh: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _shape() -> tuple[np.ndarray, np.ndarray]:
+def mean_shape() -> tuple[np.ndarray, np.ndarray]:
     """The mean face and the points of it that bones hold.
 
     Mean of the meshes of 800 rendered faces after a similarity to their mean, made symmetric, turned
@@ -175,7 +175,7 @@ def yaw_pitch_roll(mesh: np.ndarray) -> Pose:
     Args:
       mesh: f[468, 3] px, from `FaceMesh.points`.
     """
-    shape, rigid = _shape()
+    shape, rigid = mean_shape()
     seen = np.asarray(mesh, np.float64)[rigid]
     u, _, vt = np.linalg.svd((seen - seen.mean(0)).T @ (shape[rigid] - shape[rigid].mean(0)))
     r = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt  # Kabsch, 1976; seen = r shape
