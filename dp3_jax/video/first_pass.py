@@ -13,12 +13,14 @@ from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.keeping import Keeper
 from dp3_jax.anonymization.plans import Settings
 from dp3_jax.data.prefetch import Prefetcher
+from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.video import detecting, motion, reading, tracking
 from dp3_jax.video.cuts import CutDetector
 from dp3_jax.video.detecting import VideoDetector
 from dp3_jax.video.motion import Step
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.tracks import CLEAR, Box, Track, Tracking, from_face
+from dp3_jax.video.vector_meter import BesideMeter, VectorMeter, Vectors
 from dp3_jax.video.workfolder import WorkFolder
 
 JOURNAL = "detections.jsonl"
@@ -39,6 +41,7 @@ class Found:
       kept: for each face why it is to be kept, empty if not; None in frames that were not compared.
       steps: for each face how its head has come there from the frame before, as far as that is known; empty
         where nobody looked.
+      vectors: for each face, as `tracks.Sighting.vector`; empty where nobody looked.
     """
 
     number: int
@@ -47,6 +50,7 @@ class Found:
     faces: tuple[Face, ...]
     kept: tuple[str, ...] | None = None
     steps: tuple[Step | None, ...] = ()
+    vectors: Vectors = ()
 
 
 def _to_json(found: Found) -> dict[str, Any]:
@@ -62,6 +66,7 @@ def _to_json(found: Found) -> dict[str, Any]:
         "faces": faces,
         "kept": found.kept,
         "steps": [s and [s.a.real, s.a.imag, s.b.real, s.b.imag] for s in found.steps],
+        "vectors": found.vectors,
     }
 
 
@@ -74,7 +79,8 @@ def _from_json(entry: dict[str, Any]) -> Found:
     )
     kept = None if entry["kept"] is None else tuple(entry["kept"])
     steps = tuple(s and Step(complex(*s[:2]), complex(*s[2:])) for s in entry["steps"])
-    return Found(entry["n"], entry["pts"], entry["cut"], faces, kept, steps)
+    vectors = tuple(v and FaceVector(*v) for v in entry["vectors"])
+    return Found(entry["n"], entry["pts"], entry["cut"], faces, kept, steps, vectors)
 
 
 def detect(
@@ -85,6 +91,7 @@ def detect(
     progress: Callable[[int], None],
     *,
     saw: Callable[[Found], None] | None = None,
+    meter: VectorMeter | None = None,
 ) -> list[Found]:
     """Looks at every frame of a clip that the folder's journal does not have yet.
 
@@ -98,6 +105,7 @@ def detect(
       folder: where the journal is.
       progress: called with the number of frames that are done since the last call.
       saw: called with what is in each frame that is looked at.
+      meter: of the faces' vectors; None leaves them out.
 
     Returns:
       What is in each frame, in order.
@@ -123,7 +131,7 @@ def detect(
         return cut
 
     before = found[-detecting.MEMORY :]
-    for one in _look(info, detector, is_cut, keeper, before, size=size):
+    for one in _look(info, detector, is_cut, keeper, before, size=size, meter=meter):
         chunk.append(one)
         if saw is not None:
             saw(one)
@@ -144,6 +152,7 @@ def _look(
     before: Sequence[Found],
     *,
     size: int,
+    meter: VectorMeter | None,
 ) -> Iterator[Found]:
     """What is in the frames after those of `before`, which end with a chunk; chunks have `size` frames."""
     start = before[-1].number + 1 if before else 0
@@ -162,11 +171,15 @@ def _look(
             yield frame
 
     # A whole chunk, as what the journal has is whole ones.
-    waiting: list[tuple[Found, list[Future | None]]] = []
+    waiting: list[tuple[Found, list[Future | None], Future | None]] = []
     # The frame before tells how heads have come into the first one.
     decoded = reading.read_frames(info, max(start - 1, 0))
     loading: Future | None = None
-    with ThreadPoolExecutor(2) as pool, Prefetcher(decoded, 4) as frames:
+    with (
+        ThreadPoolExecutor(2) as pool,
+        BesideMeter(meter) as beside,
+        Prefetcher(decoded, 4) as frames,
+    ):
         last = _grey(next(frames).image) if start else None
         for number, faces, cut in detector.find(noted(frames), is_cut, known):
             image = images.pop(number)
@@ -179,23 +192,32 @@ def _look(
             last = now
             if loading is None and len(faces) > 1:
                 loading = pool.submit(tracking.solver)  # `link` may need it
-            waiting.append((Found(number, times.pop(number), cut, tuple(faces), kept), steps))
+            vectors = beside.submit(number, image, faces)
+            waiting.append(
+                (Found(number, times.pop(number), cut, tuple(faces), kept), steps, vectors)
+            )
             if len(waiting) == size:
-                yield from (_with_steps(*one) for one in waiting)
+                yield from (_measured(*one) for one in waiting)
                 waiting = []
-        yield from (_with_steps(*one) for one in waiting)
+        yield from (_measured(*one) for one in waiting)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-def _with_steps(found: Found, steps: Sequence[Future | None]) -> Found:
-    return dataclasses.replace(found, steps=tuple(one and one.result() for one in steps))
+def _measured(found: Found, steps: Sequence[Future | None], vectors: Future | None) -> Found:
+    """What was found, with what others have measured meanwhile."""
+    known = tuple(one and one.result() for one in steps)
+    return dataclasses.replace(found, steps=known, vectors=vectors.result() if vectors else ())
 
 
 def given(
-    info: VideoInfo, frames: int, faces: Mapping[int, Sequence[Face]], keeper: Keeper | None
+    info: VideoInfo,
+    frames: int,
+    faces: Mapping[int, Sequence[Face]],
+    keeper: Keeper | None,
+    meter: VectorMeter | None = None,
 ) -> list[Found]:
     """The same of faces that someone else has found, where there are any; times are not known (0).
 
@@ -203,17 +225,20 @@ def given(
       info: of the clip.
       frames: number of frames in it.
       faces: by frame.
-      keeper: as of `detect`.
+      keeper, meter: as of `detect`.
     """
-    compared = {}
-    if keeper is not None:
+    compared, vectors = {}, {}
+    if keeper is not None or meter is not None:
         with reading.read_frames(info) as decoded:
             for frame in decoded:
-                if frame.number % COMPARED_EVERY == 0 and frame.number in faces:
-                    compared[frame.number] = tuple(keeper.decide(frame.image, faces[frame.number]))
+                number, image, there = frame.number, frame.image, faces.get(frame.number, ())
+                if keeper is not None and number % COMPARED_EVERY == 0 and there:
+                    compared[number] = tuple(keeper.decide(image, there))
+                if meter is not None and there:
+                    vectors[number] = meter(number, image, there)
     return [
-        Found(number, 0, False, tuple(faces.get(number, ())), compared.get(number))
-        for number in range(frames)
+        Found(n, 0, False, tuple(faces.get(n, ())), compared.get(n), (), vectors.get(n, ()))
+        for n in range(frames)
     ]
 
 
@@ -248,6 +273,7 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
         for face, step in zip(one.faces, one.steps, strict=False)  # there may be no steps
         if step is not None
     }
+    tracks = _with_vectors(tracks, found)
     decided = [_decided(motion.steadied(track, steps), compared) for track in tracks]
     clear = {
         (sighting.frame, track.number): sighting.box
@@ -258,6 +284,28 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
     numbers = {number for _, number in clear}
     left = [track for track in decided if not _is_within(track, clear, numbers)]
     return Tracking(len(found), *info.canvas_size, cuts, tuple(left))
+
+
+def _with_vectors(tracks: Sequence[Track], found: Sequence[Found]) -> list[Track]:
+    """The tracks, with what was measured of their faces."""
+    vectors = {
+        (one.number, from_face(one.number, face).box): vector
+        for one in found
+        for face, vector in zip(one.faces, one.vectors, strict=False)  # there may be none
+        if vector is not None
+    }
+    if not vectors:
+        return list(tracks)
+    return [
+        dataclasses.replace(
+            track,
+            sightings=tuple(
+                dataclasses.replace(s, vector=vectors.get((s.frame, s.box)))
+                for s in track.sightings
+            ),
+        )
+        for track in tracks
+    ]
 
 
 def _is_doubtful(track: Track) -> bool:
