@@ -72,6 +72,7 @@ class Rendering:
       expression: likewise.
       clamped: the pose that was asked for lies beyond what the source can draw; the nearest was rendered.
       person: tells the persons of one key and source apart; for sidecars.
+      depth: f32[468] px, the third coordinate of the mesh's points; None where it is not known.
     """
 
     image: np.ndarray
@@ -81,6 +82,7 @@ class Rendering:
     expression: Expression
     clamped: bool
     person: str
+    depth: np.ndarray | None = None
 
     @classmethod
     def of_mesh(
@@ -89,7 +91,8 @@ class Rendering:
         """A picture whose points, pose and expression are those of its mesh, f32[468, 3] px."""
         flat = np.ascontiguousarray(mesh[:, :2])
         measured = five_points(mesh), flat, yaw_pitch_roll(mesh), expression_of(mesh)
-        return cls(image, *measured, clamped, person)
+        depth = np.ascontiguousarray(mesh[:, 2])
+        return cls(image, *measured, clamped, person, depth)
 
 
 class IdentitySource(Protocol):
