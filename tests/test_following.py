@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dp3_jax import masks
 from dp3_jax.anonymization import plans, secrets
 from dp3_jax.anonymization.geometry import Alignment
+from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.video import coherence, following
 from dp3_jax.video.coherence import Coherence
 from dp3_jax.video.rendering import Renderer
@@ -123,12 +124,15 @@ def clip(faces):
     return frames, Track(1, tuple(sightings))
 
 
-def play(faces, use=coherence.ALL, restart=None):
+GRID = Coherence(follow_motion=True)
+
+
+def play(faces, use=GRID, restart=None):
     frames, track = clip(faces)
     keys = {1: secrets.face_key(b"s" * 32, 1)}
 
     def renderer():
-        return Renderer(plans.Settings(), Painter(), keys, use, everyone)
+        return Renderer(plans.Settings(), BuiltinRenderer(Painter()), keys, use, everyone)
 
     one, shown = renderer(), []
     for number, frame in enumerate(frames):
@@ -148,7 +152,7 @@ def speaking(seed, count=6):
 
 def test_motion_is_followed_and_can_be_left_alone():
     followed, still = play(speaking(1)), play([speaking(1)[0]] * 6)
-    stiff = play(speaking(1), Coherence(follow_motion=False))
+    stiff = play(speaking(1), coherence.ALL)
     np.testing.assert_array_equal(stiff, still)
     change = np.abs(followed.astype(int) - still).max((1, 2, 3))
     assert change[0] == 0 and change[1:].min() > 1
@@ -181,7 +185,7 @@ def play_in_segments(faces, length):
     """As a run that is not interrupted: originals are forgotten between segments, all else is kept."""
     frames, track = clip(faces)
     one = Renderer(
-        plans.Settings(), Painter(), {1: secrets.face_key(b"s" * 32, 1)}, is_face=everyone
+        plans.Settings(), BuiltinRenderer(Painter()), {1: secrets.face_key(b"s" * 32, 1)}, GRID, everyone
     )
     shown = []
     for number, frame in enumerate(frames):
@@ -196,7 +200,7 @@ def test_nothing_of_the_originals_is_written_down():
     for seed in (1, 2):
         frames, track = clip([texture(seed, (256, 256))] * 3)
         one = Renderer(
-            plans.Settings(), Painter(), {1: secrets.face_key(b"s" * 32, 1)}, is_face=everyone
+            plans.Settings(), BuiltinRenderer(Painter()), {1: secrets.face_key(b"s" * 32, 1)}, GRID, everyone
         )
         for number, frame in enumerate(frames):
             one.render(frame, [(track, track.sightings[number])])
@@ -209,7 +213,7 @@ def test_small_faces_and_cuts_are_not_followed(monkeypatch):
     monkeypatch.setattr(following, "step", lambda before, now: calls.append(1))
     frames, track = clip(speaking(1))
     one = Renderer(
-        plans.Settings(), Painter(), {1: secrets.face_key(b"s" * 32, 1)}, is_face=everyone
+        plans.Settings(), BuiltinRenderer(Painter()), {1: secrets.face_key(b"s" * 32, 1)}, GRID, everyone
     )
     for number, frame in enumerate(frames):
         one.render(frame, [(track, track.sightings[number])], cut=True)
@@ -232,12 +236,12 @@ def test_the_command_follows_lips_and_lids_or_the_head_alone(monkeypatch, tmp_pa
             "image": lambda number, *_, pictures=frames: pictures[number],
         }
         source = scene(tmp_path / f"{name}.mkv", [[]] * 4, **size)
-        for motion in ("face", "head"):
+        for motion in ("grid", "head"):
             target = tmp_path / f"{name}_{motion}.mkv"
             given = ["--boxes", tmp_path / "boxes.csv", "--seed", 1]
             assert run(source, "-o", target, "--motion", motion, *given) == 0
             shown[name, motion] = images(target)
     still = shown["rests", "head"]
-    np.testing.assert_array_equal(shown["rests", "face"], still)
+    np.testing.assert_array_equal(shown["rests", "grid"], still)
     np.testing.assert_array_equal(shown["speaks", "head"], still)
-    assert (shown["speaks", "face"] != still).any()
+    assert (shown["speaks", "grid"] != still).any()

@@ -5,6 +5,7 @@ import pytest
 
 from dp3_jax.anonymization import plans, secrets
 from dp3_jax.replacement import surroundings
+from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.tracks import Sighting, Track
 from tests.face_photos import Painter, astronaut, everyone
@@ -30,7 +31,7 @@ def render(frame):
     seen = Sighting(0, BOX, None, 1.0)
     track = Track(1, (seen,))
     keys = {1: secrets.face_key(b"s" * 32, 1)}
-    one = Renderer(plans.Settings(), Painter(), keys, is_face=everyone)
+    one = Renderer(plans.Settings(), BuiltinRenderer(Painter()), keys, is_face=everyone)
     shown, (outcome,) = one.render(frame, [(track, seen)])
     assert outcome.done == "generated"
     return shown, one

@@ -16,6 +16,7 @@ from dp3_jax.live.governor import LEVELS, START, Governor, Level
 from dp3_jax.live.pipeline import Pipeline
 from dp3_jax.live.sources import Frame, pace
 from dp3_jax.live.watching import FULL, Watch, Watched
+from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.tracking import Tracker
 from dp3_jax.video.tracks import Sighting, Track
@@ -33,7 +34,8 @@ def make_watch(finder, **options):
 
 
 def renderers(generator=None, method="generate"):
-    return lambda: Renderer(Settings(method=method), generator, KEYS, causal=True)
+    drawing = None if generator is None else BuiltinRenderer(generator)
+    return lambda: Renderer(Settings(method=method), drawing, KEYS, causal=True)
 
 
 def run_pipeline(scenes, watch, new_renderer, sink, *, drop=True, gap=0.0, level=START):

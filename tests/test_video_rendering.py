@@ -115,7 +115,7 @@ def crowd(count=8):
 
 
 def renderer(generator=None, use=coherence.ALL, *, own=SETTINGS, is_face=everyone, **options):
-    return Renderer(own, generator or Painter(), KEYS, use, is_face, **options)
+    return Renderer(own, BuiltinRenderer(generator or Painter()), KEYS, use, is_face, **options)
 
 
 def play(one, frames, tracks, cuts=()):

@@ -1,8 +1,4 @@
-"""Anonymizing one picture: which face is treated how, in which order, and what happens when it fails.
-
-The order of events is what keeps faces from leaking. First every face that is not kept is covered or erased;
-then new faces are put into the erased frame. What fails in between leaves a cover, never a face.
-"""
+"""Anonymizing one picture: which face is treated how, and what that takes, loaded once for many."""
 
 import dataclasses
 import functools
@@ -12,23 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from dp3_jax import assets
-from dp3_jax.anonymization import blending, generation, geometry, methods, secrets
+from dp3_jax.anonymization import generation, geometry, methods, secrets
 from dp3_jax.anonymization.detection import MIN_CONFIDENCE, Detector, Face
+from dp3_jax.anonymization.frame_renderer import FaceTask, render_frame
 from dp3_jax.anonymization.generation import FaceCheck, FaceRenderer, Generator
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings, plan_faces
 from dp3_jax.anonymization.second_opinion import doubted, mesh_at_hand
 from dp3_jax.errors import UserError
 from dp3_jax.models.mesh import FaceMesh
-from dp3_jax.replacement import face_vector, surroundings
+from dp3_jax.replacement import face_vector
 from dp3_jax.replacement.choice import open_renderer
 from dp3_jax.replacement.options import IdentityOptions
 
 SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
 
-DONE = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}
 
-
-def classic(
+def obfuscation(
     plan: Plan, settings: Settings, smallest: float = SMALLEST_GENERATED
 ) -> tuple[str, str]:
     """(method, reason) by which a face is covered; an empty method when a new face is to be made.
@@ -43,26 +38,6 @@ def classic(
     if min(plan.face.box[2:]) < smallest:
         return "pixelate", f"smaller than {SMALLEST_GENERATED} px"
     return "", ""
-
-
-def hide(
-    frame: np.ndarray,
-    covers: Sequence[methods.Cover],
-    others: Sequence[geometry.Region],
-    *,
-    quick: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A copy of u8[h, w, 3] without any face: covered, or erased in the `others`; and bool[h, w], where.
-
-    `quick` is that of `blending.erase`.
-    """
-    targets = [cover.target for cover in covers] + list(others)
-    result = blending.erase(frame, targets, quick=quick)
-    for cover in sorted(covers, key=lambda cover: -cover.scale):
-        if cover.target.inside.any():  # in the frame
-            shown = methods.apply(cover.method, frame, cover.target, cover.scale)
-            geometry.place(result, cover.target, shown)
-    return result, blending.union(targets, frame.shape)
 
 
 def anonymize_frame(
@@ -88,41 +63,26 @@ def anonymize_frame(
       The new frame, and what was done with each face, in the order of `plans`. The frame itself is
       returned when there is nothing to do.
     """
-    outcomes: list[Outcome | None] = [None] * len(plans)
-    jobs: list[generation.Job] = []
-    covers: list[methods.Cover] = []
-    for number, plan in enumerate(plans):
-        if plan.keep:
-            outcomes[number] = Outcome(plan, "kept", reason=plan.reason)
-            continue
-        alignment = geometry.align(plan.face.box, plan.face.points)
-        method, reason = classic(plan, settings)
-        if method:
-            target = methods.covered(alignment, plan.face.box, settings.cover, frame.shape)
-            covers.append(methods.Cover(method, alignment.scale, target))
-            outcomes[number] = Outcome(plan, DONE[method], reason=reason)
-        else:
-            mask = geometry.face_mask(alignment, plan.face.box)
-            target = geometry.region(alignment, mask, frame.shape)
-            jobs.append(generation.Job(number, plan, alignment, mask, target))
-    if not covers and not jobs:
-        return frame, [o for o in outcomes if o is not None]
-    result, hidden = hide(frame, covers, [job.target for job in jobs])
-    options = {"candidates": settings.candidates, "renderer": renderer, "is_face": is_face}
-    if jobs:
-        options["curve"] = surroundings.colour_curve(result)
-        if not (seen := surroundings.exposure(result)).is_usual:
-            jobs = [dataclasses.replace(job, exposure=seen) for job in jobs]
-    for wave in generation.waves(jobs):
-        # From here on the original frame is not looked at any more.
-        done = generation.fill(result, hidden, wave, **options)
-        for job, outcome in zip(wave, done, strict=True):
-            outcomes[job.number] = outcome
-    return result, [o for o in outcomes if o is not None]
+    tasks = [_task(number, plan, settings, frame.shape) for number, plan in enumerate(plans)]
+    return render_frame(frame, tasks, renderer, is_face, candidates=settings.candidates)
+
+
+def _task(number: int, plan: Plan, settings: Settings, shape: Sequence[int]) -> FaceTask:
+    """What is to be done with a face where it was found."""
+    if plan.keep:
+        return FaceTask(plan, plan.reason, done="kept")
+    alignment = geometry.align(plan.face.box, plan.face.points)
+    method, reason = obfuscation(plan, settings)
+    if method:
+        target = methods.covered(alignment, plan.face.box, settings.cover, shape)
+        return FaceTask(plan, reason, cover=methods.Cover(method, alignment.scale, target))
+    mask = geometry.face_mask(alignment, plan.face.box)
+    target = geometry.region(alignment, mask, shape)
+    return FaceTask(plan, job=generation.Job(number, plan, alignment, mask, target, target))
 
 
 def _makes(plan: Plan, settings: Settings) -> bool:
-    """Whether a plan asks for a new face, which may still be refused (see `classic`)."""
+    """Whether a plan asks for a new face, which may still be refused (see `obfuscation`)."""
     return not plan.keep and (plan.method or settings.method) == "generate"
 
 
@@ -226,9 +186,9 @@ class Anonymizer:
         """Of detected faces."""
         return self._min_confidence
 
-    def parts(self) -> tuple[Generator, FaceCheck | None]:
-        """The generator for videos, and the verdict on its faces (see `_is_face`)."""
-        return self.generator, self._is_face
+    def parts(self) -> tuple[FaceRenderer, FaceCheck | None]:
+        """What draws new faces in videos, and the verdict on them (see `_is_face`)."""
+        return self.renderer, self._is_face
 
     @functools.cached_property
     def detector(self) -> Detector:

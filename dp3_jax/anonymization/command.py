@@ -11,6 +11,7 @@ from dp3_jax.errors import UserError
 # Repeated from dp3_jax.anonymization, which takes a second to import; a test compares them.
 METHODS = ("generate", "blur", "pixelate", "solid")
 COVERS = ("face", "head")
+MOTIONS = ("face", "head", "none", "grid")
 MAX_WORKERS = 64
 IDENTITIES = ("auto", "prior", "bank", "builtin")
 EXPRESSIONS = ("match", "none")
@@ -175,9 +176,10 @@ def _add_video_options(group) -> None:
     )
     group.add_argument(
         "--motion",
-        choices=("face", "head"),
+        choices=MOTIONS,
         default="face",
-        help="what a new face follows: lips and lids too, or the head alone; default: face",
+        help="what a new face follows: turns, mouth, lids and gaze; the turns of the head alone; or "
+        "nothing but its place; default: face",
     )
     group.add_argument(
         "--rate", metavar="FPS", help="numbered pictures a second, such as 30000/1001; default: 25"
@@ -276,7 +278,7 @@ def _video_options(arguments: argparse.Namespace, rate):
         hardware=arguments.hardware,
     )
     when = spans.parse_spans(arguments.spans) if arguments.spans else ()
-    use = Coherence(follow_motion=arguments.motion == "face")
+    use = Coherence(follow_motion=arguments.motion == "grid")
     return job.VideoOptions(
         encoder=settings,
         audio=arguments.audio,
@@ -285,6 +287,7 @@ def _video_options(arguments: argparse.Namespace, rate):
         rate=rate,
         deinterlace=arguments.deinterlace,
         coherence=use,
+        motion=arguments.motion,
     )
 
 

@@ -62,8 +62,24 @@ class FaceRenderer(Protocol):
         """
         ...
 
+    def remember(self, job: "Job", face: "Drawn") -> None:
+        """Keeps in the job's memory what `follow` needs of a face that was chosen."""
+        ...
+
+    def follow(self, wave: Sequence["Job"], views: Sequence[np.ndarray]) -> list["Drawn | None"]:
+        """The faces that were chosen in earlier frames, as they are in this one.
+
+        Args:
+          wave: B faces with memories whose candidates are settled.
+          views: u8[S, S, 3] of the erased frame for each.
+
+        Returns:
+          None where the face cannot be drawn now.
+        """
+        ...
+
     def paint(self, erased: np.ndarray, job: "Job", view: np.ndarray, face: "Drawn") -> np.ndarray:
-        """The face where it belongs, u8[h, w, 3] for the part of the frame that `job.target` describes."""
+        """The face where it belongs, u8[h, w, 3] for the part of the frame that `job.own` describes."""
         ...
 
 
@@ -76,7 +92,9 @@ class Job:
       plan: what is to be done.
       alignment: of the face.
       mask: f32[S, S, 1], the masked region.
-      target: its pixels in the frame.
+      target: all pixels of the frame that are hidden.
+      own: the part of them that the new face is put into.
+      memory: of the face in earlier frames (`video.coherence.Memory`); None for photos.
       wave: in which round it is made.
       exposure: of the frame, where it is not the usual one.
     """
@@ -86,6 +104,8 @@ class Job:
     alignment: geometry.Alignment
     mask: np.ndarray
     target: geometry.Region
+    own: geometry.Region
+    memory: Any = None
     wave: int = 0
     exposure: surroundings.Exposure | None = None
 
@@ -138,67 +158,10 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def fill(
-    erased: np.ndarray,
-    hidden: np.ndarray,
-    wave: Sequence[Job],
-    *,
-    candidates: int,
-    renderer: FaceRenderer | None,
-    is_face: FaceCheck | None,
-    curve: np.ndarray | None = None,
-) -> list[Outcome]:
-    """Puts new faces into the erased frame, changed in place; what cannot be made stays erased.
-
-    Args:
-      erased: u8[h, w, 3] in which nothing of any hidden face is left.
-      hidden: bool[h, w], pixels of all hidden faces.
-      wave: faces to be made, whose surroundings are finished.
-      candidates: new faces drawn for each one.
-      renderer: None leaves all as they are.
-      is_face: verdict on new faces; None takes every one.
-      curve: of a grey or sepia photo, the colours that new faces get (`surroundings.colour_curve`).
-
-    Returns:
-      What was done, for each job.
-    """
-    if renderer is None:
-        return [Outcome(job.plan, "covered", reason="there is no generator") for job in wave]
-    try:
-        views = [geometry.extract(erased, job.alignment) for job in wave]
-        chosen = choose(wave, views, candidates, renderer, is_face)
-    except Exception as error:  # whatever it is, the faces stay covered and the photo is finished
-        return [failed(job, error) for job in wave]
-    outcomes = []
-    for job, view, face in zip(wave, views, chosen, strict=True):
-        try:
-            if face is None:
-                outcomes.append(no_face(job))
-                continue
-            shown = renderer.paint(erased, job, view, face)
-            if curve is not None:
-                shown = surroundings.coloured(shown, curve)
-            outcomes.append(_place(erased, hidden, job, shown, face))
-        except Exception as error:
-            outcomes.append(failed(job, error))
-    return outcomes
-
-
 def failed(job: Job, error: Exception) -> Outcome:
     """A face that stays covered because of an error."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return Outcome(job.plan, "covered", reason=f"generation failed: {reason}")
-
-
-def _place(
-    erased: np.ndarray, hidden: np.ndarray, job: Job, shown: np.ndarray, face: Drawn
-) -> Outcome:
-    """Puts a painted face into the erased frame, changed in place."""
-    if shown.shape != (*job.target.inside.shape, 3) or shown.dtype != np.uint8:
-        raise ValueError(f"the renderer gave {shown.dtype}{shown.shape}")
-    geometry.place(erased, job.target, shown)
-    blending.add_grain(erased, job.target, hidden, secrets.grain_generator(job.plan.key))
-    return Outcome(job.plan, "generated", face.candidate, person=face.person)
 
 
 def no_face(job: Job) -> Outcome:

@@ -23,7 +23,7 @@ from dp3_jax.anonymization.alpha import (
     is_outline,
     over,
 )
-from dp3_jax.anonymization.anonymize import Anonymizer, Result, classic
+from dp3_jax.anonymization.anonymize import Anonymizer, Result, obfuscation
 from dp3_jax.anonymization.faces import Face, merge, once_each
 from dp3_jax.anonymization.geometry import Region
 from dp3_jax.anonymization.plans import Plan, Settings
@@ -73,7 +73,7 @@ def render(
 def _target(plan: Plan, settings: Settings, shape: Sequence[int]) -> Region:
     """The pixels that are changed where a face is treated as planned."""
     alignment = geometry.align(plan.face.box, plan.face.points)
-    if classic(plan, settings)[0]:
+    if obfuscation(plan, settings)[0]:
         return methods.covered(alignment, plan.face.box, settings.cover, shape)
     return geometry.region(alignment, geometry.face_mask(alignment, plan.face.box), shape)
 

@@ -1,43 +1,107 @@
-"""The ways to anonymize a clip that `dp3 evaluate-video` compares, rendered frame by frame without a file."""
+"""The ways to anonymize a clip that `dp3 evaluate-video` compares, each made as `dp3 anonymize` makes it.
+
+Each way is written as numbered pictures without loss, so what is measured is the method and no encoder. They
+are not compressed, which would take longer than all else: 3 bytes for each pixel, frame and way.
+"""
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Any
+import pathlib
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import numpy as np
+from PIL import Image
 
 from dp3_jax.anonymization import methods, secrets
-from dp3_jax.anonymization.generation import FaceCheck, Generator
-from dp3_jax.anonymization.plans import Settings
+from dp3_jax.anonymization.anonymize import Anonymizer
+from dp3_jax.anonymization.plans import Plan, Settings
+from dp3_jax.errors import UserError
+from dp3_jax.evaluation.real_people import OnePerson
 from dp3_jax.evaluation.video_clip import Faces, Render
-from dp3_jax.video import coherence
+from dp3_jax.replacement import fusing
+from dp3_jax.replacement.classes import ContextClassifier
+from dp3_jax.replacement.renderers import FusedRenderer
+from dp3_jax.video import job, reading, sequences, track_file
 from dp3_jax.video.coherence import Coherence
-from dp3_jax.video.rendering import Renderer
-from dp3_jax.video.tracks import Tracking
+from dp3_jax.video.tracks import Tracking, to_face
 
-GENERATE = "generate"
-OTHER_SECRET = "generate, other secret"  # against GENERATE: can two clips of a person be linked?
-PER_FRAME = "per frame"
-LINKS = ((GENERATE, OTHER_SECRET),)
+GENERATE = "new faces"
+HEAD, NONE = "new faces, --motion head", "new faces, --motion none"
+REAL_PERSON = "a real person pasted in"
+PER_FRAME = "each frame alone"
+KEYS = 6  # people that each track is given in turn
+_MOTION_KEYS = 3  # of them, with less motion
+_NAME = "%05d.bmp"
+_WAYS = 4  # besides those of several keys: PER_FRAME, which is not written, and the obfuscations
 
-# What is aimed at: at most so much of the source's warping error and of PER_FRAME's, and at least so much of
-# the source's steadiness of identity.
-MOST_WARPING, MOST_OF_PER_FRAME, LEAST_IDENTITY = 1.3, 0.5, 0.9
-
-_SWITCHES = tuple(field.name for field in dataclasses.fields(Coherence))
-_NOTHING = Coherence(**dict.fromkeys(_SWITCHES, False))
-
-
-def _keys(tracking: Tracking, secret: bytes) -> Mapping[int, bytes]:
-    return {track.number: secrets.face_key(secret, track.number) for track in tracking.tracks}
+Made = dict[str, list[pathlib.Path | Render]]
+Progress = Callable[
+    [str, int, int], None
+]  # (what is made, frames since the last call, of how many)
 
 
-def _rendered(renderer: Renderer) -> Render:
-    def render(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
-        return renderer.render(image, faces, cut=cut)[0]
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The part of a clip that is compared.
 
-    return render
+    Attributes:
+      folder: for what is made of it; the caller removes it.
+      pattern: of its frames, written there without loss.
+      frames: how many.
+      rate: frames a second.
+      tracks: a tracks file of these frames; None to find the faces anew.
+    """
+
+    folder: pathlib.Path
+    pattern: pathlib.Path
+    frames: int
+    rate: Fraction
+    tracks: pathlib.Path | None = None
+
+
+def write_source(
+    path: str | pathlib.Path, folder: pathlib.Path, frames: int | None, rate: Fraction
+) -> Source:
+    """Writes the first frames of a clip as pictures into `folder`; all of them without `frames`.
+
+    Args:
+      path: of the clip, or the pattern of numbered pictures.
+      folder: is there and empty.
+      frames: at most so many.
+      rate: frames a second, which smoothing over time does not ask for.
+
+    Raises:
+      UserError: it cannot be read, or the pictures cannot be written.
+    """
+    pattern, count = folder / "source" / _NAME, 0
+    pattern.parent.mkdir()
+    with reading.read_frames(path) as read:
+        for frame in itertools.islice(read, frames):
+            try:
+                Image.fromarray(frame.image).save(sequences.path_of(pattern, count))
+            except OSError as error:
+                raise UserError(f"cannot write frames to {folder}: {error.strerror}") from error
+            count += 1
+    return Source(folder, pattern, count, rate)
+
+
+def with_tracks(source: Source, tracking: Tracking) -> Source:
+    """The source with known tracks, of which those of its frames are used."""
+    path = source.folder / "source.tracks.json"
+    track_file.write(path, shortened(tracking, source.frames), Settings(), {}, None)
+    return dataclasses.replace(source, tracks=path)
+
+
+def shortened(tracking: Tracking, frames: int) -> Tracking:
+    """The tracks of the first `frames` frames."""
+    kept = []
+    for track in tracking.tracks:
+        seen = tuple(one for one in track.sightings if one.frame < frames)
+        if seen:
+            kept.append(dataclasses.replace(track, sightings=seen))
+    cuts = tuple(cut for cut in tracking.cuts if cut < frames)
+    return dataclasses.replace(tracking, frames=frames, cuts=cuts, tracks=tuple(kept))
 
 
 def _secrets(seed: int | None) -> Iterator[bytes]:
@@ -47,91 +111,141 @@ def _secrets(seed: int | None) -> Iterator[bytes]:
     return map(secrets.secret_from_seed, itertools.count(seed))
 
 
-def _per_frame(
-    tracking: Tracking, generator: Generator, is_face: FaceCheck | None, drawn: Iterator[bytes]
+class Workshop:
+    """Makes variants of one source, one folder of pictures each."""
+
+    def __init__(self, source: Source, progress: Progress):
+        """`progress` is told of frames that are found and drawn."""
+        self._source, self._progress, self._made = source, progress, 0
+
+    def __call__(
+        self,
+        name: str,
+        anonymizer: Anonymizer,
+        secret: bytes,
+        motion: str = "face",
+        use: Coherence | None = None,
+    ) -> pathlib.Path:
+        """The pattern of the pictures that `dp3 anonymize` makes of the source.
+
+        Args:
+          name: of the variant, for `progress`.
+          anonymizer: who makes it.
+          secret: of the new faces.
+          motion: as --motion.
+          use: what is done against flicker; all if None.
+
+        Raises:
+          UserError: a file that it needs cannot be had, or the pictures cannot be written.
+        """
+        source, target = self._source, self._source.folder / f"{self._made:03d}" / _NAME
+        self._made += 1
+        video = job.VideoOptions(
+            rate=source.rate, motion=motion, **({} if use is None else {"coherence": use})
+        )
+        request = job.Request(
+            source=source.pattern,
+            target=target,
+            secret=secret,
+            given_tracks=None if source.tracks is None else str(source.tracks),
+            overrides=dataclasses.asdict(anonymizer.settings),
+            mark=False,
+            video=video,
+        )
+        job.process(request, anonymizer, lambda _, done, __: self._progress(name, done, 0))
+        return target
+
+
+def frame_by_frame(
+    anonymizer: Anonymizer, secret: bytes | None = None, drawn: Iterator[bytes] | None = None
 ) -> Render:
-    """Every frame as if it were a photo: nothing is known of the frame before, not even the latent."""
+    """Every frame as if it were a photo: nothing is known of the frame before.
+
+    Args:
+      anonymizer: who makes it.
+      secret: of the new faces of all frames.
+      drawn: for each frame another secret instead, so that who the faces are is not remembered either.
+    """
 
     def render(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
-        keys = _keys(tracking, next(drawn))
-        renderer = Renderer(Settings(), generator, keys, _NOTHING, is_face)
-        return renderer.render(image, faces, cut=cut)[0]
+        del cut
+        own = next(drawn) if secret is None else secret
+        plans = [
+            Plan(to_face(seen), secrets.face_key(own, track.number), track.keep, track.method)
+            for track, seen in faces
+        ]
+        return anonymizer.render(image, plans).frame
 
     return render
 
 
+def lending(anonymizer: Anonymizer, people: OnePerson) -> Anonymizer | None:
+    """An anonymizer that gives real people's faces by the same networks; None where persons are not fused.
+
+    Raises:
+      UserError: a network cannot be fetched.
+    """
+    if not isinstance(anonymizer.renderer, FusedRenderer):
+        return None
+    other = Anonymizer(identity=anonymizer.identity, min_confidence=anonymizer.min_confidence)
+    network, classifier = fusing.load_fusion(), ContextClassifier()
+    other.opened = FusedRenderer(people, network, classifier.classify), ""
+    return other
+
+
 def standard(
-    tracking: Tracking,
-    generator: Generator,
-    is_face: FaceCheck | None = None,
+    source: Source,
+    anonymizer: Anonymizer,
+    progress: Progress = lambda *_: None,
     *,
+    keys: int = KEYS,
     seed: int | None = None,
     ablations: bool = True,
-) -> dict[str, Render]:
-    """Functions for `evaluate_video.evaluate`, each with a memory of its own and good for one clip.
+    real: OnePerson | None = None,
+) -> Made:
+    """What `evaluate_video.evaluate` takes, each good for one clip.
 
     Args:
-      tracking: of the clip.
-      generator: makes the new faces.
-      is_face: verdict on new faces, see `Renderer`.
-      seed: of GENERATE's faces; those of OTHER_SECRET have the next one, those of PER_FRAME all that follow.
-        None for fresh secrets.
-      ablations: also without each single switch of `Coherence`, and with one latent for each track only.
+      source: of `write_source`.
+      anonymizer: detector, and where new faces come from.
+      progress: see `Workshop`.
+      keys: that GENERATE and REAL_PERSON are made with in turn; HEAD and NONE with the first three.
+      seed: of the first key; the others have the next ones. None for fresh secrets.
+      ablations: also without each single switch of `Coherence`, and each frame alone with a new person.
+      real: lends the faces of REAL_PERSON, which is left out without it.
 
     Returns:
-      By name: GENERATE with all that is done for coherence, the same with other faces, PER_FRAME without
-      any of it, the classic covers, and the ablations.
+      By name, for each key: GENERATE, the same with less motion, REAL_PERSON, PER_FRAME, the obfuscations
+      and the ablations.
     """
-    drawn = _secrets(seed)
-    secret, other = next(drawn), next(drawn)
-
-    def generated(key: bytes, use: Coherence) -> Render:
-        renderer = Renderer(
-            Settings(), generator, _keys(tracking, key), use, is_face, cuts=tracking.cuts
-        )
-        return _rendered(renderer)
-
-    variants = {
-        GENERATE: generated(secret, coherence.ALL),
-        OTHER_SECRET: generated(other, coherence.ALL),
-        PER_FRAME: _per_frame(tracking, generator, is_face, drawn),
-    }
+    make, drawn = Workshop(source, progress), _secrets(seed)
+    own = [next(drawn) for _ in range(keys)]
+    variants: Made = {GENERATE: [make(GENERATE, anonymizer, secret) for secret in own]}
+    for name, motion in ((HEAD, "head"), (NONE, "none")):
+        variants[name] = [make(name, anonymizer, one, motion) for one in own[:_MOTION_KEYS]]
+    lender = None if real is None else lending(anonymizer, real)
+    if lender is not None:
+        variants[REAL_PERSON] = [make(REAL_PERSON, lender, secret) for secret in own]
+    variants[PER_FRAME] = [frame_by_frame(anonymizer, own[0])]
     for method in methods.CLASSIC:
-        settings = Settings(method=method)
-        renderer = Renderer(settings, None, _keys(tracking, secret), cuts=tracking.cuts)
-        variants[method] = _rendered(renderer)
+        classic = Anonymizer(method=method, min_confidence=anonymizer.min_confidence)
+        variants[method] = [make(method, classic, own[0])]
     if ablations:
-        variants["one latent only"] = generated(secret, _NOTHING)
-        for switch in _SWITCHES:
-            use = dataclasses.replace(coherence.ALL, **{switch: False})
-            variants[f"no {switch.replace('_', ' ')}"] = generated(secret, use)
+        for field in dataclasses.fields(Coherence):
+            name, value = field.name.replace("_", " "), field.default
+            use = dataclasses.replace(Coherence(), **{field.name: not value})
+            name = f"no {name}" if value else f"with {name}"
+            variants[name] = [make(name, anonymizer, own[0], use=use)]
+        variants[f"{PER_FRAME}, new persons"] = [frame_by_frame(anonymizer, drawn=drawn)]
     return variants
 
 
-def targets(result: dict[str, Any], name: str = GENERATE) -> dict[str, dict[str, Any]]:
-    """How the variant `name` of `evaluate_video.evaluate`'s result stands to what is aimed at.
-
-    Returns:
-      By measure: value (None where unknown), limit, and met. No known face may be shown.
-    """
-    variants = result["variants"]
-    row = variants[name]
-    half = (variants.get(PER_FRAME) or {"warping_error": {"value": None}})["warping_error"]["value"]
-    warping, shown = row["warping_error"], row["coverage"]["shown_faces"]
-    share = None if warping["value"] is None or not half else warping["value"] / half
-    upper = {
-        "warping error / source's": (warping["ratio"], MOST_WARPING),
-        "warping error / per frame's": (share, MOST_OF_PER_FRAME),
-        "faces shown": (shown, 0),
-    }
-    lower = {
-        f"identity {kind} / source's": (row[f"identity_{kind}"]["ratio"], LEAST_IDENTITY)
-        for kind in ("adjacent", "all_pairs")
-    }
-    return {
-        measure: {"value": value, "limit": limit, "met": None if value is None else value <= limit}
-        for measure, (value, limit) in upper.items()
-    } | {
-        measure: {"value": value, "limit": limit, "met": None if value is None else value >= limit}
-        for measure, (value, limit) in lower.items()
-    }
+def also(given: list[str]) -> dict[str, list[str]]:
+    """NAME=FILE, given several times -> the files by name; ValueError holds the one that is none."""
+    named: dict[str, list[str]] = {}
+    for text in given:
+        name, separator, file = text.partition("=")
+        if not (separator and name and file):
+            raise ValueError(text)
+        named.setdefault(name, []).append(file)
+    return named

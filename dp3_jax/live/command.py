@@ -17,6 +17,7 @@ from dp3_jax.errors import UserError
 # Repeated from modules that take a second to import; a test compares them.
 _METHODS = ("generate", "blur", "pixelate", "solid")
 _COVERS = ("face", "head")
+_MOTIONS = ("face", "head", "none", "grid")
 _LARGEST = 16384  # px
 
 
@@ -74,9 +75,10 @@ def add_parser(commands: Any) -> None:
     add("--cover", choices=_COVERS, help="what the other methods cover; default: face")
     add(
         "--motion",
-        choices=("face", "head"),
+        choices=_MOTIONS,
         default="face",
-        help="what a new face follows: lips and lids too, or the head alone; default: face",
+        help="what a new face follows: turns, mouth, lids and gaze; the turns of the head alone; or "
+        "nothing but its place; default: face",
     )
     add("--weights", metavar="FILE", help="generator to use instead of the shipped one")
     add("--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5")
@@ -140,17 +142,19 @@ def _new_renderer(arguments: argparse.Namespace):
 
     asked = {name: getattr(arguments, name) for name in ("method", "cover")}
     settings = Settings(**{name: value for name, value in asked.items() if value is not None})
-    generator = is_face = None
+    drawing = is_face = None
     if settings.method == "generate":
+        from dp3_jax.anonymization.anonymize import Anonymizer
         from dp3_jax.anonymization.detection import Detector
-        from dp3_jax.anonymization.generator import BATCHES, load_anonymizer
+        from dp3_jax.anonymization.generator import BATCHES
 
-        generator = load_anonymizer(arguments.weights)
-        generator.warm(max(BATCHES))
+        drawing = Anonymizer(weights=arguments.weights).renderer
+        drawing.warm(max(BATCHES))
         is_face = Detector(rotations=False, threads=1).are_faces
     keys = Keys(_secret(arguments))
-    use = Coherence(follow_motion=arguments.motion == "face")
-    new = functools.partial(Renderer, settings, generator, keys, use, is_face, causal=True)
+    use = Coherence(follow_motion=arguments.motion == "grid")
+    options = {"motion": arguments.motion, "causal": True, "wait": False}
+    new = functools.partial(Renderer, settings, drawing, keys, use, is_face, **options)
     _render_nothing(new())
     return new
 
@@ -175,6 +179,7 @@ def _watch(arguments: argparse.Namespace, source):
         arguments.method or "generate",
         MIN_CONFIDENCE if arguments.min_confidence is None else arguments.min_confidence,
         delay=arguments.delay,
+        motion=arguments.motion,
     )
 
 

@@ -1,10 +1,11 @@
-"""What draws new faces into an erased photo: the shipped generator, or persons that are fused into it.
+"""What draws new faces into an erased frame: the shipped generator, or persons that are fused into it.
 
 A renderer draws a face for a key, candidate by candidate, and then paints the chosen one into the frame. It
 sees the erased frame, the mask, the five points and the face's vector, and no pixel of the face itself.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 
@@ -12,11 +13,13 @@ import cv2
 import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
-from dp3_jax.anonymization.generation import Drawn, Generator, Job, generate
-from dp3_jax.replacement import fusing, surroundings
+from dp3_jax.anonymization.generation import Drawn, Generator, Job, generate, is_flat
+from dp3_jax.replacement import carried_parts, fusing, surroundings
+from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.far_side import with_background
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
-from dp3_jax.replacement.identities import Classes, IdentitySource
+from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
+from dp3_jax.replacement.pose_grid import PoseGrid
 
 # Canonical px for each frame px from which on a face is put together at 128 px and then made smaller.
 _SMALL = 0.9
@@ -40,6 +43,11 @@ class BuiltinRenderer:
         self._generator = generator
         self.fingerprint = generator.fingerprint
 
+    def warm(self, count: int) -> None:
+        """Gets ready for so many faces at once."""
+        if warm := getattr(self._generator, "warm", None):  # a given one need not have it
+            warm(count)
+
     def draw(
         self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
     ) -> list[list[Drawn | None]]:
@@ -50,10 +58,35 @@ class BuiltinRenderer:
             for own, faces in zip(numbers, made, strict=True)
         ]
 
+    def remember(self, job: Job, face: Drawn) -> None:
+        """See `generation.FaceRenderer`; the picture is kept as it is painted."""
+        del face
+        job.memory.drew()
+
+    def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
+        """See `generation.FaceRenderer`; drawn anew now and then."""
+        memories = [job.memory for job in wave]
+        found = [
+            Drawn(memory.candidate, memory.latest) if memory.rests() else None
+            for memory in memories
+        ]
+        due = [i for i, face in enumerate(found) if face is None]
+        if due:
+            numbers = [[memories[i].candidate] for i in due]
+            made = self.draw([wave[i] for i in due], [views[i] for i in due], numbers)
+            for i, (face,) in zip(due, made, strict=True):
+                if not is_flat(wave[i], face.view):
+                    found[i] = face
+                    memories[i].drew()
+        return found
+
     def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
         """See `generation.FaceRenderer`."""
-        blended = blending.blend(view, face.view, job.mask)
-        return geometry.project(blended, job.alignment, job.target)
+        if job.memory is None:
+            blended = blending.blend(view, face.view, job.mask)
+            return geometry.project(blended, job.alignment, job.own)
+        composed = job.memory.compose(view, face.view, job.mask)
+        return geometry.project(composed, job.alignment, job.own, quick=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +108,7 @@ def _no_classes(view: np.ndarray, mask: np.ndarray) -> Classes:
 
 
 class FusedRenderer:
-    """Persons of an identity source, fused into the photo. Calls may come from one thread only."""
+    """Persons of an identity source, fused into the picture. Calls may come from one thread only."""
 
     takes_vector = True
 
@@ -88,51 +121,118 @@ class FusedRenderer:
         both = f"{network.fingerprint} {source.fingerprint}".encode()
         self.fingerprint = hashlib.sha256(both).hexdigest()
 
+    @functools.cached_property
+    def _grid(self) -> PoseGrid:
+        return PoseGrid(self.source)
+
+    def warm(self, count: int) -> None:
+        """Gets ready for the first face, however many there are."""
+        del count
+        self._network.warm()
+
     def draw(
         self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
     ) -> list[list[Drawn | None]]:
         """See `generation.FaceRenderer`."""
-        drawn = []
-        for job, seen, own in zip(wave, views, numbers, strict=True):
-            view = seen if job.exposure is None else job.exposure.normalised(seen)
-            view = np.where(job.mask > 0, np.uint8(0), view)
-            classes = self._classify(view, job.mask)
-            drawn.append([self._draw(job, seen, view, classes, n) for n in own])
-        return drawn
+        return [
+            [self._draw(job, seen, n) for n in own]
+            for job, seen, own in zip(wave, views, numbers, strict=True)
+        ]
 
-    def _draw(
-        self, job: Job, seen: np.ndarray, view: np.ndarray, classes: Classes, number: int
-    ) -> Drawn | None:
-        """One candidate; `seen` and the normalised `view` u8[S, S, 3]."""
-        vector, face = job.plan.vector, job.plan.face
+    def _draw(self, job: Job, seen: np.ndarray, number: int) -> Drawn | None:
+        """One candidate, for the view u8[S, S, 3]."""
+        view = _context(job, seen)
+        classes = self._classes(job, view)
         try:
-            rendering = self.source.render(
-                candidate_key(job.plan.key, number),
-                classes,
-                None if vector is None else vector.pose,
-                None if vector is None else vector.expression,
-                fusing.rendering_size(job.alignment),
-            )
+            rendering = self._rendering(job, classes, number)
         except ValueError:  # that person shows no face in that pose
             return None
-        points = None if face.points is None else job.alignment.apply(face.points)
-        donor = fusing.place_donor(rendering, points, job.mask)
+        donor = _placed(job, rendering)
+        return _drawn(job, seen, number, donor, self._parts(job, seen, view, donor))
+
+    def _classes(self, job: Job, view: np.ndarray) -> Classes:
+        """Of a face's surroundings; of a track's in its first frame."""
+        if job.memory is None:
+            return self._classify(view, job.mask)
+        if job.memory.classes is None:
+            job.memory.classes = self._classify(view, job.mask)
+        return Classes(*job.memory.classes)
+
+    def _rendering(self, job: Job, classes: Classes, number: int) -> Rendering:
+        key, vector = candidate_key(job.plan.key, number), job.plan.vector
+        if job.memory is not None:
+            vector = vector or FaceVector(0.0, 0.0)
+            size, wait = job.memory.size, job.memory.wait
+            return self._grid.rendering(key, classes, vector, size, wait=wait)
+        pose = None if vector is None else vector.pose
+        expression = None if vector is None else vector.expression
+        return self.source.render(
+            key, classes, pose, expression, fusing.rendering_size(job.alignment)
+        )
+
+    def _parts(self, job: Job, seen: np.ndarray, view: np.ndarray, donor: Donor) -> Parts:
+        """What the network says; `seen` and the normalised `view` u8[S, S, 3]."""
         parts = self._network.parts(view, job.mask, donor)
         if job.exposure is not None:
             parts = parts.exposed(job.exposure)
-        parts = with_background(parts, donor, seen)
-        drawn = np.where(job.mask > 0, parts.composite(donor.view), seen)
-        return Drawn(number, drawn, rendering.person, _Fused(donor, parts))
+        return with_background(parts, donor, seen)
+
+    def remember(self, job: Job, face: Drawn) -> None:
+        """See `generation.FaceRenderer`."""
+        job.memory.said(carried_parts.packed(face.layers.parts, face.layers.donor.mask))
+
+    def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
+        """See `generation.FaceRenderer`; the person in this frame's pose, the network now and then."""
+        return [self._followed(job, seen) for job, seen in zip(wave, views, strict=True)]
+
+    def _followed(self, job: Job, seen: np.ndarray) -> Drawn | None:
+        memory = job.memory
+        resting = memory.rests()
+        view = None if resting else _context(job, seen)
+        classes = Classes(*memory.classes)
+        try:
+            donor = _placed(job, self._rendering(job, classes, memory.candidate))
+        except ValueError:
+            return None
+        if not resting:
+            memory.said(carried_parts.packed(self._parts(job, seen, view, donor), donor.mask))
+        parts = carried_parts.placed(memory.averaged_parts(), donor.mask)
+        return _drawn(job, seen, memory.candidate, donor, parts)
 
     def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
         """See `generation.FaceRenderer`; at the size of the face."""
-        correction = blending.correction(view, face.view, job.mask)
+        quick, memory = job.memory is not None, job.memory
+        correction = blending.correction(view, face.view, job.mask, quick=quick)
+        if memory is not None:
+            correction = memory.steady_correction(correction)
         if job.alignment.scale >= _SMALL:
             blended = blending.blend(view, face.view, job.mask, correction, _FEATHER)
-            return geometry.project(blended, job.alignment, job.target)
-        blur = _missing_blur(erased, job, face.layers.donor)
+            return geometry.project(blended, job.alignment, job.own, quick=quick)
+        if memory is None:
+            blur = _missing_blur(erased, job, face.layers.donor)
+        else:
+            blur = memory.steady_blur(lambda: _missing_blur(erased, job, face.layers.donor))
         paint = _paint(job, face.layers, correction, blur)
-        return _in_frame(erased, job.target, paint)
+        return _in_frame(erased, job.own, paint)
+
+
+def _context(job: Job, seen: np.ndarray) -> np.ndarray:
+    """u8[S, S, 3]: a view with the usual tones, and nothing under the mask."""
+    view = seen if job.exposure is None else job.exposure.normalised(seen)
+    return np.where(job.mask > 0, np.uint8(0), view)
+
+
+def _placed(job: Job, rendering: Rendering) -> Donor:
+    """The rendering where the face lies: in a photo by its five points, in a clip by its alignment alone."""
+    points = job.plan.face.points
+    if points is None or job.memory is not None:
+        return fusing.place_donor(rendering, None, job.mask)
+    return fusing.place_donor(rendering, job.alignment.apply(points), job.mask)
+
+
+def _drawn(job: Job, seen: np.ndarray, number: int, donor: Donor, parts: Parts) -> Drawn:
+    shown = np.where(job.mask > 0, parts.composite(donor.view), seen)
+    return Drawn(number, shown, donor.rendering.person, _Fused(donor, parts))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,6 +270,8 @@ class _Paint:
 def _paint(job: Job, fused: _Fused, correction: np.ndarray, blur: float) -> _Paint:
     """The composite and its blending into the frame as one linear function of the donor's levels."""
     share, fade = blending.shares(job.mask, _FEATHER)
+    if correction.shape != fade.shape:
+        correction = cv2.resize(correction, fade.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     parts = fused.parts
     factor = parts.alpha * (1 + parts.gain)
     offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
@@ -212,7 +314,7 @@ def _enlarged(
 
 def _missing_blur(erased: np.ndarray, job: Job, donor: Donor) -> float:
     """Standard deviation in frame px by which the surroundings are less sharp than the donor."""
-    part, own = blending.neighbourhood(job.target, erased.shape)
+    part, own = blending.neighbourhood(job.own, erased.shape)
     step = max(
         1, round(_BLUR_SCALE / job.alignment.scale)
     )  # of large faces every step-th px will do
@@ -221,10 +323,10 @@ def _missing_blur(erased: np.ndarray, job: Job, donor: Donor) -> float:
     if wanted is None or wanted < _SHARP:
         return 0.0
     few = geometry.Alignment(job.alignment.a * step, job.alignment.b)
-    origin = complex(job.target.left, job.target.top) * (job.alignment.a - few.a)
+    origin = complex(job.own.left, job.own.top) * (job.alignment.a - few.a)
     few = geometry.Alignment(few.a, few.b + origin)
-    size = [max(1, n // step) for n in job.target.inside.shape]
-    small = geometry.Region(job.target.top, job.target.left, np.ones(size, bool))
+    size = [max(1, n // step) for n in job.own.inside.shape]
+    small = geometry.Region(job.own.top, job.own.left, np.ones(size, bool))
     face = _enlarged(donor.mask, few, small) > 0.5
     there = surroundings.edge_blur(_luma(fusing.donor_in_frame(donor, few, small)), face)
     return step * surroundings.missing_blur(wanted, there)

@@ -19,7 +19,7 @@ import dp3_jax
 from dp3_jax import allocator
 from dp3_jax.anonymization import secrets
 from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.anonymization.generation import FaceCheck, Generator
+from dp3_jax.anonymization.generation import FaceCheck, FaceRenderer
 from dp3_jax.anonymization.keeping import Keeper
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
 from dp3_jax.errors import UserError
@@ -45,6 +45,7 @@ from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.spans import Span
 from dp3_jax.video.stages import Progress
 from dp3_jax.video.tracks import Tracking
+from dp3_jax.video.vector_meter import VectorMeter, meter_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class VideoOptions:
       subtitles: "copy" or "drop".
       spans: when faces are hidden; always if empty.
       coherence: what is steadied over time.
+      motion: what new faces follow: "face", "head" or "none" (see `vectors.limited_to`).
       rate: of numbered pictures, how many a second.
       deinterlace: make whole frames of interlaced ones.
     """
@@ -66,6 +68,7 @@ class VideoOptions:
     subtitles: str = "drop"
     spans: tuple[Span, ...] = ()
     coherence: Coherence = dataclasses.field(default_factory=Coherence)
+    motion: str = "face"
     rate: Fraction = sequences.RATE
     deinterlace: bool = False
 
@@ -146,6 +149,7 @@ class _Job:
         if self.info.audio and isinstance(self.encoding, encoding.Encoding):
             wanted = copying.Wanted(request.video.audio == "copy")
             copying.check(request.source, self.encoding.container, wanted)
+        self.meter = meter_for(anonymizer.settings.method, request.video.motion)
         self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
 
     def _encoding(self) -> encoding.Encoding | pictures.Pictures:
@@ -190,9 +194,8 @@ class _Job:
             settings = dataclasses.replace(read.settings, **request.overrides)
             keys = _keys(read.tracking, secret) | dict(read.keys)
             return read.tracking, keys, settings, self._other_weights(read, settings)
-        found = (
-            self._given() if request.given_boxes is not None else self._find(folder, preparation)
-        )
+        given = request.given_boxes is not None
+        found = self._given() if given else self._find(folder, preparation)
         return found, _keys(found, secret), settings, ()
 
     def _given(self) -> Tracking:
@@ -202,18 +205,18 @@ class _Job:
         width, height = self.info.canvas_size
         scale = width / self.info.width, height / self.info.height
         faces = boxes.read(self.request.given_boxes, frames, scale)
-        found = first_pass.given(self.info, frames, faces, self.request.keeper)
+        found = first_pass.given(self.info, frames, faces, self.request.keeper, self.meter)
         return first_pass.link(self.info, found)
 
     def _find(self, folder: workfolder.WorkFolder, preparation: "_Preparation") -> Tracking:
-        estimate = self.info.frames_estimate
         found, self.times = find_tracks(
             self.info,
             self.anonymizer.min_confidence,
             self.request.keeper,
             folder,
-            lambda count: self.progress("finding faces", count, estimate),
+            lambda count: self.progress("finding faces", count, self.info.frames_estimate),
             saw=preparation.saw,
+            meter=self.meter,
         )
         return found
 
@@ -256,9 +259,8 @@ class _Job:
         return self.info.duration_seconds
 
     def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
-        if read.generator is None or settings.method != "generate":
-            return ()
-        if read.generator == self.anonymizer.generator.fingerprint:
+        drew = read.generator is not None and settings.method == "generate"
+        if not drew or read.generator == self.anonymizer.renderer.fingerprint:
             return ()
         return (f"{self.request.given_tracks} was made with other weights: the faces will differ",)
 
@@ -277,6 +279,7 @@ def find_tracks(
     progress: Callable[[int], None],
     *,
     saw: Callable[[first_pass.Found], None] | None = None,
+    meter: VectorMeter | None = None,
 ) -> tuple[Tracking, np.ndarray]:
     """The first pass: arguments as of `first_pass.detect`, and the least confidence of a detection.
 
@@ -284,7 +287,7 @@ def find_tracks(
       The tracks, and i64[frames] the frames' times in ticks.
     """
     detector = VideoDetector(min_confidence)
-    found = first_pass.detect(info, detector, keeper, folder, progress, saw=saw)
+    found = first_pass.detect(info, detector, keeper, folder, progress, saw=saw, meter=meter)
     return first_pass.link(info, found), np.array([one.pts for one in found], np.int64)
 
 
@@ -314,11 +317,9 @@ class _Preparation:
             self._last = self._pool.submit(self._warm, self._most)
 
     def _warm(self, count: int) -> None:
-        generator, _ = self._anonymizer.parts()
-        if warm := getattr(generator, "warm", None):  # a given one need not have it
-            warm(count)
+        self._anonymizer.renderer.warm(count)
 
-    def parts(self) -> tuple[Generator, FaceCheck | None]:
+    def parts(self) -> tuple[FaceRenderer, FaceCheck | None]:
         """As of the anonymizer, when all is ready."""
         if self._last is not None:
             self._last.result()
@@ -355,10 +356,16 @@ def process(
         shown = first_pass.treated(found, settings)
         middle = time.monotonic()
         makes = any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
-        generator, is_face = preparation.parts() if makes else (None, None)
-        fingerprint = None if generator is None else generator.fingerprint
+        drawing, is_face = preparation.parts() if makes else (None, None)
+        fingerprint = None if drawing is None else drawing.fingerprint
         renderer = Renderer(
-            settings, generator, keys, request.video.coherence, is_face, cuts=shown.cuts
+            settings,
+            drawing,
+            keys,
+            request.video.coherence,
+            is_face,
+            motion=request.video.motion,
+            cuts=shown.cuts,
         )
         render = second_pass.SecondPass(
             job.info,

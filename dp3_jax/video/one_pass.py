@@ -151,19 +151,21 @@ class _Frames:
     def __init__(self, request: Request, anonymizer: Anonymizer, info: VideoInfo, record: _Record):
         settings = anonymizer.settings
         makes = settings.method == "generate"
-        generator, is_face = anonymizer.parts() if makes else (None, None)
+        drawing, is_face = anonymizer.parts() if makes else (None, None)
         size, rate = info.canvas_size, float(info.rate)
         delay = max(1, min(round(_DELAY * rate), int(_DELAY_BYTES / (3 * size[0] * size[1]))))
         least = anonymizer.min_confidence
-        self._watch = new_watch(size, rate, settings.method, least, delay=delay)
+        motion = request.video.motion
+        self._watch = new_watch(size, rate, settings.method, least, delay=delay, motion=motion)
         self._painter = Painter(
             functools.partial(
                 Renderer,
                 settings,
-                generator,
+                drawing,
                 record.keys,
                 request.video.coherence,
                 is_face,
+                motion=request.video.motion,
                 causal=True,
             )
         )

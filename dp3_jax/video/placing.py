@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,19 +37,14 @@ def cover(how: str, place: Place, box: Sequence[float], shape: Sequence[int]) ->
     return geometry.joined(smooth, methods.covered(place.raw, box, how, shape, place.wider))
 
 
-def job(
-    number: int, plan: Plan, place: Place, shape: Sequence[int]
-) -> tuple[generation.Job, geometry.Region]:
-    """A face to be made, with all that is hidden as its target; and the part that it is put into.
-
-    Hidden is the face by its smoothed and by its raw alignment.
-    """
+def job(number: int, plan: Plan, place: Place, shape: Sequence[int], memory: Any) -> generation.Job:
+    """A face to be made; hidden is the face by its smoothed and by its raw alignment."""
     mask, own = _grown(place.smooth, plan.face.box, place.growth, shape)
     target = own
     if place.raw is not place.smooth:
         _, raw = _grown(place.raw, plan.face.box, place.wider, shape)
         target = geometry.joined(own, raw)
-    return generation.Job(number, plan, place.smooth, mask, target), own
+    return generation.Job(number, plan, place.smooth, mask, target, own, memory)
 
 
 def _grown(

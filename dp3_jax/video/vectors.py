@@ -17,7 +17,7 @@ import numpy as np
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.video.tracks import Sighting, Track, shots
 
-MOTIONS = ("face", "head", "none")
+MOTIONS = ("face", "head", "none", "grid")
 STILL = FaceVector(0.0, 0.0)  # what `--motion none` shows
 
 
@@ -77,13 +77,15 @@ _QUICKER = (
 def limited_to(vector: FaceVector, motion: str) -> FaceVector:
     """What may pass of a vector: with "face" all of it, with "head" the pose, with "none" a constant.
 
+    With "grid", by which drawings of the builtin generator follow (`following`), it is the pose too.
+
     Raises:
       ValueError: another motion.
     """
     match motion:
         case "face":
             return vector
-        case "head":
+        case "head" | "grid":
             return vector.without_expression()
         case "none":
             return STILL

@@ -1,0 +1,286 @@
+"""One frame with its faces anonymized: of a photo, or of a clip whose earlier frames are remembered.
+
+The order of events is what keeps faces from leaking. First every face that is not kept is covered or erased;
+then new faces are put into the erased frame, and nothing looks at the original any more. What fails in
+between leaves a cover, never a face.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from dp3_jax.anonymization import blending, generation, geometry, methods, secrets
+from dp3_jax.anonymization.generation import Drawn, FaceCheck, FaceRenderer, Job
+from dp3_jax.anonymization.plans import Outcome, Plan
+from dp3_jax.replacement import surroundings
+from dp3_jax.replacement.surroundings import Exposure
+
+DONE = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}
+
+_EXPOSURE_EVERY = 8  # frames between two looks at a clip's exposure
+_EXPOSURE_FRESH = 0.2  # weight of a new look
+
+
+class FaceMemory(Protocol):
+    """What is remembered of one face from frame to frame; see `video.coherence.Memory`.
+
+    Attributes:
+      candidate: number of the latent that was settled on; None before.
+    """
+
+    candidate: int | None
+
+    def look(self, view: np.ndarray, mask: np.ndarray) -> None:
+        """Sees how far the surroundings have changed: u8[S, S, 3] erased view, f32[S, S, 1] mask."""
+        ...
+
+    def tries_now(self) -> bool:
+        """Whether a latent is to be looked for in this frame, where none is settled."""
+        ...
+
+    def add_grain(
+        self, frame: np.ndarray, target: geometry.Region, hidden: np.ndarray, key: bytes
+    ) -> None:
+        """As `blending.add_grain`, with the grain of this frame."""
+        ...
+
+    def forget_pictures(self) -> None:
+        """Lets go of all pictures."""
+        ...
+
+
+@dataclasses.dataclass(eq=False)
+class FaceTask:
+    """What is to be done with one face of a frame: exactly one of `done`, `cover` and `job` says it.
+
+    Attributes:
+      plan: of the face.
+      reason: why it is not treated as the settings say; else empty.
+      done: it is left as it is, with this outcome.
+      cover: it is obfuscated so.
+      job: a new face is made.
+    """
+
+    plan: Plan
+    reason: str = ""
+    done: str = ""
+    cover: methods.Cover | None = None
+    job: Job | None = None
+
+
+@dataclasses.dataclass
+class FrameMemory:
+    """What is remembered of whole frames.
+
+    Attributes:
+      toned: whether the last frame with a new face was grey, or sepia.
+      exposure: average of the frames'; None before the first.
+      frames: with new faces, since the last cut.
+    """
+
+    toned: bool = False
+    exposure: Exposure | None = None
+    frames: int = 0
+
+    def forget(self) -> None:
+        """After a cut."""
+        self.toned, self.exposure, self.frames = False, None, 0
+
+    def colour_curve(self, erased: np.ndarray) -> np.ndarray | None:
+        """As `surroundings.colour_curve`, steady."""
+        curve = surroundings.colour_curve(erased, was_toned=self.toned)
+        self.toned = curve is not None
+        return curve
+
+    def exposed(self, erased: np.ndarray) -> Exposure:
+        """As `surroundings.exposure`, steady."""
+        if self.frames % _EXPOSURE_EVERY == 0:
+            seen = surroundings.exposure(erased)
+            if self.exposure is not None:
+                steps = zip(self.exposure, seen, strict=True)
+                seen = Exposure(*(old + _EXPOSURE_FRESH * (new - old) for old, new in steps))
+            self.exposure = seen
+        self.frames += 1
+        return self.exposure
+
+
+def hide(
+    frame: np.ndarray,
+    covers: Sequence[methods.Cover],
+    others: Sequence[geometry.Region],
+    *,
+    quick: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of u8[h, w, 3] without any face: covered, or erased in the `others`; and bool[h, w], where.
+
+    `quick` is that of `blending.erase`.
+    """
+    targets = [cover.target for cover in covers] + list(others)
+    result = blending.erase(frame, targets, quick=quick)
+    for cover in sorted(covers, key=lambda cover: -cover.scale):
+        if cover.target.inside.any():  # in the frame
+            shown = methods.apply(cover.method, frame, cover.target, cover.scale)
+            geometry.place(result, cover.target, shown)
+    return result, blending.union(targets, frame.shape)
+
+
+def render_frame(
+    frame: np.ndarray,
+    tasks: Sequence[FaceTask],
+    renderer: FaceRenderer | None = None,
+    is_face: FaceCheck | None = None,
+    *,
+    candidates: int = 1,
+    memory: FrameMemory | None = None,
+) -> tuple[np.ndarray, list[Outcome]]:
+    """Treats the faces of a frame. Without memories, a pure function of its arguments.
+
+    No pixel outside the faces' regions changes, and new faces do not depend on any pixel inside them, but
+    through the plans' vectors.
+
+    Args:
+      frame: u8[h, w, 3] RGB; not changed.
+      tasks: one for each face.
+      renderer: makes the new faces; without one they are covered.
+      is_face: verdict on new faces; None takes every one that is not a flat patch.
+      candidates: new faces drawn for each one, of which the best is taken.
+      memory: of earlier frames of the same clip; None for photos, which are treated with more care.
+
+    Returns:
+      The new frame, and what was done with each face, in the order of `tasks`. The frame itself is
+      returned when there is nothing to do.
+    """
+    outcomes = [_without_new_face(task) for task in tasks]
+    covers = [task.cover for task in tasks if task.cover is not None]
+    by_number = {task.job.number: i for i, task in enumerate(tasks) if task.job is not None}
+    jobs = [tasks[i].job for i in by_number.values()]
+    if not covers and not jobs:
+        return frame, [o for o in outcomes if o is not None]
+    result, hidden = hide(frame, covers, [job.target for job in jobs], quick=memory is not None)
+    tones = FrameMemory() if memory is None else memory
+    if jobs:
+        curve, exposure = tones.colour_curve(result), tones.exposed(result)
+        for job in jobs:
+            job.exposure = None if exposure.is_usual else exposure
+    filling = _Filling(result, hidden, renderer, is_face, candidates)
+    for wave in generation.waves(jobs):
+        # From here on the original frame is not looked at any more.
+        own = [by_number[job.number] for job in wave]
+        for i, outcome in zip(own, filling.fill([tasks[i] for i in own], curve), strict=True):
+            outcomes[i] = outcome
+            if outcome.done == "covered" and tasks[i].job.memory is not None:
+                tasks[i].job.memory.forget_pictures()
+    return result, [o for o in outcomes if o is not None]
+
+
+def _without_new_face(task: FaceTask) -> Outcome | None:
+    if task.done:
+        return Outcome(task.plan, task.done, reason=task.reason)
+    if task.cover is not None:
+        return Outcome(task.plan, DONE[task.cover.method], reason=task.reason)
+    return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Filling:
+    """Puts new faces into an erased frame, changed in place; what cannot be made stays erased.
+
+    Attributes:
+      erased: u8[h, w, 3] in which nothing of any face is left.
+      hidden: bool[h, w], pixels of all faces.
+      renderer, is_face, candidates: as of `render_frame`.
+    """
+
+    erased: np.ndarray
+    hidden: np.ndarray
+    renderer: FaceRenderer | None
+    is_face: FaceCheck | None
+    candidates: int
+
+    def fill(self, wave: Sequence[FaceTask], curve: np.ndarray | None) -> list[Outcome]:
+        """Makes faces whose surroundings are finished; `curve` as of `surroundings.colour_curve`."""
+        if self.renderer is None:
+            reason = "there is no generator"
+            return [Outcome(task.plan, "covered", reason=reason) for task in wave]
+        seen = [task for task in wave if task.job.own.inside.any()]
+        try:
+            views = [self._view(task) for task in seen]
+            drawn = self._draw(seen, views)
+        except (
+            Exception
+        ) as error:  # whatever it is, the faces stay covered and the picture is finished
+            return [generation.failed(task.job, error) for task in wave]
+        made = {id(task): (view, face) for task, view, face in zip(seen, views, drawn, strict=True)}
+        return [self._outcome(task, made.get(id(task)), curve) for task in wave]
+
+    def _view(self, task: FaceTask) -> np.ndarray:
+        view = geometry.extract(self.erased, task.job.alignment, quick=task.job.memory is not None)
+        if task.job.memory is not None:
+            task.job.memory.look(view, task.job.mask)
+        return view
+
+    def _draw(self, wave: Sequence[FaceTask], views: Sequence[np.ndarray]) -> list[Drawn | None]:
+        """A new face for each view; a remembered one goes on, its first one that is a face settles it."""
+        found: list[Drawn | None] = [None] * len(wave)
+        settled = [
+            i for i, t in enumerate(wave) if t.job.memory and t.job.memory.candidate is not None
+        ]
+        if settled:
+            went_on = self.renderer.follow(
+                [wave[i].job for i in settled], [views[i] for i in settled]
+            )
+            for i, face in zip(settled, went_on, strict=True):
+                found[i] = face
+        new = [
+            i
+            for i, task in enumerate(wave)
+            if task.job.memory is None
+            or (task.job.memory.candidate is None and task.job.memory.tries_now())
+        ]
+        if new:
+            chosen = generation.choose(
+                [wave[i].job for i in new],
+                [views[i] for i in new],
+                self.candidates,
+                self.renderer,
+                self.is_face,
+            )
+            for i, face in zip(new, chosen, strict=True):
+                found[i] = face
+                if wave[i].job.memory is not None and face is not None:
+                    wave[i].job.memory.candidate = face.candidate
+                    self.renderer.remember(wave[i].job, face)
+        return found
+
+    def _outcome(
+        self, task: FaceTask, made: tuple[np.ndarray, Drawn | None] | None, curve: np.ndarray | None
+    ) -> Outcome:
+        if made is None:
+            return Outcome(task.plan, "covered", reason="outside the frame")
+        view, face = made
+        if face is None:
+            return generation.no_face(task.job)
+        try:
+            self._place(task, view, face, curve)
+        except Exception as error:
+            return generation.failed(task.job, error)
+        return Outcome(task.plan, "generated", face.candidate, person=face.person)
+
+    def _place(
+        self, task: FaceTask, view: np.ndarray, face: Drawn, curve: np.ndarray | None
+    ) -> None:
+        """Paints a face where it belongs."""
+        job = task.job
+        shown = self.renderer.paint(self.erased, job, view, face)
+        if shown.shape != (*job.own.inside.shape, 3) or shown.dtype != np.uint8:
+            raise ValueError(f"the renderer gave {shown.dtype}{shown.shape}")
+        if curve is not None:
+            shown = surroundings.coloured(shown, curve)
+        geometry.place(self.erased, job.own, shown)
+        if task.job.memory is None:
+            random = secrets.grain_generator(task.plan.key)
+            blending.add_grain(self.erased, job.own, self.hidden, random)
+        else:
+            task.job.memory.add_grain(self.erased, job.own, self.hidden, task.plan.key)

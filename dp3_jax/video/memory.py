@@ -1,0 +1,253 @@
+"""What is remembered of a face from frame to frame: pictures, colours, grain, and who it is.
+
+All memory is kept in the canonical frame of the face. Averaging there over frames is the same as warping the
+previous output by the motion of the face, from alignment to alignment, without resampling it again and
+again. Everything remembered comes from erased frames and generated pictures, never from a hidden pixel; what
+is known of the hidden face are its place, the numbers of its vector and, where that is switched on, the grid
+of `following`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dp3_jax.anonymization import blending, geometry, secrets
+from dp3_jax.anonymization.geometry import Region
+from dp3_jax.video import averaging, coherence, following
+from dp3_jax.video.coherence import ALL, Coherence, Motion
+from dp3_jax.video.poses import Pose
+from dp3_jax.video.vectors import VectorFilter
+
+ARRAYS = ("latest", "view", "fill", "around", "correct", "offset", "parts", "parts_new")
+_BOUND = ("use", "causal", "wait")  # of the renderer, not of the face
+
+# Canonical px inside the mask over which the averaged fill takes over: at the very edge only the fill of this
+# frame continues this frame's surroundings.
+_FILL_EDGE = 2.0
+_FRESH_CAUSAL = 0.1  # added to what is out of date in live video
+_REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
+_EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
+_SMALL_SIZE = 128  # px of renderings: such faces are small
+_SMALL_EVERY = 24  # frames from one run of the network to the next for them
+_GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
+_GRAIN_FRESH = 0.3
+
+
+@dataclasses.dataclass(eq=False)
+class Memory:
+    """What is known of a track from the frames before.
+
+    Attributes:
+      frame: number of the last one.
+      use: what is steadied.
+      causal: nothing is known of later frames, and places are as unsteady as the detector's points.
+      wait: renderings are waited for; live they are not.
+      now: count of frames by which it is decided when the network runs.
+      candidate: number of its latent, once settled.
+      classes: `identities.Classes` of its person, once known.
+      size: px of its person's renderings; 0 before that is known.
+      tries: frames in which no candidate was a face.
+      surely: whether it was surely a face in any frame.
+      small: whether it was too small for a new face; None in the first frame.
+      growth: canonical px by which its mask was grown, before rounding up.
+      motion: of the causal filter of places.
+      vectors: the causal filter of the face's vector.
+      age, looked: frames since the pictures below began, and those in which blur was looked at.
+      beat: `now` of the network's last run.
+      grain: standard deviation in levels.
+      blur: standard deviation in px by which a rendering is too sharp.
+      latest: u8[S, S, 3], the last drawing.
+      view: f32[S, S, 3], average of the drawings.
+      fill: f32[S, S, 3], average of the erased frame's views, of which what is inside the mask is used.
+      around: f32[32, 32, 4], the `surroundings` in the last frame.
+      fresh: their `freshness` against those before.
+      correct: f32[S / 4, S / 4, 3], average of the corrections of colour.
+      offset: f32[GRID, 2], how far the picture has been moved, as `following.advance` gives it.
+      parts, parts_new: f32[S, S, 10], what a fusion network says, on average and in its last run.
+    """
+
+    frame: int
+    use: Coherence = ALL
+    causal: bool = False
+    wait: bool = True
+    now: int = 0
+    candidate: int | None = None
+    classes: tuple | None = None
+    size: int = 0
+    tries: int = 0
+    surely: bool = False
+    small: bool | None = None
+    growth: float = 0.0
+    motion: Motion | None = None
+    vectors: VectorFilter = dataclasses.field(default_factory=VectorFilter)
+    age: int = 0
+    looked: int = 0
+    beat: int = -1
+    grain: float = 0.0
+    blur: float = 0.0
+    latest: np.ndarray | None = None
+    view: np.ndarray | None = None
+    fill: np.ndarray | None = None
+    around: np.ndarray | None = None
+    fresh: float = 1.0
+    correct: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    parts_new: np.ndarray | None = None
+
+    def forget_pictures(self) -> None:
+        """After a cut, a gap or a failure; the face stays who it is."""
+        for name in ARRAYS:
+            setattr(self, name, None)
+        self.age = self.looked = 0
+
+    def forget_place(self) -> None:
+        """After a cut or a gap."""
+        self.motion, self.growth, self.vectors = None, 0.0, VectorFilter()
+
+    def look(self, view: np.ndarray, mask: np.ndarray) -> None:
+        """Sees how far the surroundings have changed, and forgets the pictures where that is wholly.
+
+        Args:
+          view: u8[S, S, 3], canonical view of the erased frame.
+          mask: f32[S, S, 1].
+        """
+        around = averaging.surroundings(view, mask)
+        self.fresh = averaging.freshness(self.around, around)
+        if self.fresh >= 1:
+            self.forget_pictures()
+        self.around = around
+
+    def tries_now(self) -> bool:
+        """Whether a latent is to be looked for in this frame, where none is settled; counts that."""
+        self.tries += 1
+        return self.tries <= _EAGER or self.tries % _EAGER == 0
+
+    def rests(self) -> bool:
+        """Whether the network's last run will do, after `look`: it takes a third of all the time.
+
+        It runs when `now` has passed a multiple of so many frames, so that many faces come together.
+        """
+        if not self.use.blend_previous or self.fresh > _REST:
+            return False
+        if self.latest is None and self.parts is None:
+            return False
+        every = _SMALL_EVERY if self.size == _SMALL_SIZE else averaging.EVERY
+        return self.now // every == self.beat // every
+
+    def drew(self) -> None:
+        """The network has run in this frame."""
+        self.beat = self.now
+
+    @property
+    def _share_due(self) -> float:
+        """`fresh`, with what is added to it live."""
+        return max(self.fresh, _FRESH_CAUSAL) if self.causal else self.fresh
+
+    def said(self, parts: np.ndarray) -> None:
+        """Takes what the fusion network says in this frame, f32[S, S, 10]."""
+        self.parts_new = parts
+        if self.parts is None or not self.use.blend_previous:
+            self.parts = parts
+        self.drew()
+
+    def averaged_parts(self) -> np.ndarray:
+        """f32[S, S, 10]: what it says on average, brought nearer to its last run."""
+        if self.parts is not self.parts_new:
+            self.parts = averaging.drift(self.parts, self.parts_new, self._share_due)
+        return self.parts
+
+    def steady_correction(self, correct: np.ndarray) -> np.ndarray:
+        """The average of `blending.correction`s, f32[S / 4, S / 4, 3]."""
+        if self.use.steady_colour:
+            before = self.correct
+            if before is not None:
+                correct = averaging.drift(before, correct, self._share_due)
+            self.correct = correct
+        return correct
+
+    def steady_blur(self, look: Callable[[], float]) -> float:
+        """Standard deviation in px by which a rendering is to be blurred; looked at now and then."""
+        if self.looked % _GRAIN_EVERY == 0:
+            share = _GRAIN_FRESH if self.looked and self.use.steady_grain else 1.0
+            self.blur += share * (look() - self.blur)
+        self.looked += 1
+        return self.blur
+
+    def compose(self, view: np.ndarray, new: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """A drawn face as it is shown, u8[S, S, 3], after `look`: joined with what is remembered.
+
+        Args:
+          view, mask: as of `look`.
+          new: u8[S, S, 3], the new face in the view, which may be `latest`.
+        """
+        self.latest, fresh = new, self._share_due
+        shown = new
+        if self.use.blend_previous:
+            first = self.view is None
+            shown = self.view = (
+                new.astype(np.float32) if first else averaging.average(self.view, new, fresh)
+            )
+        if self.use.follow_motion and self.offset is not None:
+            shown = following.moved(shown, self.offset)
+        if self.use.steady_fill:
+            view = self._steady_fill(view, mask, fresh)
+        correct = self.steady_correction(blending.correction(view, shown, mask, quick=True))
+        return blending.blend(view, shown, mask, correct)
+
+    def _steady_fill(self, view: np.ndarray, mask: np.ndarray, fresh: float) -> np.ndarray:
+        """`view` with the average of what the erased frames showed inside the mask, from _FILL_EDGE on."""
+        if self.fill is None:
+            self.fill = view.astype(np.float32)
+            return view
+        self.fill = averaging.average(
+            self.fill, view, fresh, least=averaging.FILL_FRESH, most=1.0, every=1
+        )
+        share = geometry.feather(mask, _FILL_EDGE)
+        change = cv2.multiply(
+            cv2.subtract(self.fill, view, dtype=cv2.CV_32F), cv2.merge([share] * 3)
+        )
+        return cv2.add(view, change, dtype=cv2.CV_8U)
+
+    def add_grain(self, frame: np.ndarray, target: Region, hidden: np.ndarray, key: bytes) -> None:
+        """As `blending.add_grain`; its strength is looked at now and then, its pattern is that of `frame`."""
+        if not self.use.steady_grain:
+            blending.add_grain(frame, target, hidden, secrets.grain_generator(key))
+            return
+        if self.age % _GRAIN_EVERY == 0:
+            level = float(blending.grain_level(frame, target, hidden))
+            share = _GRAIN_FRESH if self.age else 1.0
+            self.grain += share * (level - self.grain)
+        self.age += 1
+        coherence.add_grain(frame, target, self.grain, key, self.frame)
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """(for JSON, arrays): all but what belongs to the renderer."""
+        fields = (f.name for f in dataclasses.fields(self))
+        entry = {name: getattr(self, name) for name in fields if name not in _BOUND}
+        arrays = {name: entry.pop(name) for name in ARRAYS}
+        if self.motion is not None:
+            entry["motion"] = [
+                [pose.centre.real, pose.centre.imag, pose.size, pose.angle] for pose in self.motion
+            ]
+        entry["vectors"] = self.vectors.to_json()
+        return entry, {name: array for name, array in arrays.items() if array is not None}
+
+    @classmethod
+    def from_state(
+        cls, entry: dict[str, Any], arrays: dict[str, np.ndarray], **bound: Any
+    ) -> "Memory":
+        """What `to_state` gave, after its way through a file; `bound`: use, causal and wait."""
+        entry = dict(entry)
+        if entry["motion"] is not None:
+            entry["motion"] = Motion(
+                *(Pose(complex(x, y), *rest) for x, y, *rest in entry["motion"])
+            )
+        entry["vectors"] = VectorFilter.from_json(entry["vectors"])
+        memory = cls(**entry, **arrays, **bound)
+        if memory.parts is not None and np.array_equal(memory.parts, memory.parts_new):
+            memory.parts = memory.parts_new
+        return memory
