@@ -20,6 +20,7 @@ from dp3_jax.errors import UserError
 from dp3_jax.masks import inference_mask
 from dp3_jax.replacement import options
 from dp3_jax.replacement.renderers import BuiltinRenderer
+from dp3_jax.video import vectors
 from tests.face_photos import (
     BOX,
     POINTS,
@@ -285,6 +286,7 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_names_in_the_command_are_those_of_the_library():
     assert (command.METHODS, command.COVERS) == (plans.METHODS, methods.COVERS)
+    assert set(vectors.MOTIONS) <= set(command.MOTIONS)
     assert (command.IDENTITIES, command.EXPRESSIONS) == (options.SOURCES, options.EXPRESSIONS)
     assert dp3_jax.Anonymizer is Anonymizer
     with pytest.raises(AttributeError):

@@ -23,6 +23,7 @@ from dp3_jax.live.governor import Governor
 from dp3_jax.live.pipeline import Pipeline
 from dp3_jax.live.preview_page import PreviewPage
 from dp3_jax.live.sources import Wanted, open_source
+from dp3_jax.video import vectors
 from dp3_jax.video.encoding import EncoderSettings
 from tests import face_photos, live_scenes
 from tests.test_live import WALKING, make_watch, renderers
@@ -140,6 +141,7 @@ def test_a_wrong_argument_is_refused(wrong, capsys):
 def test_the_choices_are_those_of_the_settings():
     assert command._METHODS == plans.METHODS
     assert command._COVERS == methods.COVERS
+    assert set(vectors.MOTIONS) <= set(command._MOTIONS)
 
 
 # --- sinks ------------------------------------------------------------------------------------------

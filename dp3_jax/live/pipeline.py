@@ -81,8 +81,8 @@ class Painter:
         # Counted as they are shown: where most are dropped, the last one shown is still the one before.
         self._count += 1
         faces = [
-            (track, dataclasses.replace(track.sightings[0], frame=self._count))
-            for track in watched.faces.values()
+            (track, dataclasses.replace(sighting, frame=self._count))
+            for track, sighting in watched.sightings()
         ]
         image = watched.frame.image
         try:

@@ -19,20 +19,24 @@ A track that has not been clear in any frame so far is covered in a classic way,
 pass for faces, new faces on them would be worse, and drawing them takes the time that the true ones need.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.live.governor import Level
+from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.video import tracks
 from dp3_jax.video.cuts import CutDetector
 from dp3_jax.video.detecting import Budget, LiveDetector, Numbered
 from dp3_jax.video.first_pass import DOUBTFUL
 from dp3_jax.video.tracking import Linking, Tracker
 from dp3_jax.video.tracks import Sighting, Track
+from dp3_jax.video.vector_meter import BesideMeter, VectorMeter, Vectors, meter_for
 
 FULL = Budget(side=1280, scan=True)
 
@@ -51,11 +55,27 @@ class Watched:
       faces: tracks by number. Their first sighting is the one in this frame, the second one the detection
         that it comes from: this one, an earlier one, or a later one if the face was carried back.
       scene: number of its scene; it changes at every cut.
+      measured: tracks whose vectors are being measured in this frame.
+      vectors: these vectors, when they are ready; None: none are.
     """
 
     frame: Any
     faces: dict[int, Track]
     scene: int
+    measured: tuple[int, ...] = ()
+    vectors: Future[Vectors] | None = None
+
+    def sightings(self) -> list[tuple[Track, Sighting]]:
+        """Each track with its sighting in this frame and what was measured of it; waits for that."""
+        known: dict[int, FaceVector | None] = {}
+        if self.vectors is not None:
+            # A face that nothing is known of gets a new one all the same.
+            with contextlib.suppress(Exception):
+                known = dict(zip(self.measured, self.vectors.result(), strict=True))
+        return [
+            (track, dataclasses.replace(track.sightings[0], vector=known.get(number)))
+            for number, track in self.faces.items()
+        ]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +97,7 @@ class Watch:
         *,
         delay: int = 0,
         doubtful: str | None = None,
+        meter: VectorMeter | None = None,
     ):
         """Knows nothing yet.
 
@@ -86,10 +107,12 @@ class Watch:
           is_cut: whether a frame is the first of a new scene; called once for each.
           delay: frames that are to be looked at after one before it is shown.
           doubtful: method for faces that have never been clear; None for that of all.
+          meter: of the faces' vectors; None leaves them out.
         """
         self._detect = detect
         self._tracker = tracker
         self._is_cut = is_cut
+        self._beside = BesideMeter(meter)
         self._delay = delay
         self._waiting: list[Watched] = []
         self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
@@ -158,7 +181,11 @@ class Watch:
         self._carry_back(seen, frame.image.shape)
         # What it was when it was seen says what it is in the frames where it is not.
         faces = {n: Track(n, (sighting, self._known[n].seen)) for n, sighting in seen.items()}
-        self._waiting.append(Watched(frame, faces, self._scene))
+        clear = {n: tracks.to_face(s) for n, s in seen.items() if s.source != "filled"}
+        vectors = self._beside.submit(
+            self._count, frame.image, tuple(clear.values()), every=level.every
+        )
+        self._waiting.append(Watched(frame, faces, self._scene, tuple(clear), vectors))
         self._undecided = 0 if passes else self._undecided + 1
         self._blind = False
         if self._undecided:
@@ -210,7 +237,13 @@ class Watch:
 
 
 def new_watch(
-    size: tuple[int, int], rate: float, method: str, min_confidence: float, *, delay: int
+    size: tuple[int, int],
+    rate: float,
+    method: str,
+    min_confidence: float,
+    *,
+    delay: int,
+    motion: str = "none",
 ) -> Watch:
     """A watch with a detector that has been used once: the first time is slow.
 
@@ -220,6 +253,7 @@ def new_watch(
       method: by which faces are treated.
       min_confidence: of a detection.
       delay: as of `Watch`.
+      motion: what new faces follow, as of `vectors.limited_to`.
 
     Raises:
       UserError: as `detection.Detector`.
@@ -229,4 +263,5 @@ def new_watch(
     tracker = Tracker(*size, Linking.at_rate(rate))
     # As in files, a new face on what may be none would be worse than a blur.
     doubtful = "blur" if method == "generate" else None
-    return Watch(detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful)
+    meter = meter_for(method, motion)
+    return Watch(detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful, meter=meter)

@@ -23,6 +23,7 @@ from dp3_jax.anonymization import secrets
 from dp3_jax.anonymization.plans import METHODS, Settings
 from dp3_jax.anonymization.sidecar import read_box, read_json, read_points
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.video import tracks
 from dp3_jax.video.tracks import SOURCES, Sighting, Track, Tracking
 
@@ -55,6 +56,7 @@ def _single(values: np.ndarray) -> list:
 
 def _track(track: Track, key: bytes | None) -> dict[str, Any]:
     runs = itertools.groupby(s.source for s in track.sightings)
+    measured = any(s.vector is not None for s in track.sightings)
     return {
         "number": track.number,
         "keep": track.keep,
@@ -66,6 +68,7 @@ def _track(track: Track, key: bytes | None) -> dict[str, Any]:
         "confidence": [float(s.confidence) for s in track.sightings],
         "boxes": [[float(v) for v in s.box] for s in track.sightings],
         "points": [None if s.points is None else _single(s.points) for s in track.sightings],
+        **({"vectors": [s.vector for s in track.sightings]} if measured else {}),
     }
 
 
@@ -162,14 +165,28 @@ def _sightings(entry: Mapping[str, Any], frames: int, where: str) -> tuple[Sight
     )
     names = ("boxes", "points", "confidence")
     columns = [_column(entry, name, len(sources), where) for name in names]
+    vectors = [None] * len(sources)  # of a track in which nothing was measured
+    if entry.get("vectors") is not None:
+        vectors = _column(entry, "vectors", len(sources), where)
     found = []
-    for i, (source, box, points, sure) in enumerate(zip(sources, *columns, strict=True)):
+    rows = zip(sources, *columns, vectors, strict=True)
+    for i, (source, box, points, sure, vector) in enumerate(rows):
         place = f"{where}, frame {first + i}"
         ok = type(sure) in (int, float) and math.isfinite(sure) and 0 <= sure <= 1
         _check(ok, f"{place}: confidence {sure!r} is not between 0 and 1")
         known = read_box(box, place), read_points(points, place)
-        found.append(Sighting(first + i, *known, float(sure), source))
+        found.append(Sighting(first + i, *known, float(sure), source, _read_vector(vector, place)))
     return tuple(found)
+
+
+def _read_vector(value: Any, place: str) -> FaceVector | None:
+    if value is None:
+        return None
+    names = FaceVector._fields
+    ok = isinstance(value, list) and len(value) == len(names) and None not in value[:2]
+    ok = ok and all(v is None or (type(v) in (int, float) and math.isfinite(v)) for v in value)
+    _check(ok, f"{place}: vector {value!r} does not have the numbers {', '.join(names)}")
+    return FaceVector(*(None if v is None else float(v) for v in value))
 
 
 _OF_TRACK = [
@@ -183,6 +200,7 @@ _OF_TRACK = [
     "confidence",
     "boxes",
     "points",
+    "vectors",
 ]
 
 

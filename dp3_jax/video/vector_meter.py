@@ -43,26 +43,35 @@ class VectorMeter:
         except UserError:
             return None
 
-    def __call__(self, number: int, image: np.ndarray, faces: Sequence[Face]) -> Vectors:
+    def __call__(
+        self, number: int, image: np.ndarray, faces: Sequence[Face], every: int = 1
+    ) -> Vectors:
         """One for each face, None where it is not known or not looked at in this frame.
 
         Args:
           number: of the frame.
           image: u8[h, w, 3] RGB.
           faces: in it.
+          every: frames of which large faces are looked at in one.
         """
-        return tuple(self._measured(number, image, face, len(faces)) for face in faces)
+        large = sum(min(face.box[2:]) >= MIN_MESH_SIZE for face in faces)
+        every *= max(1, -(-large // MAX_MESHES))
+        iris = number // every % GAZE_EVERY == 0
+        return tuple(self._measured(image, face, number % every == 0, iris) for face in faces)
 
     def _measured(
-        self, number: int, image: np.ndarray, face: Face, count: int
+        self, image: np.ndarray, face: Face, looked: bool, iris: bool
     ) -> FaceVector | None:
         if min(face.box[2:]) < MIN_MESH_SIZE:
             return measure_raw(image, face, None)
-        if number % -(-count // MAX_MESHES):
+        if not looked:
             return None
-        return measure_raw(
-            image, face, self._mesh, self._iris if number % GAZE_EVERY == 0 else None
-        )
+        return measure_raw(image, face, self._mesh, self._iris if iris else None)
+
+
+def meter_for(method: str, motion: str) -> VectorMeter | None:
+    """What measures the faces of a command; None where new faces are told nothing, or none are made."""
+    return VectorMeter() if method == "generate" and motion != "none" else None
 
 
 class BesideMeter:
@@ -80,12 +89,14 @@ class BesideMeter:
     def __exit__(self, *_) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def submit(self, number: int, image: np.ndarray, faces: Sequence[Face]) -> Future | None:
-        """A future of `Vectors`, None where there are none; waits while too many frames do."""
+    def submit(
+        self, number: int, image: np.ndarray, faces: Sequence[Face], every: int = 1
+    ) -> Future[Vectors] | None:
+        """What the meter gives for these arguments, None without one; waits while too many frames do."""
         if self._meter is None or not faces:
             return None
         while len(self._waiting) >= _AHEAD:
-            self._waiting.popleft().result()
-        future = self._pool.submit(self._meter, number, image, tuple(faces))
+            self._waiting.popleft().exception()
+        future = self._pool.submit(self._meter, number, image, tuple(faces), every)
         self._waiting.append(future)
         return future
