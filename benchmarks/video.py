@@ -1,12 +1,16 @@
-"""Speed of anonymizing videos, pass by pass and live, beside deface on the same clips.
+"""Speed of anonymizing videos, pass by pass and live, beside an older build and deface on the same clips.
 
-    python benchmarks/video.py CLIP [CLIP ...] [--deface COMMAND] [--repeats N] [--json FILE]
+    python benchmarks/video.py CLIP [CLIP ...] [--baseline FOLDER] [--deface COMMAND] [--recall N]
 
-Every repeat runs dp3 with new faces, dp3 with blur and deface (pip install deface onnxruntime; left out where
-COMMAND is not found) one after the other on each clip, so that what else the machine does meets all of them.
-Numbers are medians; run it on an otherwise idle machine. "Whole" is the process from its start to its end,
-with all of Python's and JAX's loading; a pass counts from its own start, drawing from its first finished
-frame. The first run on a machine compiles the network; a run that does not count goes before all others.
+Every repeat runs dp3 with new faces, dp3 with blur, the same of the build in FOLDER (`git worktree add FOLDER
+COMMIT`; it runs with this Python) and deface (pip install deface onnxruntime; left out where COMMAND is not
+found) one after the other on each clip, so that what else the machine does meets all of them. Numbers are
+medians; run it on an otherwise idle machine. "Whole" is the process from its start to its end, with all of
+Python's and JAX's loading; a pass counts from its own start, drawing from its first finished frame. The
+first run on a machine compiles the network; a run of each build that does not count goes before all others.
+
+`--recall N` searches every Nth frame for faces with all passes of the photo detector and says which share of
+them, and of their area, each build covers (see `recall.py`).
 """
 
 import argparse
@@ -24,21 +28,38 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import av
+import recall
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 METHODS = ("generate", "blur")
 Row = dict[str, Any]
 
 
-def timed(line: Sequence[str], stdout: Any = subprocess.DEVNULL, ok: Sequence[int] = (0,)) -> Row:
+def timed(
+    line: Sequence[str],
+    folder: pathlib.Path,
+    *,
+    build: pathlib.Path = REPOSITORY,
+    stdout: Any = subprocess.DEVNULL,
+    ok: Sequence[int] = (0,),
+) -> Row:
     """Seconds, CPU seconds and peak MB of a command and of all that it starts.
+
+    Args:
+      line: of the command.
+      folder: in which it runs: in a checkout Python would take that one's package.
+      build: the checkout whose package it takes.
+      stdout: as of `subprocess`.
+      ok: its exit status if it went well.
 
     Raises:
       SystemExit: its exit status is not in `ok`.
     """
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(build)}
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(line, env=environment, stdout=stdout, stderr=errors)
+        process = subprocess.Popen(line, env=environment, stdout=stdout, stderr=errors, cwd=folder)
         # The usage that wait4 gives holds that of the process's own children too.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -87,10 +108,17 @@ def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
     return status
 
 
-def ours(clip: pathlib.Path, method: str, folder: pathlib.Path, more: Sequence[str]) -> Row:
-    """One run of `dp3 anonymize`: as `timed`, and its passes."""
+def ours(
+    clip: pathlib.Path,
+    method: str,
+    folder: pathlib.Path,
+    more: Sequence[str],
+    build: pathlib.Path = REPOSITORY,
+) -> Row:
+    """One run of a build's `dp3 anonymize`: as `timed`, and its passes; its tracks lie beside its result."""
     report, target = folder / "passes.json", folder / f"ours{clip.suffix}"
-    target.unlink(missing_ok=True)
+    for old in (report, target):
+        old.unlink(missing_ok=True)
     line = [
         sys.executable,
         __file__,
@@ -101,7 +129,10 @@ def ours(clip: pathlib.Path, method: str, folder: pathlib.Path, more: Sequence[s
         "-o",
         str(target),
     ]
-    row = timed([*line, "--quiet", "--seed", "1", "--method", method, *more], ok=(0, 1))
+    more = ["--quiet", "--seed", "1", "--sidecar", "--method", method, *more]
+    row = timed([*line, *more], folder, build=build, ok=(0, 1))
+    if not report.exists():
+        sys.exit(f"{clip.name}: nothing was measured; run {' '.join([*line, *more])} in {build}")
     passes = json.loads(report.read_text())
     finding, drawing = passes["finding"], passes["drawing"]
     frames = drawing["frames"]
@@ -122,16 +153,23 @@ def deface(clip: pathlib.Path, command: str, frames: int, folder: pathlib.Path) 
     """One run of deface, as `timed`; it blurs."""
     target = folder / f"deface{clip.suffix}"
     target.unlink(missing_ok=True)
-    row = timed([command, str(clip), "-o", str(target)])
+    row = timed([command, str(clip), "-o", str(target)], folder)
+    with av.open(target) as written:
+        count = sum(1 for _ in written.decode(video=0))
+    if count != frames:  # it reads at a constant rate
+        sys.exit(f"{command} wrote {count} of the {frames} frames of {clip}")
     cpu_ms = 1000 * row["cpu"] / frames
     return row | {"frames": frames, "whole_fps": frames / row["seconds"], "cpu_ms": cpu_ms}
 
 
-def live(clip: pathlib.Path, fast: bool, more: Sequence[str]) -> Row:
+def live(
+    clip: pathlib.Path, fast: bool, folder: pathlib.Path, more: Sequence[str], build: pathlib.Path
+) -> Row:
     """What `dp3 live` says of itself: at the clip's own rate, or of every frame as fast as it can."""
     line = [sys.executable, "-m", "dp3_jax.cli", "live", str(clip), "--to", "null", "--json", *more]
     with tempfile.TemporaryFile() as output:
-        timed([*line, "--as-fast-as-possible"] if fast else line, stdout=output, ok=(0, 1))
+        line += ["--as-fast-as-possible"] if fast else []
+        timed(line, folder, build=build, stdout=output, ok=(0, 1))
         output.seek(0)
         found = json.load(output)
     return {
@@ -141,6 +179,8 @@ def live(clip: pathlib.Path, fast: bool, more: Sequence[str]) -> Row:
         "dropped": found["frames"].get("dropped", 0),
         "arrived": found["frames"].get("arrived", 0),
         "cpu_ms": found["cpu_ms_per_frame"]["all"],
+        "detect_ms": found["cpu_ms_per_frame"].get("detect", 0.0),
+        "render_ms": found["cpu_ms_per_frame"].get("render", 0.0),
     }
 
 
@@ -154,6 +194,8 @@ def measure(
 ) -> dict[str, Row]:
     """The medians for a clip, by what was run."""
     more = ["--weights", options.weights] if options.weights else []
+    builds = {"": REPOSITORY} | ({"baseline, ": options.baseline} if options.baseline else {})
+    faces = recall.reference(clip, options.recall) if options.recall else None
     runs: dict[str, list[Row]] = {}
 
     def add(name: str, row: Row) -> Row:
@@ -167,12 +209,18 @@ def measure(
     for _ in range(options.repeats):
         frames = 0
         for method in METHODS:
-            frames = add(f"dp3 {method}", ours(clip, method, folder, more))["frames"]
+            for name, build in builds.items():
+                row = ours(clip, method, folder, more, build)
+                if faces is not None:
+                    tracks = folder / f"ours{clip.suffix}.tracks.json"
+                    row |= recall.of_tracks(tracks, faces)
+                frames = add(f"{name}dp3 {method}", row)["frames"]
         if shutil.which(options.deface):
             add("deface", deface(clip, options.deface, frames, folder))
         if not options.no_live:
-            add("live, every frame", live(clip, True, more))
-            add("live, own rate", live(clip, False, more))
+            for name, build in builds.items():
+                add(f"{name}live, every frame", live(clip, True, folder, more, build))
+                add(f"{name}live, own rate", live(clip, False, folder, more, build))
     return {name: middle(rows) for name, rows in runs.items()}
 
 
@@ -197,39 +245,51 @@ def number(row: Row, name: str, form: str = ".1f") -> str:
     return format(row[name], form) if name in row else ""
 
 
-def tables(found: dict[str, dict[str, Row]]) -> str:
-    """Markdown: files, then live."""
-    lines = [
-        "| clip | what | whole, fps | finding | drawing | both passes | CPU ms a frame | finding | drawing"
-        " | MB | times deface |",
-        "| --- | --- " + "| ---: " * 9 + "|",
-    ]
+def ratio(rows: dict[str, Row], name: str, other: str) -> str:
+    """A cell: how many times faster the whole is than of another row."""
+    if other not in rows or other == name:
+        return ""
+    return f"{rows[name]['whole_fps'] / rows[other]['whole_fps']:.2f}"
+
+
+FILES = {
+    "whole, fps": ("whole_fps", ".1f"),
+    "finding": ("finding_fps", ".1f"),
+    "drawing": ("drawing_fps", ".1f"),
+    "both passes": ("both_fps", ".1f"),
+    "CPU ms a frame": ("cpu_ms", ".0f"),
+    "of finding": ("finding_cpu_ms", ".0f"),
+    "of drawing": ("drawing_cpu_ms", ".0f"),
+    "MB": ("memory_mb", ".0f"),
+    "faces covered": ("faces_covered", ".1%"),
+    "of their area": ("area_covered", ".1%"),
+}
+LIVE = {
+    "fps": ("live_fps", ".1f"),
+    "p50 ms": ("p50_ms", ".0f"),
+    "p95 ms": ("p95_ms", ".0f"),
+    "dropped": ("dropped", ".0f"),
+    "of": ("arrived", ".0f"),
+    "CPU ms a frame": ("cpu_ms", ".0f"),
+    "of detection": ("detect_ms", ".0f"),
+    "of rendering": ("render_ms", ".0f"),
+}
+
+
+def table(found: dict[str, dict[str, Row]], columns: dict[str, tuple[str, str]], key: str) -> str:
+    """Markdown of the rows that have the number `key`."""
+    ratios = ["x baseline", "x deface"] if columns is FILES else []
+    heads = ["clip", "what", *columns, *ratios]
+    lines = [f"| {' | '.join(heads)} |", "| --- | --- " + "| ---: " * (len(heads) - 2) + "|"]
     for clip, rows in found.items():
         for name, row in rows.items():
-            if "whole_fps" not in row:
+            if key not in row:
                 continue
-            ratio = ""
-            if "deface" in rows:
-                ratio = f"{row['whole_fps'] / rows['deface']['whole_fps']:.1f}"
-            speeds = ("whole_fps", "finding_fps", "drawing_fps", "both_fps")
-            costs = ("cpu_ms", "finding_cpu_ms", "drawing_cpu_ms", "memory_mb")
-            cells = [clip, name, *(number(row, one) for one in speeds)]
-            lines.append(
-                "| " + " | ".join([*cells, *(number(row, c, ".0f") for c in costs), ratio]) + " |"
-            )
-    lines += ["", "| clip | live | fps | p50 ms | p95 ms | dropped | CPU ms a frame |"]
-    lines.append("| --- | --- " + "| ---: " * 5 + "|")
-    for clip, rows in found.items():
-        for name, row in rows.items():
-            if "live_fps" in row:
-                dropped = f"{row['dropped']:.0f} of {row['arrived']:.0f}"
-                cells = [
-                    number(row, "live_fps"),
-                    number(row, "p50_ms", ".0f"),
-                    number(row, "p95_ms", ".0f"),
-                ]
-                cells = [clip, name, *cells, dropped, number(row, "cpu_ms", ".0f")]
-                lines.append("| " + " | ".join(cells) + " |")
+            cells = [clip, name, *(number(row, *column) for column in columns.values())]
+            if ratios:
+                method = name.removeprefix("baseline, ")
+                cells += [ratio(rows, name, f"baseline, {method}"), ratio(rows, name, "deface")]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -237,19 +297,26 @@ def main() -> None:
     """Runs all measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", nargs="+", type=pathlib.Path, metavar="CLIP")
+    parser.add_argument("--baseline", type=pathlib.Path, help="a checkout of an older build")
     parser.add_argument("--deface", default="deface", help="its command; default: deface")
     parser.add_argument("--weights", help="generator; default: the shipped one")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--recall", type=int, default=0, metavar="N", help="see above; 0: not")
     parser.add_argument("--no_live", action="store_true", help="files only")
     parser.add_argument("--json", type=pathlib.Path, help="write all numbers to this file")
     options = parser.parse_args()
+    clips = [clip.resolve() for clip in options.clips]
+    if options.baseline:
+        options.baseline = options.baseline.resolve()
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         more = ["--weights", options.weights] if options.weights else []
-        ours(options.clips[0], METHODS[0], folder, more)
-        found = {clip.name: measure(clip, options, folder) for clip in options.clips}
+        for build in (REPOSITORY, options.baseline) if options.baseline else (REPOSITORY,):
+            ours(clips[0], METHODS[0], folder, more, build)
+        found = {clip.name: measure(clip, options, folder) for clip in clips}
     where = machine()
-    print(f"{where}; medians of {options.repeats}\n\n{tables(found)}")
+    files, lives = table(found, FILES, "whole_fps"), table(found, LIVE, "live_fps")
+    print(f"{where}; medians of {options.repeats}\n\n{files}\n\n{lives}")
     if options.json:
         options.json.write_text(json.dumps({"machine": where, "clips": found}, indent=2) + "\n")
 
