@@ -75,22 +75,24 @@ class FrameMemory:
     """What is remembered of whole frames.
 
     Attributes:
-      toned: whether the last frame with a new face was grey, or sepia.
+      toned: whether all frames with a new face were grey, or sepia, since the last cut; None before.
       exposure: average of the frames'; None before the first.
       frames: with new faces, since the last cut.
     """
 
-    toned: bool = False
+    toned: bool | None = None
     exposure: Exposure | None = None
     frames: int = 0
 
     def forget(self) -> None:
         """After a cut."""
-        self.toned, self.exposure, self.frames = False, None, 0
+        self.toned, self.exposure, self.frames = None, None, 0
 
     def colour_curve(self, erased: np.ndarray) -> np.ndarray | None:
-        """As `surroundings.colour_curve`, steady."""
-        curve = surroundings.colour_curve(erased, was_toned=self.toned)
+        """As `surroundings.colour_curve`, steady: a scene that once had colours has them to its end."""
+        if self.toned is False:
+            return None
+        curve = surroundings.colour_curve(erased, was_toned=bool(self.toned))
         self.toned = curve is not None
         return curve
 
