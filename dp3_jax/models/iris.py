@@ -1,8 +1,14 @@
-"""Where the eyes look: the iris against the corners of its eye.
+"""Eyes: how far each is open, and where they look, by the iris against the corners of its eye.
 
-The network is MediaPipe's iris model (Ablavatski et al., 2020, arXiv:2006.11341; asset `iris`,
-Apache-2.0), run by OpenCV: about 4 ms an eye.
+Lids are told better by this network than by the mesh. On five clips of people who speak shut lids have here
+20 to 50% of the distance of open ones, there 50 to 78%; and there they follow the mouth and each other, so
+that one shut eye shows as two half shut ones.
+
+The network is MediaPipe's iris model (Ablavatski et al., 2020, arXiv:2006.11341; asset `iris`, Apache-2.0),
+run by OpenCV: about 4 ms an eye.
 """
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,7 +18,20 @@ from dp3_jax.opencv import Network
 
 _SIDE = 64  # px, the network's picture
 _MARGIN = 2.3  # sides of the picture in those of the eye
-_IRIS = 15  # numbers in its output: 5 points of three
+_IRIS, _CONTOUR = 15, 213  # numbers in its outputs: 5 and 71 points of three
+_CORNERS, _LIDS = (0, 8), (4, 12)  # of the contour; middles of the lower and the upper lid
+
+
+class Eyes(NamedTuple):
+    """Both eyes of a face, the viewer's left one first.
+
+    Attributes:
+      centres: f32[2, 2] px, of the irises.
+      openings: between the lids' middles, in widths of the eye: .3 to .5 open, .1 to .2 shut.
+    """
+
+    centres: np.ndarray
+    openings: tuple[float, float]
 
 
 class Iris:
@@ -33,11 +52,21 @@ class Iris:
           image: u8[h, w, 3] RGB.
           mesh: f[468, 2 or more] px, from `FaceMesh.points`.
         """
-        left = self._centre(image, mesh[list(LEFT_EYE), :2], mirrored=True)
-        return np.stack([left, self._centre(image, mesh[list(RIGHT_EYE), :2], mirrored=False)])
+        return self.look(image, mesh).centres
 
-    def _centre(self, image: np.ndarray, corners: np.ndarray, mirrored: bool) -> np.ndarray:
-        """f32[2] px. The network knows the viewer's right eye; the left one is shown to it mirrored."""
+    def look(self, image: np.ndarray, mesh: np.ndarray) -> Eyes:
+        """All that is known of the eyes; arguments as of `centres`."""
+        left = self._look(image, mesh[list(LEFT_EYE), :2], mirrored=True)
+        right = self._look(image, mesh[list(RIGHT_EYE), :2], mirrored=False)
+        return Eyes(np.stack([left[0], right[0]]), (left[1], right[1]))
+
+    def _look(
+        self, image: np.ndarray, corners: np.ndarray, mirrored: bool
+    ) -> tuple[np.ndarray, float]:
+        """Centre, f32[2] px, and opening of an eye.
+
+        The network knows the viewer's right eye; the left one is shown to it mirrored.
+        """
         across = corners[0] - corners[1]  # to the outer corner, which points away from the nose
         if mirrored:
             across = -across
@@ -56,7 +85,9 @@ class Iris:
         )
         outputs = self._network(crop.astype(np.float32) / 255)
         iris = next(o for o in outputs if o.size == _IRIS).reshape(5, 3)[0, :2]
-        return (to_image[:, :2] @ iris + to_image[:, 2]).astype(np.float32)
+        contour = next(o for o in outputs if o.size == _CONTOUR).reshape(-1, 3)[:, :2]
+        lids, width = (float(np.linalg.norm(contour[a] - contour[b])) for a, b in (_LIDS, _CORNERS))
+        return (to_image[:, :2] @ iris + to_image[:, 2]).astype(np.float32), lids / max(width, 1e-6)
 
 
 def gaze(mesh: np.ndarray, centres: np.ndarray) -> tuple[float, float]:

@@ -199,18 +199,3 @@ def expression(mesh: np.ndarray) -> Expression:
     unit = max(float(np.linalg.norm(eyes)), 1e-6)
     lids = (apart(_LEFT_LIDS) + apart(_RIGHT_LIDS)) / 2
     return Expression(apart(_LIPS) / unit, apart(MOUTH_CORNERS) / unit, lids / unit)
-
-
-def eye_openings(mesh: np.ndarray) -> tuple[float, float]:
-    """The distances between the lids of the viewer's left and right eye, in the unit of `Expression`.
-
-    Args:
-      mesh: f[468, 3] px, from `FaceMesh.points`.
-    """
-    points = np.asarray(mesh, np.float64)
-    eyes = points[list(LEFT_EYE)].mean(0) - points[list(RIGHT_EYE)].mean(0)
-    unit = max(float(np.linalg.norm(eyes)), 1e-6)
-    left, right = (
-        float(np.linalg.norm(points[a] - points[b])) for a, b in (_LEFT_LIDS, _RIGHT_LIDS)
-    )
-    return left / unit, right / unit

@@ -12,17 +12,10 @@ import numpy as np
 
 from dp3_jax.anonymization.faces import Face
 from dp3_jax.models.iris import Iris, gaze
-from dp3_jax.models.mesh import (
-    Expression,
-    FaceMesh,
-    Pose,
-    expression,
-    eye_openings,
-    yaw_pitch_roll,
-)
+from dp3_jax.models.mesh import Expression, FaceMesh, Pose, expression, yaw_pitch_roll
 
 MIN_MESH_SIZE = 32  # px, the smaller side of a face's box from which on its mesh is looked for
-MIN_IRIS_SIZE = 80  # px, likewise of its gaze: a width of the eye is then some 12 px
+MIN_IRIS_SIZE = 80  # px, likewise of its eyes: a width of the eye is then some 12 px
 _MIN_SCORE = 0.9  # of the mesh, to be used
 _DEGREES = 2.0  # angles are rounded to multiples of this
 _LENGTH = 0.02  # eye distances, likewise
@@ -48,8 +41,8 @@ class FaceVector(NamedTuple):
     Attributes:
       yaw, pitch: which way it looks.
       mouth_opening, mouth_width: None where it is not measured or not wanted.
-      left_eye, right_eye: how far each (the viewer's) is open: as measured the lids' distance in eye
-        distances, after `video.vectors` the share of what is usual for the track, 0 closed to 1 open.
+      left_eye, right_eye: how far each (the viewer's) is open: as measured in widths of the eye
+        (`models.iris.Eyes`), after `video.vectors` as a share of what is usual, 0 shut to 1 open.
       gaze_x, gaze_y: as `models.iris.gaze`: positive to the viewer's right and down, widths of the eye.
     """
 
@@ -102,7 +95,7 @@ def measure_raw(
       frame: u8[h, w, 3] RGB.
       face: in it.
       mesh: for faces of at least MIN_MESH_SIZE; smaller ones have the pose by the five points.
-      iris: for the gaze of faces of at least MIN_IRIS_SIZE; None leaves that out.
+      iris: for the eyes of faces of at least MIN_IRIS_SIZE; None leaves them out.
 
     Returns:
       None where the mesh is of low confidence, or nothing tells it.
@@ -117,9 +110,10 @@ def measure_raw(
     if score < _MIN_SCORE:
         return None
     pose, shown = yaw_pitch_roll(points), expression(points)
-    numbers = [pose.yaw, pose.pitch, shown.mouth_opening, shown.mouth_width, *eye_openings(points)]
+    numbers = [pose.yaw, pose.pitch, shown.mouth_opening, shown.mouth_width]
     if iris is not None and size >= MIN_IRIS_SIZE:
-        numbers += gaze(points, iris.centres(frame, points))
+        eyes = iris.look(frame, points)
+        numbers += [*eyes.openings, *gaze(points, eyes.centres)]
     return _finite(numbers)
 
 

@@ -19,6 +19,12 @@ _TOGETHER = Fraction(1)  # s by which the streams of a recording may end apart
 BROADCAST = ("mpegts", "mpeg")  # FFmpeg's names of formats whose times may begin anywhere
 
 
+def restarted(count: int) -> str:
+    """A remark on a file whose clock starts again so many times."""
+    again = "again" if count == 1 else f"again {count} times"
+    return f"its clock starts {again}: the recordings in it were put one behind the other"
+
+
 class Restarts:
     """Finds where the clock of one stream starts again, and puts what follows behind what came before.
 

@@ -25,6 +25,7 @@ from dp3_jax.anonymization.plans import Outcome, Plan, Settings
 from dp3_jax.errors import UserError
 from dp3_jax.video import (
     boxes,
+    clocks,
     copying,
     encoding,
     first_pass,
@@ -149,7 +150,7 @@ class _Job:
         if self.info.audio and isinstance(self.encoding, encoding.Encoding):
             wanted = copying.Wanted(request.video.audio == "copy")
             copying.check(request.source, self.encoding.container, wanted)
-        self.meter = meter_for(anonymizer.settings.method, request.video.motion)
+        self.meter = meter_for(anonymizer.settings.method, request.video.motion, self.info.rate)
         self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
 
     def _encoding(self) -> encoding.Encoding | pictures.Pictures:
@@ -249,7 +250,7 @@ class _Job:
         )
         left_out += (reading.CAPTIONS,) if rendered.captions else ()
         if rendered.jumps:
-            remarks.append(restarted(len(rendered.jumps)))
+            remarks.append(clocks.restarted(len(rendered.jumps)))
         return (*(f"left out: {what}" for what in left_out), *remarks)
 
     def _until(self, rendered: second_pass.SecondPass) -> float | None:
@@ -289,12 +290,6 @@ def find_tracks(
     detector = VideoDetector(min_confidence)
     found = first_pass.detect(info, detector, keeper, folder, progress, saw=saw, meter=meter)
     return first_pass.link(info, found), np.array([one.pts for one in found], np.int64)
-
-
-def restarted(count: int) -> str:
-    """A remark on a file whose clock starts again so many times."""
-    again = "again" if count == 1 else f"again {count} times"
-    return f"its clock starts {again}: the recordings in it were put one behind the other"
 
 
 def _keys(tracking_: Tracking, secret: bytes) -> dict[int, bytes]:

@@ -22,7 +22,7 @@ from dp3_jax.live.governor import LEVELS
 from dp3_jax.live.keys import Keys
 from dp3_jax.live.pipeline import Painter
 from dp3_jax.live.watching import Watched, new_watch
-from dp3_jax.video import encoding, job, spans, tracks, writing
+from dp3_jax.video import clocks, encoding, spans, tracks, writing
 from dp3_jax.video.canvas import Canvas
 from dp3_jax.video.copying import Copies, Wanted
 from dp3_jax.video.encoding import Encoding
@@ -79,7 +79,7 @@ def process(
     notes = (*(f"left out: {what}" for what in left_out), *writer.remarks, *chosen.remarks)
     notes += (DEINTERLACED,) if source.info.deinterlace else ()
     if source.jumps:
-        notes = (*notes, job.restarted(len(source.jumps)))
+        notes = (*notes, clocks.restarted(len(source.jumps)))
     seconds = (0.0, time.monotonic() - started)
     return record.outcomes(), Summary(count, seconds, False, notes, source.damage)
 

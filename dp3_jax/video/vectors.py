@@ -58,13 +58,14 @@ NUMBERS = {
 assert tuple(NUMBERS) == FaceVector._fields
 _EYES, _GAZES = ("left_eye", "right_eye"), ("gaze_x", "gaze_y")
 
-# The lids' distance in eye distances, before anything is known of a person, and with closed lids, as a share
-# of the usual one: the mesh's lids do not quite meet.
-_USUAL_OPENING, _CLOSED = 0.28, 0.35
-_OPENINGS = (0.12, 0.45)  # usual ones lie between
+# The lids' distance in widths of the eye, before anything is known of a person, and that of shut lids as a
+# share of the usual one: measured ones do not quite meet.
+_USUAL_OPENING, _SHUT = 0.4, 0.4
+_OPENINGS = (0.2, 0.55)  # usual ones lie between
+_SEES = 0.4  # how far eyes must be open to tell where they look
 _OPEN_QUANTILE = 0.75  # of a track, which is what is usual: below it is blinked
 _DOUBT = 10.0  # frames: what was seen in few frames counts less against what is usual for all
-_HELD = 3  # frames in which what is not known stays as it was (a gaze is not measured in each)
+_HELD = 5  # frames in which what is not known stays as it was (eyes are not looked at in each)
 _RELAXING = 8.0  # frames in which it then falls to 1/e of its distance from what is usual
 
 _SPEED_CUTOFF = 0.2  # cycles a frame
@@ -152,11 +153,14 @@ def smooth(
     empty = (math.nan,) * len(NUMBERS)
     rows = [empty if v is None else [math.nan if n is None else n for n in v] for v in vectors]
     values = np.array(rows, np.float64).reshape(len(rows), len(NUMBERS))
-    columns = [_relative(name, values[:, i]) for i, name in enumerate(NUMBERS)]
+    columns = {name: _relative(name, values[:, i]) for i, name in enumerate(NUMBERS)}
+    shut = np.mean([columns[name][0] for name in _EYES], 0) < _SEES  # their irises are made up
+    for name in _GAZES:
+        columns[name][0][shut] = math.nan
     smoothed = np.full_like(values, math.nan)
     for first, last in parts or [(0, len(rows))]:
-        for i, number in enumerate(NUMBERS.values()):
-            column, usual = columns[i]
+        for i, (name, number) in enumerate(NUMBERS.items()):
+            column, usual = columns[name]
             smoothed[first:last, i] = _smooth_column(column[first:last], usual, number)
     return [_vector(row) for row in smoothed]
 
@@ -187,7 +191,7 @@ def _usual_opening(seen: float, count: float) -> float:
 
 def _open_share(opening, usual: float):
     """0 for closed lids to 1 for what is usual."""
-    return (opening / usual - _CLOSED) / (1 - _CLOSED)
+    return (opening / usual - _SHUT) / (1 - _SHUT)
 
 
 def _smooth_column(column: np.ndarray, usual: float, number: _Number) -> np.ndarray:
@@ -256,7 +260,7 @@ class VectorFilter:
         passed = max(frames_passed, 1)
         for name, number in NUMBERS.items():
             value = None if vector is None else getattr(vector, name)
-            if value is None:
+            if value is None or (name in _GAZES and self._is_shut()):
                 self._miss(name, number, passed)
             else:
                 self._unknown[name] = 0
@@ -268,6 +272,11 @@ class VectorFilter:
         return bounded(
             FaceVector(*(self._states[n].value if n in self._states else None for n in NUMBERS))
         )
+
+    def _is_shut(self) -> bool:
+        """Whether the eyes are so far that their irises are made up."""
+        shares = [self._states[name].value for name in _EYES if name in self._states]
+        return bool(shares) and sum(shares) / len(shares) < _SEES
 
     def _told(self, name: str, value: float) -> float:
         """The value as it is passed on; learns what is usual."""
