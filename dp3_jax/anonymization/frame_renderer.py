@@ -253,7 +253,7 @@ class _Filling:
                 found[i] = face
                 if wave[i].job.memory is not None and face is not None:
                     wave[i].job.memory.candidate = face.candidate
-                    self.renderer.remember(wave[i].job, face)
+                    self.renderer.remember(wave[i].job, views[i], face)
         return found
 
     def _outcome(

@@ -62,8 +62,8 @@ class FaceRenderer(Protocol):
         """
         ...
 
-    def remember(self, job: "Job", face: "Drawn") -> None:
-        """Keeps in the job's memory what `follow` needs of a face that was chosen."""
+    def remember(self, job: "Job", view: np.ndarray, face: "Drawn") -> None:
+        """Keeps in the job's memory what `follow` needs of a face that was chosen for a view."""
         ...
 
     def follow(self, wave: Sequence["Job"], views: Sequence[np.ndarray]) -> list["Drawn | None"]:

@@ -24,8 +24,11 @@ from dp3_jax.replacement.pose_grid import PoseGrid
 # Canonical px for each frame px from which on a face is put together at 128 px and then made smaller.
 _SMALL = 0.9
 _BAND = 1 << 20  # px of the frame that are worked on at once
-# Canonical px inside the mask over which a fused face takes over: its own edge fits already.
-_FEATHER = 3.0
+# Canonical px inside the mask over which a fused face takes over. The network was taught to continue what is
+# beside the mask; what the erased frame shows inside it is a guess, to which a face must not be corrected:
+# that made pale halos round dark hair.
+_FEATHER = 2.0
+_NO_CORRECTION = np.zeros((1, 1, 3), np.float32)
 
 _BLUR_SCALE = 0.3  # canonical px between the places where sharpness is measured on large faces
 _SHARP = 0.8  # px: what is this sharp is never blurred
@@ -58,9 +61,9 @@ class BuiltinRenderer:
             for own, faces in zip(numbers, made, strict=True)
         ]
 
-    def remember(self, job: Job, face: Drawn) -> None:
+    def remember(self, job: Job, view: np.ndarray, face: Drawn) -> None:
         """See `generation.FaceRenderer`; the picture is kept as it is painted."""
-        del face
+        del view, face
         job.memory.drew()
 
     def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
@@ -177,9 +180,9 @@ class FusedRenderer:
             parts = parts.exposed(job.exposure)
         return with_background(parts, donor, seen)
 
-    def remember(self, job: Job, face: Drawn) -> None:
+    def remember(self, job: Job, view: np.ndarray, face: Drawn) -> None:
         """See `generation.FaceRenderer`."""
-        job.memory.said(carried_parts.packed(face.layers.parts, face.layers.donor.mask))
+        job.memory.said(carried_parts.said(face.layers.parts, face.layers.donor.mask, view))
 
     def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
         """See `generation.FaceRenderer`; the person in this frame's pose, the network now and then."""
@@ -187,33 +190,29 @@ class FusedRenderer:
 
     def _followed(self, job: Job, seen: np.ndarray) -> Drawn | None:
         memory = job.memory
-        resting = memory.rests()
-        view = None if resting else _context(job, seen)
-        classes = Classes(*memory.classes)
         try:
-            donor = _placed(job, self._rendering(job, classes, memory.candidate))
+            rendering = self._rendering(job, Classes(*memory.classes), memory.candidate)
         except ValueError:
             return None
-        if not resting:
-            memory.said(carried_parts.packed(self._parts(job, seen, view, donor), donor.mask))
-        parts = carried_parts.placed(memory.averaged_parts(), donor.mask)
+        donor = _placed(job, rendering)
+        carried = memory.moved(seen, job.mask)
+        if carried is None or memory.is_due(seen, job.mask):
+            parts = self._parts(job, seen, _context(job, seen), donor)
+            carried = memory.said(carried_parts.said(parts, donor.mask, seen, carried))
+        parts = carried_parts.placed(carried, donor.mask)
         return _drawn(job, seen, memory.candidate, donor, parts)
 
     def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
         """See `generation.FaceRenderer`; at the size of the face."""
         quick, memory = job.memory is not None, job.memory
-        correction = blending.correction(view, face.view, job.mask, quick=quick)
-        if memory is not None:
-            correction = memory.steady_correction(correction)
         if job.alignment.scale >= _SMALL:
-            blended = blending.blend(view, face.view, job.mask, correction, _FEATHER)
+            blended = blending.blend(view, face.view, job.mask, _NO_CORRECTION, _FEATHER)
             return geometry.project(blended, job.alignment, job.own, quick=quick)
         if memory is None:
             blur = _missing_blur(erased, job, face.layers.donor)
         else:
             blur = memory.steady_blur(lambda: _missing_blur(erased, job, face.layers.donor))
-        paint = _paint(job, face.layers, correction, blur)
-        return _in_frame(erased, job.own, paint)
+        return _in_frame(erased, job.own, _paint(job, face.layers, blur, quick=quick))
 
 
 def _context(job: Job, seen: np.ndarray) -> np.ndarray:
@@ -245,6 +244,7 @@ class _Paint:
       factor: f32[S, S, 3].
       offset: f32[S, S, 4], levels, and in the last channel the share.
       blur: standard deviation in frame px by which the donor is too sharp.
+      quick: enlarge what is smooth bilinearly, for video.
     """
 
     alignment: geometry.Alignment
@@ -252,14 +252,15 @@ class _Paint:
     factor: np.ndarray
     offset: np.ndarray
     blur: float
+    quick: bool
 
     def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
         """u8[h, w, 3]: a part of the frame with the face; `under` is the erased frame there."""
         seen = fusing.donor_in_frame(self.donor, self.alignment, part)
         if self.blur > 0:
             seen = cv2.GaussianBlur(seen, (0, 0), self.blur)
-        offset = _enlarged(self.offset, self.alignment, part)
-        shown = _enlarged(self.factor, self.alignment, part)
+        offset = _enlarged(self.offset, self.alignment, part, self.quick)
+        shown = _enlarged(self.factor, self.alignment, part, self.quick)
         shown = cv2.multiply(seen, shown, dst=shown, dtype=cv2.CV_32F)
         left = np.clip(1 - offset[..., 3:], 0, 1)
         shown += cv2.multiply(under, cv2.merge([left[..., 0]] * 3), dtype=cv2.CV_32F)
@@ -267,17 +268,15 @@ class _Paint:
         return cv2.add(shown, np.ascontiguousarray(offset[..., :3]), dtype=cv2.CV_8U)
 
 
-def _paint(job: Job, fused: _Fused, correction: np.ndarray, blur: float) -> _Paint:
+def _paint(job: Job, fused: _Fused, blur: float, *, quick: bool) -> _Paint:
     """The composite and its blending into the frame as one linear function of the donor's levels."""
-    share, fade = blending.shares(job.mask, _FEATHER)
-    if correction.shape != fade.shape:
-        correction = cv2.resize(correction, fade.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    share, _ = blending.shares(job.mask, _FEATHER)
     parts = fused.parts
     factor = parts.alpha * (1 + parts.gain)
     offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
-    offset = np.concatenate([share * offset + correction * fade, share[..., :1]], -1)
+    offset = np.concatenate([share * offset, share[..., :1]], -1)
     factor = np.ascontiguousarray(share * factor, np.float32)
-    return _Paint(job.alignment, fused.donor, factor, offset.astype(np.float32), blur)
+    return _Paint(job.alignment, fused.donor, factor, offset.astype(np.float32), blur, quick)
 
 
 def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
@@ -296,7 +295,7 @@ def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.
 
 
 def _enlarged(
-    layer: np.ndarray, alignment: geometry.Alignment, part: geometry.Region
+    layer: np.ndarray, alignment: geometry.Alignment, part: geometry.Region, quick: bool = False
 ) -> np.ndarray:
     """f32[h, w, C]: a canonical layer f32[S, S, C] in a part of the frame."""
     shifted = geometry.Alignment(
@@ -307,7 +306,7 @@ def _enlarged(
         layer,
         shifted.matrix,
         (width, height),
-        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        flags=(cv2.INTER_LINEAR if quick else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
 

@@ -16,12 +16,14 @@ import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.geometry import Region
+from dp3_jax.replacement import carried_parts
+from dp3_jax.replacement.carried_parts import Carried
 from dp3_jax.video import averaging, coherence, following
 from dp3_jax.video.coherence import ALL, Coherence, Motion
 from dp3_jax.video.poses import Pose
 from dp3_jax.video.vectors import VectorFilter
 
-ARRAYS = ("latest", "view", "fill", "around", "correct", "offset", "parts", "parts_new")
+ARRAYS = ("latest", "view", "fill", "around", "correct", "offset")
 _BOUND = ("use", "causal", "wait")  # of the renderer, not of the face
 
 # Canonical px inside the mask over which the averaged fill takes over: at the very edge only the fill of this
@@ -31,7 +33,8 @@ _FRESH_CAUSAL = 0.1  # added to what is out of date in live video
 _REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 _SMALL_SIZE = 128  # px of renderings: such faces are small
-_SMALL_EVERY = 24  # frames from one run of the network to the next for them
+_SMALL_EVERY = 24  # frames from one run of the fusion network to the next for them
+_MIN_REST = 2  # frames, the same for others, whatever moves
 _GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
 _GRAIN_FRESH = 0.3
 
@@ -66,7 +69,7 @@ class Memory:
       fresh: their `freshness` against those before.
       correct: f32[S / 4, S / 4, 3], average of the corrections of colour.
       offset: f32[GRID, 2], how far the picture has been moved, as `following.advance` gives it.
-      parts, parts_new: f32[S, S, 10], what a fusion network says, on average and in its last run.
+      carried: what a fusion network said.
     """
 
     frame: int
@@ -95,13 +98,13 @@ class Memory:
     fresh: float = 1.0
     correct: np.ndarray | None = None
     offset: np.ndarray | None = None
-    parts: np.ndarray | None = None
-    parts_new: np.ndarray | None = None
+    carried: Carried | None = None
 
     def forget_pictures(self) -> None:
         """After a cut, a gap or a failure; the face stays who it is."""
         for name in ARRAYS:
             setattr(self, name, None)
+        self.carried = None
         self.age = self.looked = 0
 
     def forget_place(self) -> None:
@@ -127,19 +130,16 @@ class Memory:
         return self.tries <= _EAGER or self.tries % _EAGER == 0
 
     def rests(self) -> bool:
-        """Whether the network's last run will do, after `look`: it takes a third of all the time.
+        """Whether the last drawing of a network will do, after `look`: it takes a third of all the time.
 
         It runs when `now` has passed a multiple of so many frames, so that many faces come together.
         """
-        if not self.use.blend_previous or self.fresh > _REST:
+        if not self.use.blend_previous or self.latest is None or self.fresh > _REST:
             return False
-        if self.latest is None and self.parts is None:
-            return False
-        every = _SMALL_EVERY if self.size == _SMALL_SIZE else averaging.EVERY
-        return self.now // every == self.beat // every
+        return self.now // averaging.EVERY == self.beat // averaging.EVERY
 
     def drew(self) -> None:
-        """The network has run in this frame."""
+        """A network has run in this frame."""
         self.beat = self.now
 
     @property
@@ -147,18 +147,32 @@ class Memory:
         """`fresh`, with what is added to it live."""
         return max(self.fresh, _FRESH_CAUSAL) if self.causal else self.fresh
 
-    def said(self, parts: np.ndarray) -> None:
-        """Takes what the fusion network says in this frame, f32[S, S, 10]."""
-        self.parts_new = parts
-        if self.parts is None or not self.use.blend_previous:
-            self.parts = parts
-        self.drew()
+    def moved(self, view: np.ndarray, mask: np.ndarray) -> Carried | None:
+        """What the fusion network said, brought to this frame; None where it is not remembered.
 
-    def averaged_parts(self) -> np.ndarray:
-        """f32[S, S, 10]: what it says on average, brought nearer to its last run."""
-        if self.parts is not self.parts_new:
-            self.parts = averaging.drift(self.parts, self.parts_new, self._share_due)
-        return self.parts
+        Args:
+          view, mask: as of `look`.
+        """
+        if not self.use.blend_previous:
+            self.carried = None
+        if self.carried is not None and self.size != _SMALL_SIZE:
+            self.carried = carried_parts.moved(self.carried, view, mask, self._share_due)
+        return self.carried
+
+    def is_due(self, view: np.ndarray, mask: np.ndarray) -> bool:
+        """Whether the fusion network is to run again, after `moved`."""
+        if self.size == _SMALL_SIZE:
+            return self.now // _SMALL_EVERY != self.beat // _SMALL_EVERY
+        if self.now - self.beat < _MIN_REST:
+            return False
+        due = self.now // averaging.EVERY != self.beat // averaging.EVERY
+        return due or carried_parts.is_stale(self.carried, view, mask)
+
+    def said(self, carried: Carried) -> Carried:
+        """Keeps what the fusion network says in this frame."""
+        self.carried = carried
+        self.drew()
+        return carried
 
     def steady_correction(self, correct: np.ndarray) -> np.ndarray:
         """The average of `blending.correction`s, f32[S / 4, S / 4, 3]."""
@@ -234,6 +248,10 @@ class Memory:
                 [pose.centre.real, pose.centre.imag, pose.size, pose.angle] for pose in self.motion
             ]
         entry["vectors"] = self.vectors.to_json()
+        if self.carried is not None:
+            entry["carried"] = self.carried.frames
+            for name in carried_parts.ARRAYS:
+                arrays[f"carried {name}"] = getattr(self.carried, name)
         return entry, {name: array for name, array in arrays.items() if array is not None}
 
     @classmethod
@@ -247,7 +265,8 @@ class Memory:
                 *(Pose(complex(x, y), *rest) for x, y, *rest in entry["motion"])
             )
         entry["vectors"] = VectorFilter.from_json(entry["vectors"])
-        memory = cls(**entry, **arrays, **bound)
-        if memory.parts is not None and np.array_equal(memory.parts, memory.parts_new):
-            memory.parts = memory.parts_new
-        return memory
+        own = {name: arrays.get(name) for name in ARRAYS}
+        if entry["carried"] is not None:
+            kept = {name: arrays[f"carried {name}"] for name in carried_parts.ARRAYS}
+            entry["carried"] = Carried(**kept, frames=entry["carried"])
+        return cls(**entry, **own, **bound)

@@ -25,7 +25,7 @@ from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.video import coherence, following, placing, poses, vectors
 from dp3_jax.video.coherence import Coherence
-from dp3_jax.video.memory import ARRAYS, Memory
+from dp3_jax.video.memory import Memory
 from dp3_jax.video.tracks import Sighting, Track
 
 _FORMAT = "dp3 renderer 5"
@@ -270,7 +270,11 @@ class Renderer:
                 raise ValueError(f"format {content['format']!r}")
             memories = {}
             for number, entry in content["tracks"].items():
-                own = {name: arrays.get(f"{number}/{name}") for name in ARRAYS}
+                own = {
+                    name.partition("/")[2]: array
+                    for name, array in arrays.items()
+                    if name.startswith(f"{number}/")
+                }
                 memories[int(number)] = Memory.from_state(entry, own, **self._bound)
             toned, exposure, count = content["frames"]
             frames = FrameMemory(toned, None if exposure is None else Exposure(*exposure), count)
