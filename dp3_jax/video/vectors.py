@@ -42,7 +42,7 @@ class _Number(NamedTuple):
 
 
 # Steps are such that one of them moves nothing by more than half a px of a face 128 px wide.
-_ANGLE = _Number(0.25, -60.0, 60.0, 1.2, 0.12, 0.15, False)
+_ANGLE = _Number(0.25, -60.0, 60.0, 1.2, 0.07, 0.1, False)
 _EYE = _Number(0.025, 0.0, 1.2, 0.6, 0.25, 4.0, True)
 _GAZE = _Number(0.01, -0.4, 0.4, 0.8, 0.15, 8.0, True)
 NUMBERS = {
@@ -58,9 +58,10 @@ NUMBERS = {
 assert tuple(NUMBERS) == FaceVector._fields
 _EYES, _GAZES = ("left_eye", "right_eye"), ("gaze_x", "gaze_y")
 
-# The lids' distance in widths of the eye, before anything is known of a person, and that of shut lids as a
-# share of the usual one: measured ones do not quite meet.
-_USUAL_OPENING, _SHUT = 0.4, 0.4
+# The lids' distance in widths of the eye, before anything is known of a person. Measured lids do not quite
+# meet: shut ones have _SHUT of what is usual, or what a track's lowest are, within bounds.
+_USUAL_OPENING, _SHUT = 0.4, 0.45
+_SHUT_QUANTILE, _SHUT_BOUNDS = 0.01, (0.3, 0.5)
 _OPENINGS = (0.2, 0.55)  # usual ones lie between
 _SEES = 0.4  # how far eyes must be open to tell where they look
 _OPEN_QUANTILE = 0.75  # of a track, which is what is usual: below it is blinked
@@ -70,9 +71,8 @@ _RELAXING = 8.0  # frames in which it then falls to 1/e of its distance from wha
 
 _SPEED_CUTOFF = 0.2  # cycles a frame
 _LEARNING = 0.02  # share of a new value in what is usual live
-_QUICKER = (
-    3.0  # times that for eyes that are wider open than usual, so that it is that of open eyes
-)
+_QUICKER = 3.0  # times that for eyes wider open than usual, and that share of it for those
+_BLINKS = 0.7  # times as wide open or less, which rather blink
 
 
 def limited_to(vector: FaceVector, motion: str) -> FaceVector:
@@ -176,22 +176,22 @@ def _relative(name: str, column: np.ndarray) -> tuple[np.ndarray, float]:
     if not known.size:
         return column, math.nan
     if name in _EYES:
-        return _open_share(
-            column, _usual_opening(np.quantile(known, _OPEN_QUANTILE), len(known))
-        ), 1.0
+        return _open_share(column, *_openings(known)), 1.0
     usual = float(np.median(known))
     return (column - usual, 0.0) if name in _GAZES else (column, usual)
 
 
-def _usual_opening(seen: float, count: float) -> float:
-    """How far open eyes are open, of which `count` frames have shown `seen`."""
-    mean = (seen * count + _USUAL_OPENING * _DOUBT) / (count + _DOUBT)
-    return float(np.clip(mean, *_OPENINGS))
+def _openings(known: np.ndarray) -> tuple[float, float]:
+    """How far an eye is usually open, of which f[n] frames are known, and what share of that is shut."""
+    shut, seen = np.quantile(known, (_SHUT_QUANTILE, _OPEN_QUANTILE))
+    mean = (seen * len(known) + _USUAL_OPENING * _DOUBT) / (len(known) + _DOUBT)
+    usual = float(np.clip(mean, *_OPENINGS))
+    return usual, float(np.clip(shut / usual, *_SHUT_BOUNDS))
 
 
-def _open_share(opening, usual: float):
-    """0 for closed lids to 1 for what is usual."""
-    return (opening / usual - _SHUT) / (1 - _SHUT)
+def _open_share(opening, usual: float, shut: float = _SHUT):
+    """0 for shut lids to 1 for what is usual."""
+    return (opening / usual - shut) / (1 - shut)
 
 
 def _smooth_column(column: np.ndarray, usual: float, number: _Number) -> np.ndarray:
@@ -294,7 +294,10 @@ class VectorFilter:
         seen = self._seen[name] = self._seen.get(name, 0.0) + 1.0
         share = max(_LEARNING, 1 / (seen + _DOUBT))
         if name in _EYES:
-            share = min(share * _QUICKER, 0.5) if value > usual else share
+            if value > usual:
+                share = min(share * _QUICKER, 0.5)
+            elif value < _BLINKS * usual:
+                share /= _QUICKER
         self._usual[name] = usual + share * (value - usual)
 
     def _miss(self, name: str, number: _Number, passed: int) -> None:
