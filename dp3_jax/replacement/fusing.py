@@ -24,6 +24,7 @@ from dp3_jax.masks import CANONICAL_POINTS, SIZE
 from dp3_jax.models import mesh
 from dp3_jax.models.weights import nested
 from dp3_jax.replacement.identities import Rendering
+from dp3_jax.replacement.silhouette import drawn_in
 from dp3_jax.replacement.surroundings import Exposure
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "fusion128.safetensors"
@@ -117,19 +118,22 @@ def rendering_size(alignment: Alignment) -> int:
     return next((size for most, size in _SIZES if scale <= most), _LARGEST)
 
 
-def place_donor(rendering: Rendering, points: np.ndarray | None, mask: np.ndarray) -> Donor:
+def place_donor(
+    rendering: Rendering, points: np.ndarray | None, mask: np.ndarray, *, quick: bool = False
+) -> Donor:
     """A rendering where a face lies in its canonical view.
 
     Args:
       rendering: any size.
       points: f[5, 2], the face's five points in the canonical frame; None for the mean face's.
       mask: f32[128, 128, 1], the masked region.
+      quick: as of `geometry.project`, for video.
     """
     aligned = _onto(rendering.points, CANONICAL_POINTS if points is None else points)
     back = Alignment(1 / aligned.a, -aligned.b / aligned.a)
     whole = Region(0, 0, np.ones((SIZE, SIZE), bool))
-    view = geometry.project(rendering.image, back, whole)
-    oval = _polygon(aligned.apply(mesh.outline(rendering.mesh)))
+    view = geometry.project(rendering.image, back, whole, quick=quick)
+    oval = _polygon(aligned.apply(drawn_in(mesh.outline(rendering.mesh))))
     return Donor(rendering, aligned, view, oval[..., None] * (mask > 0))
 
 
@@ -152,6 +156,16 @@ def _polygon(corners: np.ndarray) -> np.ndarray:
     filled = np.zeros((SIZE, SIZE), np.uint8)
     scaled = np.round(corners.clip(-SIZE, 2 * SIZE) * 2**bits).astype(np.int32)
     return cv2.fillPoly(filled, [scaled], 1, shift=bits).astype(np.float32)
+
+
+def donor_in_view(donor: Donor, times: int) -> np.ndarray:
+    """u8[S, S, 3], S = 128 * times: the donor's canonical view, larger; for video."""
+    d = donor.alignment
+    # Pixel centres lie at whole numbers: z -> times * z + half is the larger view.
+    half = (times - 1) / 2 * complex(1, 1)
+    larger = Alignment(1 / (times * d.a), (-half / times - d.b) / d.a)
+    whole = Region(0, 0, np.ones((times * SIZE, times * SIZE), bool))
+    return geometry.project(donor.rendering.image, larger, whole, quick=True)
 
 
 def donor_in_frame(donor: Donor, alignment: Alignment, target: Region) -> np.ndarray:

@@ -28,6 +28,8 @@ _BAND = 1 << 20  # px of the frame that are worked on at once
 # beside the mask; what the erased frame shows inside it is a guess, to which a face must not be corrected:
 # that made pale halos round dark hair.
 _FEATHER = 2.0
+_TIMES = 2  # the canonical size at which larger faces of clips are put together
+_LEAST_BLUR = 0.3  # px there, standard deviation that makes a difference
 _NO_CORRECTION = np.zeros((1, 1, 3), np.float32)
 
 _BLUR_SCALE = 0.3  # canonical px between the places where sharpness is measured on large faces
@@ -151,7 +153,8 @@ class FusedRenderer:
         except ValueError:  # that person shows no face in that pose
             return None
         donor = _placed(job, rendering)
-        return _drawn(job, seen, number, donor, self._parts(job, seen, view, donor))
+        fused = _Fused(donor, self._parts(job, seen, view, donor))
+        return Drawn(number, _composite(job, seen, fused), rendering.person, fused)
 
     def _classes(self, job: Job, view: np.ndarray) -> Classes:
         """Of a face's surroundings; of a track's in its first frame."""
@@ -199,20 +202,22 @@ class FusedRenderer:
         if carried is None or memory.is_due(seen, job.mask):
             parts = self._parts(job, seen, _context(job, seen), donor)
             carried = memory.said(carried_parts.said(parts, donor.mask, seen, carried))
-        parts = carried_parts.placed(carried, donor.mask)
-        return _drawn(job, seen, memory.candidate, donor, parts)
+        fused = _Fused(donor, carried_parts.placed(carried, donor.mask))
+        view = _composite(job, seen, fused) if job.alignment.scale >= _SMALL else seen
+        return Drawn(memory.candidate, view, rendering.person, fused)
 
     def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
         """See `generation.FaceRenderer`; at the size of the face."""
-        quick, memory = job.memory is not None, job.memory
         if job.alignment.scale >= _SMALL:
             blended = blending.blend(view, face.view, job.mask, _NO_CORRECTION, _FEATHER)
-            return geometry.project(blended, job.alignment, job.own, quick=quick)
-        if memory is None:
-            blur = _missing_blur(erased, job, face.layers.donor)
-        else:
-            blur = memory.steady_blur(lambda: _missing_blur(erased, job, face.layers.donor))
-        return _in_frame(erased, job.own, _paint(job, face.layers, blur, quick=quick))
+            return geometry.project(blended, job.alignment, job.own, quick=job.memory is not None)
+        factor, offset = _linear(job, face.layers)
+        donor = face.layers.donor
+        if job.memory is None:
+            blur = _missing_blur(erased, job, donor)
+            return _in_frame(erased, job.own, _Paint(job.alignment, donor, factor, offset, blur))
+        blur = job.memory.steady_blur(lambda: _missing_blur(erased, job, donor))
+        return _quickly_painted(job, view, _Paint(job.alignment, donor, factor, offset, blur))
 
 
 def _context(job: Job, seen: np.ndarray) -> np.ndarray:
@@ -225,13 +230,13 @@ def _placed(job: Job, rendering: Rendering) -> Donor:
     """The rendering where the face lies: in a photo by its five points, in a clip by its alignment alone."""
     points = job.plan.face.points
     if points is None or job.memory is not None:
-        return fusing.place_donor(rendering, None, job.mask)
+        return fusing.place_donor(rendering, None, job.mask, quick=job.memory is not None)
     return fusing.place_donor(rendering, job.alignment.apply(points), job.mask)
 
 
-def _drawn(job: Job, seen: np.ndarray, number: int, donor: Donor, parts: Parts) -> Drawn:
-    shown = np.where(job.mask > 0, parts.composite(donor.view), seen)
-    return Drawn(number, shown, donor.rendering.person, _Fused(donor, parts))
+def _composite(job: Job, seen: np.ndarray, fused: _Fused) -> np.ndarray:
+    """u8[S, S, 3]: the view with the face."""
+    return np.where(job.mask > 0, fused.parts.composite(fused.donor.view), seen)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -244,7 +249,6 @@ class _Paint:
       factor: f32[S, S, 3].
       offset: f32[S, S, 4], levels, and in the last channel the share.
       blur: standard deviation in frame px by which the donor is too sharp.
-      quick: enlarge what is smooth bilinearly, for video.
     """
 
     alignment: geometry.Alignment
@@ -252,15 +256,14 @@ class _Paint:
     factor: np.ndarray
     offset: np.ndarray
     blur: float
-    quick: bool
 
     def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
         """u8[h, w, 3]: a part of the frame with the face; `under` is the erased frame there."""
         seen = fusing.donor_in_frame(self.donor, self.alignment, part)
         if self.blur > 0:
             seen = cv2.GaussianBlur(seen, (0, 0), self.blur)
-        offset = _enlarged(self.offset, self.alignment, part, self.quick)
-        shown = _enlarged(self.factor, self.alignment, part, self.quick)
+        offset = _enlarged(self.offset, self.alignment, part)
+        shown = _enlarged(self.factor, self.alignment, part)
         shown = cv2.multiply(seen, shown, dst=shown, dtype=cv2.CV_32F)
         left = np.clip(1 - offset[..., 3:], 0, 1)
         shown += cv2.multiply(under, cv2.merge([left[..., 0]] * 3), dtype=cv2.CV_32F)
@@ -268,15 +271,36 @@ class _Paint:
         return cv2.add(shown, np.ascontiguousarray(offset[..., :3]), dtype=cv2.CV_8U)
 
 
-def _paint(job: Job, fused: _Fused, blur: float, *, quick: bool) -> _Paint:
-    """The composite and its blending into the frame as one linear function of the donor's levels."""
+def _linear(job: Job, fused: _Fused) -> tuple[np.ndarray, np.ndarray]:
+    """The composite and its blending into the frame as one linear function of the donor's levels.
+
+    Returns:
+      As of `_Paint`: factor f32[S, S, 3], offset f32[S, S, 4].
+    """
     share, _ = blending.shares(job.mask, _FEATHER)
     parts = fused.parts
     factor = parts.alpha * (1 + parts.gain)
     offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
     offset = np.concatenate([share * offset, share[..., :1]], -1)
-    factor = np.ascontiguousarray(share * factor, np.float32)
-    return _Paint(job.alignment, fused.donor, factor, offset.astype(np.float32), blur, quick)
+    return np.ascontiguousarray(share * factor, np.float32), offset.astype(np.float32)
+
+
+def _quickly_painted(job: Job, view: np.ndarray, paint: _Paint) -> np.ndarray:
+    """The face u8[h, w, 3] in its part of the frame, put together at _TIMES the canonical size, for video."""
+    seen = fusing.donor_in_view(paint.donor, _TIMES)
+    blur = paint.blur * _TIMES * job.alignment.scale
+    if blur > _LEAST_BLUR:
+        seen = cv2.GaussianBlur(seen, (0, 0), blur)
+    under = paint.offset[..., :3] + (1 - paint.offset[..., 3:]) * view
+    factor, under = (
+        cv2.resize(layer, None, fx=_TIMES, fy=_TIMES, interpolation=cv2.INTER_LINEAR)
+        for layer in (paint.factor, under)
+    )
+    shown = cv2.add(cv2.multiply(seen, factor, dtype=cv2.CV_32F), under, dtype=cv2.CV_8U)
+    # Pixel centres lie at whole numbers: z -> times * z + half is the larger view.
+    half = (_TIMES - 1) / 2 * complex(1, 1)
+    larger = geometry.Alignment(_TIMES * job.alignment.a, _TIMES * job.alignment.b + half)
+    return geometry.project(shown, larger, job.own, quick=True)
 
 
 def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
@@ -295,7 +319,7 @@ def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.
 
 
 def _enlarged(
-    layer: np.ndarray, alignment: geometry.Alignment, part: geometry.Region, quick: bool = False
+    layer: np.ndarray, alignment: geometry.Alignment, part: geometry.Region
 ) -> np.ndarray:
     """f32[h, w, C]: a canonical layer f32[S, S, C] in a part of the frame."""
     shifted = geometry.Alignment(
@@ -306,7 +330,7 @@ def _enlarged(
         layer,
         shifted.matrix,
         (width, height),
-        flags=(cv2.INTER_LINEAR if quick else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP,
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
 
