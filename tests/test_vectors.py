@@ -165,27 +165,30 @@ def test_a_filter_goes_on_after_its_way_through_a_file():
     assert [whole.update(one) for one in raw[20:]] == [part.update(one) for one in raw[20:]]
 
 
-class Counting(vector_meter.VectorMeter):
-    """With networks that count the times they are asked."""
-
-    def __init__(self, rate):
-        super().__init__(rate)
-        self.meshes, self.irises = 0, 0
+class Named(vector_meter.VectorMeter):
+    """With names for networks."""
 
     _mesh, _iris = "mesh", "iris"
 
 
 @pytest.mark.parametrize(
-    ("rate", "count", "meshes", "eyes"), [(25, 1, 24, 12), (60, 1, 12, 6), (30, 6, 72, 36)]
+    ("rate", "live", "count", "meshes", "eyes"),
+    [
+        (25, True, 1, 24, 12),
+        (25, False, 1, 12, 12),
+        (60, True, 1, 12, 6),
+        (60, False, 1, 6, 6),
+        (30, True, 6, 72, 36),
+    ],
 )
 def test_measuring_costs_the_same_at_any_rate_and_is_bounded(
-    monkeypatch, rate, count, meshes, eyes
+    monkeypatch, rate, live, count, meshes, eyes
 ):
     asked = []
     monkeypatch.setattr(
         vector_meter, "measure_raw", lambda image, face, mesh, iris=None: asked.append((mesh, iris))
     )
-    meter = Counting(rate)
+    meter = Named(rate, live=live)
     faces = [Face((0.0, 0.0, 100.0, 120.0), None, 0.9)] * count
     for number in range(24):
         assert len(meter(number, np.zeros((1, 1, 3), np.uint8), faces)) == count

@@ -263,5 +263,5 @@ def new_watch(
     tracker = Tracker(*size, Linking.at_rate(rate))
     # As in files, a new face on what may be none would be worse than a blur.
     doubtful = "blur" if method == "generate" else None
-    meter = meter_for(method, motion, rate)
+    meter = meter_for(method, motion, rate, live=True)
     return Watch(detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful, meter=meter)
