@@ -1,22 +1,35 @@
 """Smooth displacement fields between meshes, and pictures warped by them.
 
-A field is f32[R, R, 2 n], for n pictures at once, on a grid of R x R places spread over a square picture; it
-says how far from a place of the target the same place of each picture lies, (x, y) in px.
+A field is f32[R, R, 2 n], for n pictures at once, on a grid of R x R places spread over a square picture;
+it says how far from a place of the target the same place of each picture lies, (x, y) in px. It is an affine
+map, which goes on beyond the mesh, and what the mesh moves otherwise, from coarse to fine.
 """
 
 import functools
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from dp3_jax.flow import pixels
-
 STEP = 4  # px between the places of a field, of pictures up to 256 px
 _MAX_PLACES = 64  # along a side
-_ROUNDS = 3  # of fitting what the rounds before left
-# Standard deviations, in places, of the kernels that spread a mesh's displacements, and how much the wider
-# ones count: only where no point is near.
-_KERNELS = ((0.8, 1.0), (2.5, 1e-2), (8.0, 1e-5))
+
+
+class _Level(NamedTuple):
+    """One kernel that spreads a mesh's displacements: each adds what those before it left.
+
+    Attributes:
+      coarser: how many places of the field one of the kernel's has on each side.
+      sigma: standard deviation of the kernel, in places of its own.
+      floor: density of points that counts as much as that of the mesh: where less are near, less is added.
+    """
+
+    coarser: int
+    sigma: float
+    floor: float
+
+
+_LEVELS = (_Level(4, 1.5, 2e-3), _Level(2, 1.25, 4e-3), _Level(1, 1.0, 2e-2))
 
 
 def places(size: int) -> int:
@@ -32,19 +45,22 @@ def displacement(target: np.ndarray, sources: np.ndarray, size: int) -> np.ndarr
       sources: f[n, N, 2] px.
       size: px, of the pictures.
     """
-    count, resolution = len(sources), places(size)
+    resolution = places(size)
     target = np.asarray(target, np.float64)
     wanted = np.concatenate([s - target for s in np.asarray(sources, np.float64)], 1)  # [N, 2 n]
     ones = np.column_stack([target / size, np.ones(len(target))])
-    affine = np.linalg.lstsq(ones, wanted, rcond=None)[0]
-    at = _grid(resolution, size)
-    field = (at @ affine).astype(np.float32)
+    affine = np.linalg.solve(ones.T @ ones, ones.T @ wanted)
+    field = (_grid(resolution, size) @ affine).astype(np.float32)
     left = (wanted - ones @ affine).astype(np.float32)
-    index, weights = _bilinear(target, resolution, size)
-    for _ in range(_ROUNDS):
-        part = _spread(index, weights, left, resolution)
-        field += part.reshape(resolution, resolution, 2 * count)
-        left = left - np.einsum("ka,akc->kc", weights, part.reshape(-1, 2 * count)[index.T])
+    for level in _LEVELS:
+        own = resolution // level.coarser
+        index, weights = _bilinear(target, own, size)
+        part = _spread(index, weights, left, own, level)
+        if level is not _LEVELS[-1]:
+            left = left - _gathered(index, weights, part)
+        if own != resolution:
+            part = cv2.resize(part, (resolution, resolution), interpolation=cv2.INTER_LINEAR)
+        field += part
     return field
 
 
@@ -57,37 +73,45 @@ def _grid(resolution: int, size: int) -> np.ndarray:
 
 
 def _bilinear(target: np.ndarray, resolution: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(i[N, 4] flat indices of the places round each point, f32[N, 4] their weights)."""
-    at = ((target + 0.5) * (resolution / size) - 0.5).clip(0, resolution - 1.001)
-    low = np.floor(at).astype(np.int64)
+    """(i[4, N] flat indices of the places round each point, f32[4, N] their weights)."""
+    at = np.clip((target + 0.5) * (resolution / size) - 0.5, 0, resolution - 1.001)
+    low = at.astype(np.int64)
     x, y = (at - low).T
     first = low[:, 1] * resolution + low[:, 0]
-    index = np.stack([first, first + 1, first + resolution, first + resolution + 1], 1)
-    weights = np.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], 1)
+    index = np.stack([first, first + 1, first + resolution, first + resolution + 1])
+    weights = np.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y])
     return index, weights.astype(np.float32)
 
 
 def _spread(
-    index: np.ndarray, weights: np.ndarray, values: np.ndarray, resolution: int
+    index: np.ndarray, weights: np.ndarray, values: np.ndarray, resolution: int, level: _Level
 ) -> np.ndarray:
-    """f32[R, R, C]: the mean of f32[N, C] values near each place, normalised by the points' density."""
-    channels = values.shape[1]
-    carried = np.concatenate([values, np.ones((len(values), 1), np.float32)], 1)
-    flat = np.zeros((resolution * resolution, channels + 1), np.float32)
-    np.add.at(
-        flat, index.ravel(), (weights[..., None] * carried[:, None]).reshape(-1, channels + 1)
-    )
-    splat = flat.reshape(resolution, resolution, channels + 1)
-    total = 0.0
-    for sigma, share in _KERNELS:
-        blurred = cv2.GaussianBlur(splat, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-        total = total + share * blurred
-    return total[..., :-1] / np.maximum(total[..., -1:], 1e-12)
+    """f32[R, R, C]: the mean of f32[N, C] values near each place, zero where there are none."""
+    flat, count = index.ravel(), resolution * resolution
+    columns = [np.bincount(flat, (weights * v).ravel(), count) for v in values.T]
+    columns.append(np.bincount(flat, weights.ravel(), count))
+    splat = np.stack(columns, 1).astype(np.float32).reshape(resolution, resolution, -1)
+    spread = cv2.GaussianBlur(splat, (0, 0), level.sigma, borderType=cv2.BORDER_REPLICATE)
+    return spread[..., :-1] * (1 / (spread[..., -1:] + np.float32(level.floor)))
+
+
+def _gathered(index: np.ndarray, weights: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """f32[N, C] of a field at points."""
+    flat = field.reshape(-1, field.shape[-1])
+    return sum(w[:, None] * flat[i] for i, w in zip(index, weights, strict=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _positions(resolution: int, size: int) -> np.ndarray:
+    """f32[R, R, 2] px of each place."""
+    return (_grid(resolution, size)[..., :2] * size).astype(np.float32)
 
 
 def warped(image: np.ndarray, field: np.ndarray) -> np.ndarray:
     """u8[S, S, 3]: a picture as its field f32[R, R, 2] carries it into the target; its rim repeats."""
-    size = image.shape[0]
-    full = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
-    at = pixels(size, size) + full
-    return cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    size, resolution = image.shape[0], field.shape[0]
+    at = _positions(resolution, size) + field
+    # Enlarged by halves of places less at the rim, where there is no face.
+    at = cv2.resize(at, (size, size), interpolation=cv2.INTER_LINEAR)
+    whole, fraction = cv2.convertMaps(at, None, cv2.CV_16SC2)
+    return cv2.remap(image, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

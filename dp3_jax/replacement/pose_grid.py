@@ -1,170 +1,228 @@
-"""Pictures of persons that turn and speak: renderings on a grid of pose and mouth, warped to each look.
+"""Pictures of persons that turn, speak and blink: renderings on a grid of pose and mouth, warped between.
 
 What is shown is a mean of up to five renderings of one person (`pose_lattice`), each warped to one mesh that
-has exactly the pose and mouth that are asked for (`face_shape`, `mesh_warp`). So a track needs some
-renderings, and each of its frames some milliseconds.
+has exactly the pose and mouth that are asked for (`face_shape`, `mesh_warp`); then lids close and irises move
+(`eyelids`). So a track needs some renderings, and each of its frames some milliseconds.
 """
 
-import dataclasses
 import threading
 from collections import OrderedDict
-
-import cv2
-import numpy as np
+from typing import NamedTuple
 
 from dp3_jax.models.mesh import Expression
-from dp3_jax.replacement import face_shape, mesh_warp, pose_lattice
-from dp3_jax.replacement.face_shape import Placed
+from dp3_jax.replacement import eyelids, node_pictures, pose_lattice
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
-from dp3_jax.replacement.pose_lattice import Look, Node
+from dp3_jax.replacement.node_pictures import NodePicture
+from dp3_jax.replacement.pose_lattice import Lattice, Look, Node
 
-MAX_BYTES = 96 << 20  # of pictures that are kept: about 450 of 256 px
+MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
 _COARSE_BELOW = 256  # px
-_FACE = 0.62  # share of a square picture that a face spans, as in the prior's
+_MAX_ASKED = 64  # nodes that the background is to render
+_FADE = 6  # calls over which a picture from the background comes in
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Picture:
-    """A node's rendering.
+class _Person(NamedTuple):
+    """Whose grid it is, and at which size."""
 
-    Attributes:
-      image: u8[S, S, 3].
-      mesh: f64[468, 3] px, as measured.
-      placed: the mesh taken apart.
-      person: see `Rendering`.
-    """
-
-    image: np.ndarray
-    mesh: np.ndarray
-    placed: Placed
-    person: str
+    key: bytes
+    classes: Classes
+    size: int
 
     @property
-    def nbytes(self) -> int:
-        return self.image.nbytes + 2 * self.mesh.nbytes + 1024
+    def lattice(self) -> Lattice:
+        return pose_lattice.COARSE if self.size < _COARSE_BELOW else pose_lattice.FINE
+
+
+_Corners = list[tuple[NodePicture, float]]
 
 
 class PoseGrid:
-    """See the top of this file. Calls may come from one thread at a time; the source is called from any."""
+    """See the top of this file. Calls may come from one thread at a time."""
 
     def __init__(self, source: IdentitySource, *, max_bytes: int = MAX_BYTES):
         """Renders nothing yet.
 
         Args:
-          source: of the persons. While the grid is used, nobody else may call it.
+          source: of the persons. While the grid is used with `wait=False`, nobody else may call it.
           max_bytes: of pictures that are kept, over all persons; those that were not used for longest go.
+            One look's pictures are kept even if they are more.
         """
         self._source, self._max_bytes = source, max_bytes
-        self._kept: OrderedDict[tuple, _Picture | None] = OrderedDict()
+        self._render = getattr(source, "render_roughly", source.render)
+        self._kept: OrderedDict[tuple[_Person, Node], NodePicture | None] = OrderedDict()
         self._bytes = 0
-        self._turn = threading.Lock()
+        self._turn = threading.Lock()  # to look at and change what is kept
+        self._rendering = threading.Lock()  # to call the source
+        self._asked: OrderedDict[tuple[_Person, Node], None] = OrderedDict()
+        self._fading: dict[tuple[_Person, Node], int] = {}
+        self._worker: threading.Thread | None = None
+        self._failure: Exception | None = None
 
     def rendering(
         self, key: bytes, classes: Classes, vector: FaceVector, size: int, *, wait: bool = True
     ) -> Rendering:
         """The person of a key and classes with a look.
 
-        Continuous in the vector; a pure function of its arguments, whatever was asked before.
+        Continuous in the vector; a pure function of its arguments, whatever was asked before, if waited for.
 
         Args:
           key: 32 bytes.
           classes: of the track.
-          vector: what the face is to show; pose and mouth are clamped to what can be drawn.
-          size: px, one of `identities.SIZES`.
-          wait: not to return before all that the look is made of is rendered.
+          vector: what the face is to show. Pose and mouth are clamped to what can be drawn. Eyes are shares
+            of what is usual; None leaves them open. So does a gaze leave the irises where they are.
+          size: px, one of `identities.SIZES`. Below 256 px faces turn and speak in coarser steps.
+          wait: not to return before all that the look is made of is rendered. Otherwise what is missing is
+            rendered in the background, and shown by the nearest pictures that are there until it comes; only
+            a person's first one is always waited for.
 
         Raises:
           ValueError: the person shows no face in any pose; with another key one will.
           UserError: a file that the source needs is missing or was changed.
         """
-        del wait
-        lattice = pose_lattice.COARSE if size < _COARSE_BELOW else pose_lattice.FINE
+        person = _Person(key, classes, size)
         look, clamped = pose_lattice.clamped_look(vector.pose, vector.expression)
-        corners = [
-            (self._drawable(key, classes, node, size), weight)
-            for node, weight in lattice.corners(look)
-        ]
-        mesh = _mesh(corners, look)
-        field = mesh_warp.displacement(
-            mesh[:, :2], np.stack([picture.mesh[:, :2] for picture, _ in corners]), size
-        )
-        image = None
-        total = 0.0
-        for i, (picture, weight) in enumerate(corners):
-            seen = mesh_warp.warped(picture.image, field[..., 2 * i : 2 * i + 2])
-            total += weight
-            share = weight / total
-            image = seen if image is None else cv2.addWeighted(image, 1 - share, seen, share, 0)
+        wanted = person.lattice.corners(look)
+        if wait:
+            corners = [(self._drawable(person, node), weight) for node, weight in wanted]
+        else:
+            corners = self._ready(person, wanted)
+        mesh = node_pictures.mesh_of(corners, look)
+        image = node_pictures.blended(corners, mesh)
+        shares = tuple(1.0 if eye is None else eye for eye in (vector.left_eye, vector.right_eye))
+        gaze = vector.gaze_x or 0.0, vector.gaze_y or 0.0
+        image, mesh = eyelids.moved(image, mesh, shares, gaze)
         return Rendering.of_mesh(image, mesh, clamped=clamped, person=corners[0][0].person)
 
-    def _drawable(self, key: bytes, classes: Classes, node: Node, size: int) -> _Picture:
+    def close(self) -> None:
+        """Asks nothing more of the background, and waits for what it is at."""
+        with self._turn:
+            self._asked.clear()
+            worker = self._worker
+        if worker is not None:
+            worker.join()
+
+    def _drawable(self, person: _Person, node: Node) -> NodePicture:
         """The picture of a node, or of the nearest one that shows a face."""
-        lattice = pose_lattice.COARSE if size < _COARSE_BELOW else pose_lattice.FINE
-        for one in (node, *lattice.nearby(node)):
-            picture = self._picture(key, classes, lattice.look(one), size)
+        for one in (node, *person.lattice.nearby(node)):
+            picture = self._picture(person, one)
             if picture is not None:
                 return picture
         raise ValueError("a key shows no face in any pose")
 
-    def _picture(self, key: bytes, classes: Classes, look: Look, size: int) -> _Picture | None:
-        """A node's picture, kept or rendered; None where it shows no face."""
-        name = (key, classes, look, size)
+    def _picture(self, person: _Person, node: Node) -> NodePicture | None:
+        """A node's picture, kept or made; None where it shows no face."""
         with self._turn:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-                return self._kept[name]
+            if (person, node) in self._kept:
+                self._kept.move_to_end((person, node))
+                return self._kept[person, node]
+        centre = person.lattice.centre
+        light = None if node == centre else self._picture(person, centre)
+        made = self._made(person, node, light)
+        self._keep(person, node, made)
+        return made
+
+    def _made(self, person: _Person, node: Node, light: NodePicture | None) -> NodePicture | None:
+        """A node's picture, with the tones of the grid's centre, if that has one."""
+        look: Look = person.lattice.look(node)
+        mouth = Expression(look.opening, look.width, 0.0)
+        with self._rendering:
             try:
-                made = _pictured(self._source.render(
-                    key, classes, look.pose, Expression(look.opening, look.width, 0.0), size
-                ), size)  # fmt: skip
-            except ValueError:
-                made = None
-            self._kept[name] = made
-            self._bytes += 0 if made is None else made.nbytes
+                shown = self._render(person.key, person.classes, look.pose, mouth, person.size)
+            except ValueError:  # no face in this pose
+                return None
+        picture = node_pictures.node_picture(shown, person.size)
+        return picture if light is None else node_pictures.toned(picture, light)
+
+    def _keep(self, person: _Person, node: Node, made: NodePicture | None) -> None:
+        with self._turn:
+            before = self._kept.pop((person, node), None)
+            self._bytes += _bytes(made) - _bytes(before)
+            self._kept[person, node] = made
             while self._bytes > self._max_bytes and len(self._kept) > 1:
-                _, gone = self._kept.popitem(last=False)
-                self._bytes -= 0 if gone is None else gone.nbytes
-            return made
+                name, gone = self._kept.popitem(last=False)
+                self._bytes -= _bytes(gone)
+                self._fading.pop(name, None)
+
+    # Without waiting.
+
+    def _ready(self, person: _Person, wanted: list[tuple[Node, float]]) -> _Corners:
+        """Corners that are there: for one that is not, the nearest that is; new ones come in by and by."""
+        first = self._drawable(person, person.lattice.centre)
+        corners, missing = [], []
+        with self._turn:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            there = {n: p for (one, n), p in self._kept.items() if one == person and p is not None}
+            settled = {n: p for n, p in there.items() if (person, n) not in self._fading} or there
+            for node, weight in wanted:
+                share = self._share(person, node) if node in there else 0.0
+                if share:
+                    self._kept.move_to_end((person, node))
+                    corners.append((there[node], share * weight))
+                elif (person, node) not in self._kept:
+                    missing.append((person, node))
+                if share < 1:
+                    near = (
+                        settled[n] for n in (node, *person.lattice.nearby(node)) if n in settled
+                    )
+                    corners.append((next(near, first), (1 - share) * weight))
+        self._ask(missing)
+        return _merged(corners)
+
+    def _share(self, person: _Person, node: Node) -> float:
+        """How far a picture that came from the background has come in."""
+        calls = self._fading.get((person, node))
+        if calls is None:
+            return 1.0
+        if calls + 1 >= _FADE:
+            del self._fading[person, node]
+            return 1.0
+        self._fading[person, node] = calls + 1
+        return (calls + 1) / _FADE
+
+    def _ask(self, missing: list[tuple[_Person, Node]]) -> None:
+        """Has the background render these first, and then what was asked before."""
+        if not missing:
+            return
+        with self._turn:
+            for name in reversed(missing):
+                self._asked[name] = None
+                self._asked.move_to_end(name, last=False)
+            while len(self._asked) > _MAX_ASKED:
+                self._asked.popitem()
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="pose grid")
+                self._worker.start()
+
+    def _work(self) -> None:
+        """In the background: renders what is asked for, and ends."""
+        while True:
+            with self._turn:
+                if not self._asked or self._failure is not None:
+                    self._asked.clear()
+                    self._worker = None
+                    return
+                name = next(iter(self._asked))
+            try:
+                self._picture(*name)
+            except Exception as error:  # the next call raises it
+                with self._turn:
+                    self._failure = error
+                continue
+            with self._turn:
+                self._asked.pop(name, None)
+                self._fading[name] = 0
 
 
-def _pictured(rendering: Rendering, size: int) -> _Picture:
-    """A rendering as a node keeps it, brought to a square of `size` px."""
-    if rendering.depth is None:
-        raise TypeError("a rendering without depth cannot be turned")
-    mesh = np.column_stack([rendering.mesh, rendering.depth]).astype(np.float64)
-    image = rendering.image
-    if image.shape[:2] != (size, size):
-        image, mesh = _framed(image, mesh, size)
-    return _Picture(image, mesh, face_shape.take_apart(mesh), rendering.person)
+def _bytes(picture: NodePicture | None) -> int:
+    return 0 if picture is None else picture.nbytes
 
 
-def _framed(image: np.ndarray, mesh: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of any shape and its mesh in a square, the face as large as it can be in a portrait."""
-    across = np.ptp(mesh[:, :2], axis=0).max()
-    scale = _FACE * size / max(across, 1.0)
-    middle = (mesh[:, :2].min(0) + mesh[:, :2].max(0)) / 2
-    shift = (size - 1) / 2 - scale * middle
-    matrix = np.column_stack([scale * np.eye(2), shift])
-    if scale < 1:  # the smaller picture would have skipped pixels
-        reduced = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-        image = cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
-        matrix[:, :2] = np.eye(2)
-    turned = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    moved = scale * mesh
-    moved[:, :2] += shift
-    return turned, moved
-
-
-def _mesh(corners: list[tuple[_Picture, float]], look: Look) -> np.ndarray:
-    """f32[468, 3] px: the mean of corners' shapes, turned to the pose, with the mouth that is asked for."""
-    weights = np.array([weight for _, weight in corners])
-    placed = [picture.placed for picture, _ in corners]
-    shape = np.tensordot(weights, np.stack([p.shape for p in placed]), 1)
-    shape = face_shape.with_mouth(face_shape.upright(shape), look.opening, look.width)
-    shape = face_shape.upright(shape)
-    roll = float(weights @ [p.pose.roll for p in placed])
-    scale = float(weights @ [p.scale for p in placed])
-    centre = weights @ np.stack([p.centre for p in placed])
-    mesh = Placed(shape, look.pose._replace(roll=roll), scale, centre).mesh()
-    return mesh.astype(np.float32)
+def _merged(corners: _Corners) -> _Corners:
+    """Corners with each picture once, the heaviest first."""
+    weights: dict[int, tuple[NodePicture, float]] = {}
+    for picture, weight in corners:
+        weights[id(picture)] = picture, weight + weights.get(id(picture), (None, 0.0))[1]
+    return sorted(weights.values(), key=lambda c: -c[1])

@@ -106,6 +106,11 @@ class Lattice(NamedTuple):
         opening = self.openings.nodes[node.opening]
         return Look(yaw, share * (highest if share > 0 else -lowest), opening, width)
 
+    @property
+    def centre(self) -> Node:
+        """The node that looks ahead with a closed mouth."""
+        return Node(self.yaws.nearest(0.0), self.pitches.nearest(0.0), 0, 0)
+
     def nodes(self) -> list[Node]:
         """All of them."""
         a, b, c, d = (range(len(axis.nodes)) for axis in self)
@@ -123,7 +128,7 @@ class Lattice(NamedTuple):
 
 # Of faces that are worth 256 px. The steps are as wide as a mesh warps well (docs/pose_grid.jpg).
 FINE = Lattice(
-    Axis((-35.0, -17.5, 0.0, 17.5, 35.0)),
+    Axis((-27.0, -14.0, 0.0, 14.0, 27.0)),
     Axis((-1.0, 0.0, 1.0)),
     Axis((0.0, 0.12, 0.3)),
     Axis((0.0, 1.0)),
