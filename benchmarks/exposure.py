@@ -4,14 +4,15 @@
 
 Of each clip --frames frames are made in several ways, encoded by x264 as a clip, and each --every'th of them
 is judged. "all" and "third" are the original face and a third of it in a generated one; these are to be
-found. The rest is hidden: generated (two secrets, as `dp3 anonymize` does it, and a new face in every frame),
-other people's real faces in the same place (--strangers: FOLDER/NAME/FILE.jpg), covers. Counts are of faces
-in frames that have detail enough to be judged.
+found. The rest is hidden: new faces (of two keys, as `dp3 anonymize` makes them, with less motion, and each
+frame alone), other people's real faces in the same place (--strangers: FOLDER/NAME/FILE.jpg), covers. Counts
+are of faces in frames that have detail enough to be judged.
 """
 
 import argparse
 import collections
 import pathlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 
 import av
@@ -22,8 +23,9 @@ from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation import people, video_command, video_metrics, video_variants
 from dp3_jax.evaluation.video_clip import Faces, Render
-from dp3_jax.video import reading
-from dp3_jax.video.tracks import Sighting, Tracking, by_frame
+from dp3_jax.evaluation.video_variants import Source
+from dp3_jax.video import pictures, reading
+from dp3_jax.video.tracks import Sighting, by_frame
 
 QUALITIES = (None, 18, 28, 36)  # CRF; None: not encoded
 TO_FIND = ("all", "third")
@@ -63,14 +65,31 @@ def third(target: geometry.Region, number: int) -> np.ndarray:
     return target.inside & (along >= low) & (along <= high)
 
 
-def renders(tracking: Tracking, anonymizer: Anonymizer, strangers: np.ndarray) -> dict[str, Render]:
-    """The ways to make a frame, by name; each remembers its last frame and is good for one run."""
-    made = video_variants.standard(tracking, *anonymizer.parts(), ablations=False)
-    behind = video_variants.standard(tracking, *anonymizer.parts(), ablations=False)
-    random = np.random.default_rng(0)
+def as_render(variant: pathlib.Path | Render) -> Render:
+    """The frames of a variant, one after the other, in the form of a function."""
+    if callable(variant):
+        return variant
+
+    def frames() -> Iterator[np.ndarray]:
+        with reading.read_frames(variant) as read:
+            yield from (frame.image for frame in read)
+
+    opened = frames()
+    return lambda *_: next(opened)
+
+
+def renders(source: Source, anonymizer: Anonymizer, strangers: np.ndarray) -> dict[str, Render]:
+    """The ways to make a frame, by name; each is good for one run."""
+    written = video_variants.standard(source, anonymizer, keys=2, ablations=False)
+    made = {
+        f"{name} {i}": as_render(one)
+        for name, many in written.items()
+        for i, one in enumerate(many)
+    }
+    behind, random = as_render(written[video_variants.GENERATE][0]), np.random.default_rng(0)
 
     def partly(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
-        result = behind[video_variants.GENERATE](image, faces, cut).copy()
+        result = behind(image, faces, cut).copy()
         for track, sighting in faces:
             target = place(sighting, image.shape)[2]
             if target.inside.any():
@@ -91,32 +110,40 @@ def renders(tracking: Tracking, anonymizer: Anonymizer, strangers: np.ndarray) -
 
 
 def judge(
-    clip: pathlib.Path, numbers: range, every: int, strangers: np.ndarray
-) -> Mapping[tuple[str, int | None], list[int]]:
+    clip: pathlib.Path, start: int, most: int, every: int, strangers: np.ndarray
+) -> Mapping[tuple[str, int | None], np.ndarray]:
     """[faces judged, faces found to be shown] by way and quality."""
-    anonymizer = Anonymizer()
-    tracking = video_command.find_tracks(reading.open_video(clip), anonymizer.min_confidence)
-    faces_in, cuts, counts = by_frame(tracking), frozenset(tracking.cuts), {}
-    with reading.read_frames(clip, numbers.start) as frames:
-        source = [frame.image for frame, _ in zip(frames, numbers, strict=False)]
-    if not source:
-        raise UserError(f"{clip} has no frame {numbers.start}; give another --start")
-    for name, render in renders(tracking, anonymizer, strangers).items():
-        made = [render(i, faces_in(n), n in cuts) for n, i in zip(numbers, source, strict=False)]
-        for quality in QUALITIES:
-            count = counts[name, quality] = [0, 0]
-            for number, image in zip(numbers, encoded(made, quality), strict=False):
-                if (number - numbers.start) % every:
-                    continue
-                original = source[number - numbers.start]
-                for _, sighting in faces_in(number):
-                    alignment, mask, target = place(sighting, original.shape)
-                    if sighting.source == "detected" and target.inside.any():
-                        views = (geometry.extract(i, alignment) for i in (original, image))
-                        seen = video_metrics.exposure(*views, mask)
-                        count[0] += seen.judged > 0
-                        count[1] += seen.shown
+    anonymizer, counts = Anonymizer(), {}
+    with tempfile.TemporaryDirectory() as scratch:
+        rate = reading.open_video(clip).rate
+        written = video_variants.write_source(clip, pathlib.Path(scratch), most, rate, start)
+        if not written.frames:
+            raise UserError(f"{clip} has no frame {start}; give another --start")
+        info = pictures.open_input(written.pattern, rate)
+        tracking = video_command.find_tracks(info, anonymizer.min_confidence)
+        faces_in, cuts = by_frame(tracking), frozenset(tracking.cuts)
+        with reading.read_frames(written.pattern) as frames:
+            source = [frame.image for frame in frames]
+        for name, render in renders(written, anonymizer, strangers).items():
+            made = [render(image, faces_in(n), n in cuts) for n, image in enumerate(source)]
+            for quality in QUALITIES:
+                count = counts[name, quality] = np.zeros(2, int)
+                for number, image in enumerate(encoded(made, quality)):
+                    if number % every == 0:
+                        count += judged(source[number], image, faces_in(number))
     return counts
+
+
+def judged(original: np.ndarray, image: np.ndarray, faces: Faces) -> np.ndarray:
+    """i64[2]: faces of a frame that can be judged, and that show."""
+    count = np.zeros(2, int)
+    for _, sighting in faces:
+        alignment, mask, target = place(sighting, original.shape)
+        if sighting.source == "detected" and target.inside.any():
+            views = (geometry.extract(i, alignment) for i in (original, image))
+            seen = video_metrics.exposure(*views, mask)
+            count += (seen.judged > 0, seen.shown)
+    return count
 
 
 def main() -> None:
@@ -129,9 +156,10 @@ def main() -> None:
     options = parser.parse_args()
     strangers = people.read_folder(options.strangers, 1)[0].images if options.strangers else ()
     total: dict = collections.defaultdict(lambda: np.zeros(2, int))
-    numbers = range(options.start, options.start + options.frames)
     for clip in [*options.clips, None]:
-        counts = judge(clip, numbers, options.every, strangers) if clip else total
+        counts = total
+        if clip:
+            counts = judge(clip, options.start, options.frames, options.every, strangers)
         print(f"\n{clip or 'all clips'}: found to be shown, not encoded | at CRF {QUALITIES[1:]}")
         for name in dict.fromkeys(name for name, _ in counts):
             cells = [f"{counts[name, q][1]:5} of {counts[name, q][0]:<5}" for q in QUALITIES]

@@ -56,8 +56,7 @@ def side_by_side(photo: np.ndarray, anonymizer: Anonymizer, secret: bytes) -> li
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = pathlib.Path(scratch)
         tracking, _ = demo_clip.make(folder, photo, anonymizer, secret, lambda *_: None)
-        variants = video_variants.standard(tracking, *anonymizer.parts(), ablations=False)
-        alone, faces = variants[video_variants.PER_FRAME], by_frame(tracking)
+        alone, faces = video_variants.frame_by_frame(anonymizer, secret), by_frame(tracking)
         both = [
             stack.enter_context(reading.read_frames(folder / name))
             for name in (demo_clip.ORIGINAL, demo_clip.ANONYMIZED)

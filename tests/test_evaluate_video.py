@@ -9,55 +9,16 @@ from dp3_jax import cli
 from dp3_jax.anonymization import plans
 from dp3_jax.anonymization.anonymize import anonymize_frame
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import evaluate_video, verification, video_report, video_variants
-from dp3_jax.video import job, track_file, tracks
+from dp3_jax.evaluation import evaluate_video, video_command, video_report, video_variants
+from dp3_jax.video import job, track_file
 from dp3_jax.video.tracks import Sighting, Track, Tracking, to_face
-from tests.face_photos import BOX, POINTS, Painter, astronaut, detector_or_skip
-
-FRAMES = 10
-SIDE = 256
-STEP = 2  # px per frame to the left
-
-
-def frame(number):
-    """The portrait seen through a window that moves: the face moves evenly to the left."""
-    left = 90 + STEP * number
-    return astronaut()[20 : 20 + SIDE, left : left + SIDE]
-
-
-def sighting(number):
-    shift = np.array([90 + STEP * number, 20])
-    box = (BOX[0] - shift[0], BOX[1] - shift[1], *BOX[2:])
-    return Sighting(number, box, (POINTS - shift).astype(np.float32), 1.0)
-
-
-def tracking(keep=False, frames=FRAMES):
-    track = Track(1, tuple(sighting(n) for n in range(frames)), keep=keep)
-    return Tracking(frames, SIDE, SIDE, (), (track,))
-
-
-def write(path, frames, crf=18):
-    """The frames as an H.264 file."""
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf)})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for image in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-    return path
+from tests.face_photos import detector_or_skip
+from tests.moving_portrait import FRAMES, SIDE, frame, sighting, tracking, write, written
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    detector_or_skip()
-    try:
-        verification.open_verifier("sface_forced")
-    except UserError as error:
-        pytest.skip(f"no face verifier: {error}")
-    return write(tmp_path_factory.mktemp("clip") / "clip.mp4", [frame(n) for n in range(FRAMES)])
+    return written(tmp_path_factory.mktemp("clip"))
 
 
 def covered(method, leak=()):
@@ -81,13 +42,12 @@ def result(clip):
         "leak": covered("solid", leak=(6,)),
         "blur": covered("blur"),
     }
-    links = [("solid", "blur")]
-    return evaluate_video.evaluate(clip, variants, tracking(), judges=("sface",), links=links)
+    return evaluate_video.evaluate(clip, variants, tracking(), judges=("sface",))
 
 
 def test_the_source_itself_has_ratio_one_and_is_shown_in_every_frame(result):
     row = result["variants"]["copy"]
-    for key in ("warping_error", "identity_adjacent", "identity_all_pairs", "flicker"):
+    for key in ("warping_error", "warping_error_own", "identity_all_pairs", "flicker"):
         assert row[key]["ratio"] == pytest.approx(1), key
     assert row["coverage"]["shown_faces"] == FRAMES
     assert row["coverage"]["shown_pixels"] == row["coverage"]["judged_pixels"] > 0
@@ -111,6 +71,7 @@ def test_a_leak_makes_a_steady_cover_unsteady_and_the_person_known(result):
     assert solid["warping_error"]["ratio"] < 0.1
     assert solid["flicker"]["value"] == pytest.approx(0, abs=1e-6)
     assert leak["warping_error"]["ratio"] > 10
+    assert solid["warping_error_own"]["ratio"] < 0.1
     assert solid["face_found"]["value"] == 0
     best = [r["recognition"]["sface"]["own"]["best_cosine"] for r in (solid, leak)]
     assert best[1] > 0.3 + best[0]
@@ -169,7 +130,7 @@ def test_an_encoded_file_is_compared_with_its_original(clip, tmp_path):
         clip, anonymized, tracking(), judges=(), progress=lambda *counts: seen.append(counts)
     )
     assert found["variants"]["anonymized"]["coverage"]["shown_in_frames"] == [3]
-    assert found["files"] == {"anonymized": str(anonymized)}
+    assert found["files"] == {"anonymized": [str(anonymized)]}
     assert seen[-1] == (FRAMES, FRAMES)
     assert "shows in frame 3" in video_report.format_report(found)
 
@@ -185,7 +146,7 @@ def test_numbered_pictures_are_compared_with_a_video_or_with_pictures(clip, tmp_
     by_itself = evaluate_video.compare(pattern, pattern, tracking(), judges=(), frames=2)
     for found, other in ((json.loads(report.read_text()), clip), (by_itself, pattern)):
         assert found["variants"]["anonymized"]["coverage"]["shown_faces"] == 2
-        assert found["files"] == {"anonymized": str(other)}
+        assert found["files"] == {"anonymized": [str(other)]}
     (tmp_path / "00001.png").write_bytes(b"no picture")
     capsys.readouterr()
     assert cli.main(line) == 2
@@ -246,44 +207,60 @@ def test_what_does_not_belong_together_is_refused_in_one_line(clip, tmp_path):
     refused("more frames", {"a": long})
     refused("256x128", {"a": small})
     refused("cannot be called 'source'", {"source": short})
-    refused("judges names 'nobody'; there are: sface, dlib", {}, judges=("nobody",))
+    refused("judges names 'nobody'; there are: sface, dlib, faceres", {}, judges=("nobody",))
     refused("track it again", {}, Tracking(FRAMES, 128, 128, (), ()))
     refused("has 10 frames, its tracks 12", {}, tracking(frames=12))
 
 
-def test_the_standard_variants_run_and_hide_the_face(clip):
-    variants = video_variants.standard(tracking(), Painter())
-    assert {"generate", "per frame", "blur", "pixelate", "solid", "one latent only"} <= set(
-        variants
-    )
-    assert "no smooth alignment" in variants
+def test_several_files_of_one_name_are_several_keys(clip, tmp_path):
+    """One of three keys shows the face in one frame: counts add up, measures are means."""
+    many = []
+    for key, leak in enumerate(((), (6,), ())):
+        render = covered("solid", leak=leak)
+        images = [render(frame(n), [(None, sighting(n))], False) for n in range(FRAMES)]
+        many.append(write(tmp_path / f"{key}.mp4", images))
     found = evaluate_video.evaluate(
-        clip, variants, tracking(), judges=(), links=video_variants.LINKS, frames=4
+        clip, {"keys": many, "alone": many[0]}, tracking(), judges=("sface",)
     )
-    rows = found["variants"]
-    assert all(rows[name]["coverage"]["shown_faces"] == 0 for name in variants)
-    assert rows["generate"]["warping_error"]["value"] < rows["per frame"]["warping_error"]["value"]
-    found["targets"] = video_variants.targets(found)
-    assert found["targets"]["faces shown"] == {"value": 0, "limit": 0, "met": True}
-    assert found["targets"]["identity adjacent / source's"]["met"] is None  # without a judge
-    assert "Target faces shown: 0.00, limit 0: met" in video_report.format_report(found)
-    assert rows["one latent only"]["flicker"]["value"] < rows["per frame"]["flicker"]["value"]
+    row = found["variants"]["keys"]
+    assert row["coverage"]["shown_faces"] == 1 and row["coverage"]["faces"] == 3 * FRAMES
+    own = [key["warping_error_own"]["value"] for key in row["keys"]]
+    assert len(own) == 3 and row["warping_error_own"]["value"] == pytest.approx(np.mean(own))
+    recognition = row["recognition"]["sface"]
+    assert recognition["keys"] == 3 and recognition["frames"] == 3 * FRAMES
+    assert recognition["keys_known"] == 1
+    assert row["linked"]["sface"]["pairs"] == 3
+    assert row["linked"]["sface"]["mean"]["linked"]["value"] == 1  # all show the same grey face
+    alone = found["variants"]["alone"]
+    assert "keys" not in alone and "linked" not in alone
+    assert alone["recognition"]["sface"]["keys_known"] == 0
+    report = video_report.format_report(json.loads(json.dumps(found)))
+    assert "keys (3 keys)" in report and "1 of 3" in report and "Two keys of one track" in report
 
 
-def test_a_seed_decides_on_all_faces_of_all_variants():
-    def drawn(seed):
-        variants = video_variants.standard(tracking(), Painter(), seed=seed, ablations=False)
-        by_frame = tracks.by_frame(tracking())
-        return {
-            name: [variants[name](frame(n), by_frame(n), n == 0) for n in range(2)]
-            for name in ("generate", "generate, other secret", "per frame")
-        }
+def test_a_copy_moves_as_its_source_does(clip):
+    variants = {"copy": lambda image, faces, cut: image, "solid": covered("solid")}
+    found = evaluate_video.evaluate(clip, variants, tracking(), judges=())
+    if "motion" in found["not_measured"]:
+        pytest.skip(found["not_measured"]["motion"])
+    copy, solid = (found["variants"][name]["motion"] for name in ("copy", "solid"))
+    assert copy["left_out"] == 0 and solid["left_out"] == FRAMES
+    for name in ("yaw", "pitch", "mouth_opening", "eye_opening"):
+        # The photo is only moved: nothing turns or speaks.
+        assert copy[name]["value"] is None and copy[name]["reason"] == "no variance in the source"
+        assert copy[name]["source_deviation"] == copy[name]["result_deviation"]
+        assert copy[name]["frames"] == FRAMES and solid[name]["reason"] == "too few frames"
 
-    first, again, other = drawn(3), drawn(3), drawn(None)
-    for name, pictures in first.items():
-        np.testing.assert_array_equal(pictures, again[name])
-        assert (np.asarray(pictures) != other[name]).any()
-    assert (np.asarray(first["generate"]) != first["generate, other secret"]).any()
+
+def test_a_longer_file_is_compared_as_far_as_asked(clip, tmp_path):
+    longer = write(tmp_path / "longer.mp4", [frame(n) for n in range(FRAMES)])
+    few = tracking(frames=4)
+    found = evaluate_video.evaluate(clip, {"copy": longer}, few, judges=(), frames=4)
+    assert found["frames"] == 4 and found["variants"]["copy"]["coverage"]["shown_faces"] == 4
+
+
+def test_the_command_repeats_what_it_does_not_import():
+    assert video_command.KEYS == video_variants.KEYS
 
 
 # The command: what is wrong in the call is said before the tracks are looked for.
@@ -293,6 +270,13 @@ def test_a_seed_decides_on_all_faces_of_all_variants():
     ("arguments", "says"),
     [
         (["a.mp4", "--frames", "1"], "at least 2"),
+        (["a.mp4", "--keys", "0"], "--keys is 1 to 64, not 0"),
+        (["a.mp4", "a.mp4", "--keys", "2"], "--keys goes without ANONYMIZED"),
+        (["a.mp4", "--also", "old.mp4"], "--also old.mp4 is not NAME=FILE"),
+        (["a.mp4", "--also", "source=a.mp4"], "source has another meaning"),
+        (["a.mp4", "--also", "old=none.mp4"], "no file none.mp4"),
+        (["a.mp4", "--also", "old=small.mp4"], "small.mp4 is 256x128, the original 256x256"),
+        (["a.mp4", "--also", "solid=a.mp4"], "there is a row of that name"),
         (["none.mp4"], "no file none.mp4"),
         (["a.mp4", "none.mp4"], "no file none.mp4"),
         (["a.mp4", "small.mp4"], "small.mp4 is 256x128, the original 256x256"),

@@ -48,6 +48,51 @@ def test_exact_flow_leaves_no_error():
     assert video_metrics.warping_error(texture(), texture(3), moved) < 1e-9
 
 
+def square_at(x, inner=0):
+    """u8[96, 96, 3]: a square of another texture on a textured ground, at (x, 24)."""
+    picture = texture().copy()
+    grain = skimage.data.grass()[: 48 + 8, : 48 + 8]
+    picture[24:72, x : x + 48] = grain[:48, inner : inner + 48, None]
+    return picture
+
+
+def test_another_square_that_moves_with_the_sources_has_no_error_by_either_flow():
+    def other(x):
+        return 255 - square_at(x, inner=5)
+
+    by_source = video_metrics.motion(square_at(20), square_at(23), MIDDLE)
+    by_own = video_metrics.motion(other(20), other(23), MIDDLE)
+    left_behind = video_metrics.warping_error(other(20), other(20), by_source)
+    for moved in (by_source, by_own):
+        assert moved.used[MIDDLE].mean() > 0.7
+        assert video_metrics.warping_error(other(20), other(23), moved) < 0.05 * left_behind
+
+
+def test_a_square_that_lives_by_itself_is_an_error_by_the_sources_flow_alone():
+    """The source stands still, the result's square moves by 3 px: its own motion explains all of it."""
+    still, first, second = square_at(24), square_at(24), square_at(27)
+    by_source = video_metrics.motion(still, still, MIDDLE)
+    by_own = video_metrics.motion(first, second, MIDDLE)
+    foreign = video_metrics.warping_error(first, second, by_source)
+    own = video_metrics.warping_error(first, second, by_own)
+    expected = np.square((second.astype(float) - first)[MIDDLE] / 255).mean()
+    assert foreign == pytest.approx(expected, rel=1e-5)
+    assert own < 0.03 * foreign
+    assert by_own.used[MIDDLE].mean() > 0.7
+
+
+def test_flicker_is_an_error_by_both_flows():
+    """Light that changes by 20 levels and comes back: no motion explains it."""
+    first = np.clip(square_at(24), 0, 230)
+    second = first + np.uint8(20)
+    for moved in (
+        video_metrics.motion(first, first, MIDDLE),
+        video_metrics.motion(first, second, MIDDLE),
+    ):
+        error = video_metrics.warping_error(first, second, moved)
+        assert error == pytest.approx((20 / 255) ** 2, rel=0.15)
+
+
 @pytest.mark.parametrize("deviation", [2.0, 8.0])
 def test_noise_gives_twice_its_variance(deviation):
     rng = np.random.default_rng(0)
@@ -247,25 +292,45 @@ def test_tracks_without_faces_or_too_short_say_nothing():
     assert result["own"]["accepted"]["value"] is None and result["area_under_curve"] is None
 
 
-def test_linkage_tells_people_who_stay_alike_from_those_who_do_not():
+def test_two_keys_of_a_track_are_linked_where_they_look_alike():
     rng = np.random.default_rng(0)
-    people = units(rng, 12, 64)
 
-    def clip(strength):
-        return [
-            units(rng, 9, 64) * (1 - strength) + strength * person for person in people
-        ]  # one track each
+    def keys(shared, count=4):
+        """Tracks of `count` keys, 9 frames each: a share of all embeddings is the scene's."""
+        scene, persons = units(rng, 1, 64), units(rng, count, 64)
+        mixed = [shared * scene + (1 - shared) * person for person in persons]
+        return [row / np.linalg.norm(row) + 0 * units(rng, 9, 64) for row in mixed]
 
-    linked = video_privacy.linkage(clip(0.9), clip(0.9), 0.5)
-    assert linked["mean"]["rank_1"]["value"] == 1
-    assert linked["mean"]["one_person"]["linked"]["value"] == 1
-    assert linked["mean"]["different_people"]["pairs"] == 12 * 11
-    apart = video_privacy.linkage(clip(0.0), clip(0.0), 0.5)
-    for kind in ("best_pair", "mean"):
-        assert 0.3 < apart[kind]["area_under_curve"] < 0.7
-    same = np.roll(np.eye(12, dtype=bool), 1, axis=1)
-    wrong = video_privacy.linkage(clip(0.9), clip(0.9), 0.5, same)
-    assert wrong["mean"]["rank_1"]["value"] == 0
+    alike = video_privacy.linked([keys(0.9), keys(0.9)], 0.5)
+    apart = video_privacy.linked([keys(0.0), keys(0.0)], 0.5)
+    assert alike["pairs"] == apart["pairs"] == 2 * 6
+    for way in ("best_pair", "mean"):
+        assert alike[way]["linked"]["value"] == 1
+        assert apart[way]["linked"]["value"] == 0
+        assert abs(apart[way]["cosine"]) < 0.2
+    # Keys in which no face was found are no pair.
+    none = video_privacy.linked([[np.zeros((0, 1)), *keys(0.9, 2)], [np.zeros((0, 1))]], 0.5)
+    assert none["pairs"] == 1
+    nothing = video_privacy.linked([], 0.5)
+    assert nothing["pairs"] == 0 and nothing["mean"]["linked"]["value"] is None
+
+
+def test_one_frame_of_many_links_two_keys():
+    rng = np.random.default_rng(2)
+    first, second = units(rng, 30, 64), units(rng, 30, 64)
+    second[7] = first[21]
+    found = video_privacy.linked([[first, second]], 0.8)
+    assert found["best_pair"]["linked"]["value"] == 1 and found["mean"]["linked"]["value"] == 0
+
+
+def test_a_key_is_known_again_when_one_picture_of_any_track_is_accepted():
+    def track(*own):
+        return video_privacy.Recognition(np.array(own), np.zeros(0), 9, 0)
+
+    keys = [[track(0.1, 0.2), track(0.3)], [track(0.1), track(0.5, 0.1)], [track()]]
+    assert video_privacy.known(keys, 0.5) == 1
+    assert video_privacy.known(keys, 0.3) == 2
+    assert video_privacy.known([], 0.3) == 0
 
 
 @given(st.integers(0, 500), st.integers(2, 50))

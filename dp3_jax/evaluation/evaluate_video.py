@@ -7,20 +7,22 @@ measured inside the faces' areas, and next to the source clip's own value.
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dp3_jax.errors import UserError
-from dp3_jax.evaluation import verification, video_metrics, video_privacy
+from dp3_jax.evaluation import verification, video_metrics, video_motion, video_privacy
 from dp3_jax.evaluation.video_clip import JUDGES, SOURCE, Clip, Faces, Render, Values
+from dp3_jax.models.mesh import FaceMesh
 from dp3_jax.video import reading
 from dp3_jax.video.tracks import Tracking, by_frame
 
 _WITHOUT = "do without it: all else is measured"  # what to do where a judge cannot be had
 
 Variant = str | os.PathLike | Render
+Variants = Variant | Sequence[Variant]  # of one key, or of several
 
 
 class _File:
@@ -55,16 +57,18 @@ def _against(value: float | None, source: float | None) -> dict[str, float | Non
 
 
 def _row(values: Values, source: Values) -> dict[str, Any]:
-    """What is reported of a track, or of all."""
+    """What is reported of a track, or of all; `values` may be of several keys, `source` is of one."""
     steadiness = {
         name: _against(getattr(values, field).value, getattr(source, field).value)
         for name, field in (
             ("warping_error", "warping"),
+            ("warping_error_own", "warping_own"),
             ("identity_adjacent", "adjacent"),
             ("identity_all_pairs", "all_pairs"),
             ("landmark_jitter", "jitter"),
             ("flicker", "flicker"),
             ("face_found", "found"),
+            ("own_flow_seen", "own_seen"),
         )
     }
     if values is source:
@@ -81,6 +85,20 @@ def _row(values: Values, source: Values) -> dict[str, Any]:
     return {**steadiness, "faces": values.sightings, "coverage": coverage}
 
 
+def _merged(many: Iterable[Values]) -> Values:
+    total = Values()
+    for values in many:
+        total.merge(values)
+    return total
+
+
+def _motion(clip: Clip, members: Sequence[str]) -> dict[str, Any]:
+    """How the faces of a variant, over its members, move as the source's do."""
+    pairs = [(f[name].motion, f[SOURCE].motion) for f in clip.faces.values() for name in members]
+    left_out = sum(own.left_out(source) for own, source in pairs)
+    return video_motion.summary([own.follows(source) for own, source in pairs], left_out)
+
+
 def _other_people(clip: Clip, number: int) -> list[int]:
     """Tracks that are surely of someone else: on screen at the same time."""
     own = clip.tracks[number]
@@ -91,12 +109,12 @@ def _other_people(clip: Clip, number: int) -> list[int]:
     ]
 
 
-def _recognition(
-    clip: Clip, judge: str, strangers: np.ndarray, probe: str, gallery: str
-) -> dict[str, Any]:
-    """Are the tracks of variant `probe` known from pictures of variant `gallery`?"""
-    people = {n: faces[gallery].embedded(judge) for n, faces in clip.faces.items()}
-    recognitions = []
+def _recognitions(
+    clip: Clip, judge: str, strangers: np.ndarray, member: str
+) -> list[video_privacy.Recognition]:
+    """For each track of the clip how well its person is known again in a member."""
+    people = {n: faces[SOURCE].embedded(judge) for n, faces in clip.faces.items()}
+    found = []
     for number, faces in clip.faces.items():
         others = [strangers]
         for other in _other_people(clip, number):
@@ -104,18 +122,42 @@ def _recognition(
             others.append(people[other].embeddings[chosen])
         rows = [pictures for pictures in others if len(pictures)]
         someone = np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
-        track = faces[probe].embedded(judge)
-        recognitions.append(video_privacy.recognize(track, people[number], someone))
-    return video_privacy.summary(recognitions, clip.judges[judge].threshold)
+        track = faces[member].embedded(judge)
+        found.append(video_privacy.recognize(track, people[number], someone))
+    return found
+
+
+def _recognition(
+    clip: Clip, strangers: Mapping[str, np.ndarray], members: Sequence[str]
+) -> dict[str, Any]:
+    """By judge: are the clip's people known again in a variant?"""
+    result = {}
+    for judge, verifier in clip.judges.items():
+        keys = [_recognitions(clip, judge, strangers[judge], name) for name in members]
+        summary = video_privacy.summary(itertools.chain(*keys), verifier.threshold)
+        known = video_privacy.known(keys, verifier.threshold)
+        result[judge] = {**summary, "keys": len(keys), "keys_known": known}
+    return result
+
+
+def _linked(clip: Clip, members: Sequence[str]) -> dict[str, Any]:
+    """By judge: are two keys' tracks of one person taken for one person?"""
+    return {
+        judge: {
+            "threshold": verifier.threshold,
+            **video_privacy.linked(
+                [[f[m].embedded(judge).embeddings for m in members] for f in clip.faces.values()],
+                verifier.threshold,
+            ),
+        }
+        for judge, verifier in clip.judges.items()
+    }
 
 
 def _result(
-    clip: Clip,
-    names: Sequence[str],
-    strangers: np.ndarray | None,
-    links: Sequence[tuple[str, str]],
+    clip: Clip, members: Mapping[str, Sequence[str]], strangers: np.ndarray | None
 ) -> dict[str, Any]:
-    """All that was measured."""
+    """All that was measured, by the names of the variants."""
     unknown = {}
     for judge, verifier in clip.judges.items():
         rows, found = (
@@ -125,32 +167,32 @@ def _result(
         )
         unknown[judge] = rows[found]
     finished = {n: {name: face.finish() for name, face in f.items()} for n, f in clip.faces.items()}
-    total = {name: Values() for name in names}
-    for faces in finished.values():
-        for name, values in faces.items():
-            total[name].merge(values)
+    source = _merged(faces[SOURCE] for faces in finished.values())
     variants = {}
-    for name in names:
+    for name, own in members.items():
+        alone = {m: _merged(faces[m] for faces in finished.values()) for m in own}
+        total = source if name == SOURCE else _merged(alone.values())
+        tracks = {}
+        for number, faces in finished.items():
+            track = faces[SOURCE] if name == SOURCE else _merged(faces[m] for m in own)
+            tracks[str(number)] = _row(track, faces[SOURCE])
         variants[name] = {
-            **_row(total[name], total[SOURCE]),
-            "recognition": {
-                judge: _recognition(clip, judge, unknown[judge], name, SOURCE)
-                for judge in clip.judges
-            },
-            "tracks": {str(n): _row(faces[name], faces[SOURCE]) for n, faces in finished.items()},
+            **_row(total, source),
+            "recognition": _recognition(clip, unknown, own),
+            "tracks": tracks,
         }
-    linked = [
-        {
-            "first": first,
-            "second": second,
-            "recognition": {
-                judge: _recognition(clip, judge, unknown[judge], first, second)
-                for judge in clip.judges
-            },
-        }
-        for first, second in links
-    ]
-    return {"variants": variants, "linkage": linked}
+        if name != SOURCE and clip.has_mesh:
+            variants[name]["motion"] = _motion(clip, own)
+        if len(own) > 1:
+            variants[name]["keys"] = [
+                {
+                    **_row(alone[m], source),
+                    **({"motion": _motion(clip, [m])} if clip.has_mesh else {}),
+                }
+                for m in own
+            ]
+            variants[name]["linked"] = _linked(clip, own)
+    return {"variants": variants}
 
 
 def _measure(
@@ -180,14 +222,42 @@ def _measure(
         raise UserError(f"{original} has {done} frames, its tracks {last}; track it again")
 
 
+def _files(given: Mapping[str, Sequence[Variant]]) -> dict[str, list[str]]:
+    """Names of the files of those variants that are some."""
+    named = {name: [str(one) for one in many if not callable(one)] for name, many in given.items()}
+    return {name: many for name, many in named.items() if many}
+
+
+def _mesh(missing: dict[str, str]) -> FaceMesh | None:
+    """The mesh; None, and the reason in `missing`, where it cannot be had."""
+    try:
+        return FaceMesh()
+    except UserError as error:
+        missing["motion"] = str(error)
+        return None
+
+
+def _render(variant: Variant, stack: contextlib.ExitStack) -> Render:
+    """A variant's frames as a function, open as long as `stack`."""
+    if callable(variant):
+        return variant
+    return _File(variant, stack.enter_context(reading.read_frames(variant)))
+
+
+def _members(variants: Mapping[str, Variants]) -> dict[str, list[Variant]]:
+    return {
+        name: list(given) if isinstance(given, list | tuple) else [given]
+        for name, given in variants.items()
+    }
+
+
 def evaluate(
     original: str | os.PathLike,
-    variants: Mapping[str, Variant],
+    variants: Mapping[str, Variants],
     tracking: Tracking,
     *,
     judges: Sequence[str] = tuple(JUDGES),
     strangers: np.ndarray | None = None,
-    links: Sequence[tuple[str, str]] = (),
     frames: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -195,49 +265,51 @@ def evaluate(
 
     Args:
       original: the source clip, or the pattern of numbered pictures.
-      variants: by name, anonymized files or patterns or functions that anonymize frame by frame.
+      variants: by name, anonymized files or patterns, or functions that anonymize frame by frame; several of
+        one name are of several keys, and are reported together.
       tracking: the faces of the source clip. Tracks that are kept are not looked at.
       judges: of JUDGES; the first one measures how steady identity is, all whether people are known again.
       strangers: u8[k, 128, 128, 3] canonical views of people who are not in the clip, for what chance gives;
         people who are on screen at the same time serve too.
-      links: pairs of variants, made with different secrets, in which the tracks are searched for each other.
-      frames: only so many, from the start.
+      frames: only so many, from the start; variants may then be longer.
       progress: called with (frames done, frames in all).
 
     Returns:
-      For JSON and `video_report.format_report`. Each measure comes with the source clip's own value and
-      the ratio of both.
+      For JSON and `video_report.format_report`. Measures come with the source's own values and the ratios.
 
     Raises:
       UserError: a file cannot be read, the clips or the tracks do not belong together, a judge is unknown,
         or the detector's network cannot be had.
     """
-    if SOURCE in variants:
+    given = _members(variants)
+    if SOURCE in given:
         raise UserError(f"a variant cannot be called {SOURCE!r}, which is the original; rename it")
+    members = {SOURCE: [SOURCE]} | {
+        name: [f"{name} {i}" for i, _ in enumerate(many)] for name, many in given.items()
+    }
     opened, missing = verification.open_judges(judges, JUDGES, "judges", _WITHOUT)
-    clip = Clip(tracking, names := [SOURCE, *variants], opened)
+    clip = Clip(tracking, list(itertools.chain(*members.values())), opened, _mesh(missing))
     last = min(frames or tracking.frames, tracking.frames)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(reading.read_frames(original))
-        renders: dict[str, Render] = {
-            name: one
-            if callable(one)
-            else _File(one, stack.enter_context(reading.read_frames(one)))
-            for name, one in variants.items()
+        renders = {
+            member: _render(one, stack)
+            for name, many in given.items()
+            for member, one in zip(members[name], many, strict=True)
         }
         _measure(clip, original, source, renders, tracking=tracking, last=last, progress=progress)
         for render in renders.values():
-            if isinstance(render, _File) and last == tracking.frames:
+            if isinstance(render, _File) and frames is None:
                 render.finish()
     return {
         "original": str(original),
-        "files": {n: str(v) for n, v in variants.items() if not callable(v)},
+        "files": _files(given),
         "frames": last,
         "tracks": len(clip.tracks),
         "judges": {name: judge.name for name, judge in opened.items()},
         "not_measured": missing,
         "strangers": 0 if strangers is None else len(strangers),
-        **_result(clip, names, strangers, links),
+        **_result(clip, members, strangers),
     }
 
 

@@ -16,6 +16,7 @@ from dp3_jax.replacement.identities import Classes, Rendering, age_band, tone_ba
 
 NEAREST = 24  # photos by pose that a key chooses among
 _MIN_SCORE = 0.5  # of a mesh
+_TRIES = 10 * NEAREST  # of a key to find someone whom no other key has
 
 
 class RealPeople:
@@ -88,3 +89,42 @@ class RealPeople:
             return hashlib.sha256(key + self._renderings[row].person.encode()).digest()
 
         return self._renderings[min(rows, key=rank)]
+
+
+class OnePerson:
+    """An `IdentitySource` for clips: a key stays with the photo that it took first, whatever the pose asked.
+
+    What a track is given is one photo, which is turned and made to speak as a generated person's pictures
+    are. No two keys take the same photo, so that two keys are two people.
+    """
+
+    def __init__(self, source: RealPeople):
+        """`source` lends the photos."""
+        self._source = source
+        self._taken: dict[bytes, Rendering] = {}
+        self.name, self.fingerprint = source.name, f"one photo each of {source.fingerprint}"
+
+    def render(
+        self,
+        key: bytes,
+        classes: Classes,
+        pose: Pose | None,
+        expression: Expression | None,
+        size: int,
+    ) -> Rendering:
+        """See `IdentitySource.render`.
+
+        Raises:
+          ValueError: all photos that fit are taken.
+        """
+        if key not in self._taken:
+            used = {rendering.person for rendering in self._taken.values()}
+            for number in range(_TRIES):
+                again = hashlib.sha256(key + number.to_bytes(2, "big")).digest()
+                found = self._source.render(again, classes, pose, expression, size)
+                if found.person not in used:
+                    break
+            else:
+                raise ValueError("there is no further person who fits")
+            self._taken[key] = found
+        return self._taken[key]

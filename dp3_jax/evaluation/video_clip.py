@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.anonymization import detection, geometry
-from dp3_jax.evaluation import verification, video_metrics, video_privacy
+from dp3_jax.evaluation import verification, video_metrics, video_motion, video_privacy
 from dp3_jax.evaluation.video_metrics import Mean
+from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
+from dp3_jax.replacement.face_vector import MIN_MESH_SIZE
 from dp3_jax.video.tracks import Sighting, Track, Tracking
 
 Faces = Sequence[tuple[Track, Sighting]]
@@ -22,9 +24,11 @@ Render = Callable[[np.ndarray, Faces, bool], np.ndarray]
 SOURCE = "source"  # its name among the variants
 JUDGES: dict[str, Callable[[], verification.Verifier]] = {
     "sface": verification.VERIFIERS["sface_forced"],
-    "dlib": verification.VERIFIERS["dlib"],
+    "dlib": verification.VERIFIERS["dlib_resnet_forced"],
+    "faceres": verification.VERIFIERS["faceres_forced"],
 }
-_LOOKS = {"sface": 1000, "dlib": 24}  # frames of a track that each sees: all, or few if it is slow
+# Frames of a track that each sees: all, or few if it is slow.
+_LOOKS = {"sface": 1000, "dlib": 24, "faceres": 24}
 _LISTED = 20  # numbers of frames with a shown face that are listed for each track
 _SURROUNDINGS = 0.3  # of the face's size: flow is found on that much more on each side
 _NEAR = 0.4  # of a face's width: how far off the middle of its view a face is found
@@ -35,6 +39,8 @@ class Values:
     """What was measured of one track in one variant, or of all tracks together."""
 
     warping: Mean = dataclasses.field(default_factory=Mean)
+    warping_own: Mean = dataclasses.field(default_factory=Mean)
+    own_seen: Mean = dataclasses.field(default_factory=Mean)
     adjacent: Mean = dataclasses.field(default_factory=Mean)
     all_pairs: Mean = dataclasses.field(default_factory=Mean)
     jitter: Mean = dataclasses.field(default_factory=Mean)
@@ -76,6 +82,7 @@ class Watched:
         self.identity = video_metrics.IdentityStability()
         self.jitter = video_metrics.Jitter()
         self.flicker = video_metrics.Flicker()
+        self.motion = video_motion.Series()
         self._frames = frames
         self._rows: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in frames}
         self._missed = dict.fromkeys(frames, 0)
@@ -119,6 +126,7 @@ class Watched:
 class _Place:
     """Where a track's face is in a frame; `filled` where that is only supposed."""
 
+    box: tuple[float, float, float, float]
     alignment: geometry.Alignment
     mask: np.ndarray
     region: geometry.Region
@@ -134,7 +142,7 @@ def _place(sighting: Sighting, shape: Sequence[int]) -> _Place | None:
     if not region.inside.any():
         return None
     size = float(np.sqrt(sighting.box[2] * sighting.box[3]))
-    return _Place(alignment, mask, region, size, sighting.source == "filled")
+    return _Place(sighting.box, alignment, mask, region, size, sighting.source == "filled")
 
 
 def _around(a: geometry.Region, b: geometry.Region, shape: Sequence[int]) -> tuple[slice, slice]:
@@ -150,17 +158,29 @@ def _around(a: geometry.Region, b: geometry.Region, shape: Sequence[int]) -> tup
 class Clip:
     """The measuring itself: takes a frame of all variants after the other."""
 
-    def __init__(self, tracking: Tracking, names: Sequence[str], judges: Mapping[str, Any]):
-        """Loads the detector."""
+    def __init__(
+        self,
+        tracking: Tracking,
+        names: Sequence[str],
+        judges: Mapping[str, Any],
+        mesh: FaceMesh | None = None,
+    ):
+        """Loads the detector; without a mesh it is not measured how faces move."""
         self.tracks = {track.number: track for track in tracking.tracks if not track.keep}
         self.judges = judges
         self._detector = detection.Detector(rotations=False)
+        self._mesh = mesh
         self.faces = {
             number: {name: Watched(self._seen(track)) for name in names}
             for number, track in self.tracks.items()
         }
         self._before: dict[str, np.ndarray] = {}
         self._places: dict[int, _Place] = {}
+
+    @property
+    def has_mesh(self) -> bool:
+        """Whether it is measured how faces move."""
+        return self._mesh is not None
 
     def _seen(self, track: Track) -> dict[str, frozenset[int]]:
         """The frames that each judge sees of a track."""
@@ -192,7 +212,7 @@ class Clip:
             before = None if cut else self._places.get(track_number)
             if before is not None and not before.filled:
                 self._warping(track_number, images, before, place)
-            self._steadiness(number, track_number, views, place)
+            self._steadiness(number, track_number, views, images, place)
         self._before, self._places = images, places
 
     def _warping(
@@ -203,8 +223,11 @@ class Clip:
         inside[before.region.slices] = before.region.inside
         moved = video_metrics.motion(self._before[SOURCE][part], images[SOURCE][part], inside[part])
         for name, face in self.faces[track].items():
-            error = video_metrics.warping_error(self._before[name][part], images[name][part], moved)
-            face.values.warping.add(error)
+            first, second = self._before[name][part], images[name][part]
+            face.values.warping.add(video_metrics.warping_error(first, second, moved))
+            own = moved if name == SOURCE else video_metrics.motion(first, second, inside[part])
+            face.values.warping_own.add(video_metrics.warping_error(first, second, own))
+            face.values.own_seen.add(own.used.sum() / max(inside[part].sum(), 1))
 
     def _exposures(
         self, number: int, track: int, images: dict[str, np.ndarray], place: _Place
@@ -221,7 +244,12 @@ class Clip:
         return views
 
     def _steadiness(
-        self, number: int, track: int, views: dict[str, np.ndarray], place: _Place
+        self,
+        number: int,
+        track: int,
+        views: dict[str, np.ndarray],
+        images: dict[str, np.ndarray],
+        place: _Place,
     ) -> None:
         for name, face in self.faces[track].items():
             view = views[name]
@@ -231,6 +259,19 @@ class Clip:
             in_frame = None if points is None else place.alignment.invert(points)
             face.jitter.add(in_frame, place.size)
             face.flicker.add(video_metrics.coarse_colours(view, place.mask))
+            if self._mesh is not None:
+                face.motion.add(number, self._moved(images[name], place.box, in_frame))
+
+    def _moved(
+        self, image: np.ndarray, box: tuple[float, ...], five: np.ndarray | None
+    ) -> tuple[float, ...] | None:
+        """The numbers of `video_motion.MOTIONS` of a face in u8[h, w, 3], at its own size; None: no face."""
+        if five is None or min(box[2:]) < MIN_MESH_SIZE:
+            return None
+        points, score = self._mesh.points(image, box, five)
+        if score < video_motion.MIN_SCORE:
+            return None
+        return video_motion.motions(yaw_pitch_roll(points), expression(points))
 
     def _landmarks(self, view: np.ndarray) -> np.ndarray | None:
         """f32[5, 2] of the face in the middle of a view."""

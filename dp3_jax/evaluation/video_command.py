@@ -2,10 +2,14 @@
 
 import argparse
 import pathlib
+import sys
 import tempfile
 from typing import Any
 
 from dp3_jax.errors import UserError
+
+KEYS = 6  # repeated from `video_variants`, which takes long to import; a test compares them
+MAX_KEYS = 64
 
 
 def add_parser(commands: Any) -> None:
@@ -14,8 +18,9 @@ def add_parser(commands: Any) -> None:
         "evaluate-video",
         help="measure how steady and how private anonymized video is",
         description="Measure an anonymized clip against its source inside the face area: warping error, "
-        "steadiness of identity, jitter, flicker, faces shown, recognition. Without ANONYMIZED the source is "
-        "anonymized in every way that there is, with and without each step against flicker.",
+        "steadiness of identity, jitter, flicker, how faces move, faces shown, recognition. Without "
+        "ANONYMIZED the source is anonymized in every way that there is, with several keys, and with and "
+        "without each step against flicker.",
     )
     add = parser.add_argument
     add(
@@ -34,7 +39,21 @@ def add_parser(commands: Any) -> None:
     add(
         "--strangers",
         metavar="FOLDER",
-        help="photos of other people, FOLDER/NAME/FILE.jpg, for what chance gives",
+        help="photos of other people, FOLDER/NAME/FILE.jpg, for what chance gives; without ANONYMIZED half "
+        "of them lend their faces to a row of real people",
+    )
+    add(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="also what another build or tool made of the source; repeat NAME for several keys",
+    )
+    add(
+        "--keys",
+        type=int,
+        metavar="N",
+        help=f"persons that each track is given in turn; default: {KEYS}",
     )
     add("--no-ablations", action="store_true", help="leave out the variants without single steps")
     add("--weights", metavar="FILE", help="generator to use instead of the shipped one")
@@ -59,11 +78,25 @@ def _check_target(path: pathlib.Path, inputs: list[str]) -> None:
     files.check_place(path)
 
 
-def _check_clips(arguments: argparse.Namespace):
+def _also(given: list[str]) -> dict[str, list[str]]:
+    """NAME=FILE, given several times -> the files by name."""
+    named: dict[str, list[str]] = {}
+    for text in given:
+        name, separator, file = text.partition("=")
+        if not (separator and name and file):
+            raise UserError(f'--also {text} is not NAME=FILE; give one such as "old build=old.mkv"')
+        if name in ("source", "anonymized"):
+            raise UserError(f"--also {text}: {name} has another meaning; choose another name")
+        named.setdefault(name, []).append(file)
+    return named
+
+
+def _check_clips(arguments: argparse.Namespace, also: dict[str, list[str]]):
     """(VideoInfo of the source clip, its Tracking or None if there is no --tracks)."""
     from dp3_jax.video import pictures, sequences, track_file
 
     given = [name for name in (arguments.original, arguments.anonymized) if name is not None]
+    given += [file for many in also.values() for file in many]
     rate = sequences.asked_rate(arguments.rate, given)
     info, *others = (pictures.open_input(name, rate) for name in given)
     for other in others:
@@ -96,46 +129,133 @@ def find_tracks(info, min_confidence: float):
         return job.find_tracks(info, min_confidence, None, folder, lambda _: None)[0]
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Runs the command; returns the exit status. What can be wrong in the call is looked at first."""
+def _check(arguments: argparse.Namespace, also: dict[str, list[str]]) -> None:
+    """What can be wrong in the call, as far as it can be told without opening a clip."""
     if arguments.frames is not None and arguments.frames < 2:
         raise UserError(f"--frames {arguments.frames}: at least 2 are needed")
-    if arguments.weights and arguments.anonymized:
-        raise UserError("--weights goes without ANONYMIZED, which is measured as it is")
+    if arguments.keys is not None and not 1 <= arguments.keys <= MAX_KEYS:
+        raise UserError(f"--keys is 1 to {MAX_KEYS}, not {arguments.keys}")
+    for name in ("weights", "keys"):
+        if getattr(arguments, name) and arguments.anonymized:
+            raise UserError(f"--{name} goes without ANONYMIZED, which is measured as it is")
     if arguments.json is not None:
-        given = (arguments.original, arguments.anonymized, arguments.tracks)
+        given = [arguments.original, arguments.anonymized, arguments.tracks]
+        given += [file for many in also.values() for file in many]
         _check_target(pathlib.Path(arguments.json), [one for one in given if one])
+
+
+def _strangers(arguments: argparse.Namespace, halved: bool):
+    """(u8[k, 128, 128, 3] people for what chance gives, the same or None who lend their faces)."""
+    import numpy as np
+
+    from dp3_jax.evaluation import people
+
+    if not arguments.strangers:
+        return None, None
+    images = people.read_folder(pathlib.Path(arguments.strangers), 1)[0].images
+    if not halved:
+        return images, None
+    images = images[np.random.default_rng(0).permutation(len(images))]
+    return images[len(images) // 2 :], images[: len(images) // 2]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns the exit status. What can be wrong in the call is looked at first."""
+    also = _also(arguments.also)
+    _check(arguments, also)
     import tqdm
 
     from dp3_jax import files
     from dp3_jax.anonymization.anonymize import Anonymizer
-    from dp3_jax.evaluation import evaluate_video, people, video_report, video_variants
+    from dp3_jax.evaluation import evaluate_video, video_report, video_targets
 
-    info, tracking = _check_clips(arguments)
+    info, tracking = _check_clips(arguments, also)
     anonymizer = Anonymizer(weights=arguments.weights)
-    generator = None if arguments.anonymized else anonymizer.generator
-    options: dict[str, Any] = {"frames": arguments.frames}
-    if arguments.strangers:
-        options["strangers"] = people.read_folder(pathlib.Path(arguments.strangers), 1)[0].images
-    tracking = tracking or find_tracks(info, anonymizer.min_confidence)
+    strangers, lent = _strangers(arguments, halved=not arguments.anonymized)
     hidden = True if arguments.quiet else None
-    with tqdm.tqdm(total=arguments.frames or tracking.frames, unit="frame", disable=hidden) as bar:
-        options["progress"] = lambda done, _: bar.update(done - bar.n)
-        if generator is None:
-            result = evaluate_video.compare(
-                arguments.original, arguments.anonymized, tracking, **options
-            )
+    with (
+        tempfile.TemporaryDirectory(prefix="dp3_evaluate_") as folder,
+        tqdm.tqdm(unit="frame", disable=hidden) as bar,
+    ):
+        if arguments.anonymized:
+            variants: dict[str, Any] = {"anonymized": arguments.anonymized}
+            tracking = tracking or find_tracks(info, anonymizer.min_confidence)
         else:
-            variants = video_variants.standard(
-                tracking,
-                *anonymizer.parts(),
-                seed=arguments.seed,
-                ablations=not arguments.no_ablations,
-            )
-            options["links"] = video_variants.LINKS
-            result = evaluate_video.evaluate(arguments.original, variants, tracking, **options)
-            result["targets"] = video_variants.targets(result)
+            made = _Making(arguments, info, anonymizer, pathlib.Path(folder), bar)
+            variants, tracking = made(tracking, lent, also)
+        bar.reset(min(arguments.frames or tracking.frames, tracking.frames))
+        bar.set_description("measuring")
+        result = evaluate_video.evaluate(
+            arguments.original,
+            {**variants, **also},
+            tracking,
+            strangers=strangers,
+            frames=arguments.frames,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+    if not arguments.anonymized:
+        result["files"] = also  # nothing is left of the others
+        result["targets"] = video_targets.targets(result)
     print(video_report.format_report(result))
     if arguments.json:
         files.write_json(arguments.json, result)
     return 0
+
+
+def _note(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)
+
+
+class _Making:
+    """The source, anonymized in every way that there is."""
+
+    def __init__(self, arguments: argparse.Namespace, info, anonymizer, folder: pathlib.Path, bar):
+        """`folder` is for all that is made; `bar` shows how far it is."""
+        self._arguments, self._info, self._anonymizer = arguments, info, anonymizer
+        self._folder, self._bar = folder, bar
+        self._shown, self._done = "", 0
+
+    def __call__(self, tracking, lent, also: dict[str, list[str]]):
+        """(variants, Tracking of the frames that are compared).
+
+        Args:
+          tracking: of the whole clip; None to find it.
+          lent: u8[k, 128, 128, 3], people who lend their faces, or None.
+          also: variants from elsewhere, by name.
+        """
+        from dp3_jax.evaluation import real_people, video_variants
+        from dp3_jax.video import pictures
+
+        if taken := sorted(set(also) & set(video_variants.NAMES)):
+            raise UserError(f"--also {taken[0]}=: there is a row of that name; choose another")
+        arguments, info = self._arguments, self._info
+        options: dict[str, Any] = {
+            "keys": arguments.keys or KEYS,
+            "ablations": not arguments.no_ablations,
+            "real": None,
+        }
+        if lent is not None and len(lent) >= 2 * real_people.NEAREST:
+            options["real"] = real_people.OnePerson(real_people.RealPeople(lent))
+        _ = self._anonymizer.opened  # says what is missing
+        most = arguments.frames or (None if tracking is None else tracking.frames)
+        expected = most or info.frames_estimate or 0
+        video_variants.check_room(info.canvas_size, expected, self._folder, **options)
+        source = video_variants.write_source(arguments.original, self._folder, most, info.rate)
+        if tracking is not None:
+            tracking = video_variants.shortened(tracking, source.frames)
+            source = video_variants.with_tracks(source, tracking)
+        else:
+            written = pictures.open_input(source.pattern, source.rate)
+            tracking = find_tracks(written, self._anonymizer.min_confidence)
+        made = video_variants.standard(
+            source, self._anonymizer, self._progress, _note, seed=arguments.seed, **options
+        )
+        return made, tracking
+
+    def _progress(self, name: str, count: int, total: int) -> None:
+        if name != self._shown or self._done >= total:
+            self._bar.reset(total)
+            self._bar.set_description(name)
+            self._shown, self._done = name, 0
+        self._done += count
+        self._bar.update(count)

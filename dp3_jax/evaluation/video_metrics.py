@@ -69,7 +69,7 @@ def ratio(value: float | None, source: float | None) -> float | None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Motion:
-    """How a part of the source clip moves from one frame to the next.
+    """How a part of a clip moves from one frame to the next.
 
     Attributes:
       forward: f32[h, w, 2] px, `flow.dense_flow`.
@@ -81,7 +81,7 @@ class Motion:
 
 
 def motion(first: np.ndarray, second: np.ndarray, face: np.ndarray) -> Motion:
-    """The motion between parts u8[h, w, 3] of two frames of the source; `face` bool[h, w] in the first."""
+    """The motion between parts u8[h, w, 3] of two frames of one clip; `face` bool[h, w] in the first."""
     forward = flow.dense_flow(first, second)
     backward = flow.dense_flow(second, first)
     return Motion(forward, face & flow.visible(forward, backward))
@@ -91,8 +91,13 @@ def warping_error(first: np.ndarray, second: np.ndarray, moved: Motion) -> float
     """Mean square difference of u8[h, w, 3] `first` and `second` warped onto it, levels in [0, 1].
 
     sum(noc * (W(O_t) - O_{t-1})^2) / sum(noc) over pixels and colours (Lai et al., 2018, arXiv:1808.00449,
-    "Learning blind video temporal consistency"), with W the flow of the source clip and noc `moved.used`.
-    None where no pixel counts.
+    "Learning blind video temporal consistency"), with W the flow `moved` and noc its `used`. None where no
+    pixel counts.
+
+    By the source's flow, as there, everything that moves in the source and not in the result counts in full,
+    and so does a face that lives by itself. By the result's own flow only what no motion explains is left:
+    flicker, grain that swims, edges that tremble. That flow also explains a face that is pushed about, and
+    where it explains nothing the pixel counts for nothing: read it beside the share that is used.
     """
     if not moved.used.any():
         return None

@@ -1,16 +1,29 @@
 """The console form of a clip's evaluation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-_RATIOS = ("warping_error", "identity_adjacent", "identity_all_pairs", "landmark_jitter", "flicker")
-_LABEL = 26  # the width of names
-_SOURCE = "source"  # as in dp3_jax.evaluation.video_clip
-_WIDTHS = (9, 10, 10, 10, 9, 8, 13)
-_HEADS = (
-    ("warping", "identity", "identity", "landmark", "", "face", "faces"),
-    ("error", "adjacent", "all pairs", "jitter", "flicker", "found", "shown"),
+_RATIOS = (
+    "warping_error_own",
+    "warping_error",
+    "identity_adjacent",
+    "identity_all_pairs",
+    "landmark_jitter",
+    "flicker",
 )
+_LABEL = 30  # the width of names
+_SOURCE = "source"  # as in dp3_jax.evaluation.video_clip
+_WIDTHS = (10, 10, 10, 10, 10, 9, 8, 14)
+_HEADS = (
+    ("warping,", "warping,", "identity", "identity", "landmark", "", "face", "faces"),
+    ("own flow", "source's", "adjacent", "all pairs", "jitter", "flicker", "found", "shown"),
+)
+_MOTIONS = {
+    "yaw": (1, "degrees"),
+    "pitch": (1, "degrees"),
+    "mouth_opening": (3, "eye distances"),
+    "eye_opening": (3, "eye distances"),
+}
 
 
 def _line(label: str, cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -25,6 +38,11 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}%"
 
 
+def _label(name: str, row: dict[str, Any]) -> str:
+    """A variant's name, and of how many keys its row is the mean."""
+    return f"{name} ({len(row['keys'])} keys)" if "keys" in row else name
+
+
 def _steadiness(name: str, row: dict[str, Any]) -> str:
     """The source's own values; of all others the ratios to them."""
     which, form = ("value", ".2g") if name == _SOURCE else ("ratio", ".2f")
@@ -32,7 +50,7 @@ def _steadiness(name: str, row: dict[str, Any]) -> str:
     shown = "-"
     if "coverage" in row:
         shown = "{shown_faces} of {judged_faces}".format(**row["coverage"])
-    label = "source (its own values)" if name == _SOURCE else name
+    label = "source (its own values)" if name == _SOURCE else _label(name, row)
     return _line(label, [*cells, _percent(row["face_found"]["value"]), shown], _WIDTHS)
 
 
@@ -56,15 +74,51 @@ def _coverage(name: str, row: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def _moved(row: dict[str, Any], name: str) -> str:
+    """A correlation, and the result's standard deviation; in words where there is none."""
+    found = row["motion"][name]
+    if found["value"] is None:
+        return {"no variance": "still", "no variance in the source": "source still"}.get(
+            found["reason"], "-"
+        )
+    digits, _ = _MOTIONS[name]
+    return f"{found['value']:.2f} ({found['result_deviation']:.{digits}f})"
+
+
+def _motion(variants: dict[str, Any]) -> Iterator[str]:
+    """How faces follow the source's."""
+    rows = {name: row for name, row in variants.items() if "motion" in row}
+    if not rows:
+        return
+    widths = (14, 14, 14, 14, 12, 11)
+    yield "Motion: correlation over time with the source (and standard deviation of the result's)"
+    yield _line("", ("yaw", "pitch", "mouth opening", "eye opening", "frames", "no face"), widths)
+    source = next(iter(rows.values()))["motion"]
+    deviations = [
+        _number(source[name]["source_deviation"], f".{digits}f")
+        for name, (digits, _) in _MOTIONS.items()
+    ]
+    yield _line("source, standard deviations", [*deviations, "", ""], widths)
+    for name, row in rows.items():
+        most = max(row["motion"][m]["frames"] for m in _MOTIONS)
+        cells = [*(_moved(row, m) for m in _MOTIONS), str(most), str(row["motion"]["left_out"])]
+        yield _line(_label(name, row), cells, widths)
+    yield (
+        "  Degrees and eye distances. Still: no more than the measure's own noise. Frames in which source or "
+        "result show no face are left out."
+    )
+
+
 def _recognition(rows: dict[str, dict[str, Any]], title: str) -> Iterator[str]:
-    widths = (8, 9, 13, 10, 15, 10, 7)
+    widths = (9, 8, 9, 13, 10, 15, 10, 7)
     yield title
-    yield _line("", ("", "", "own", "", "others", "", ""), widths)
-    heads = ("frames", "no face", "best cosine", "accepted", "best cosine", "accepted", "AUC")
-    yield _line("", heads, widths)
+    yield _line("", ("keys", "", "", "own", "", "others", "", ""), widths)
+    heads = ("known", "frames", "no face", "best cosine", "accepted", "best cosine", "accepted")
+    yield _line("", (*heads, "AUC"), widths)
     for name, row in rows.items():
         own, others = row["own"], row["others"]
         cells = (
+            "{keys_known} of {keys}".format(**row),
             str(row["frames"]),
             str(row["face_not_found"]),
             _number(own["best_cosine"], ".3f"),
@@ -85,13 +139,8 @@ def _known_again(result: dict[str, Any]) -> Iterator[str]:
             f"Known again by {title}: the best frame of a track against pictures of the person from another "
             f"moment of the source (accepted from {threshold:.3f})",
         )
-        for link in result["linkage"]:
-            yield from _recognition(
-                {link["first"]: link["recognition"][judge]},
-                f"Linked by {title} to the same track in: {link['second']}",
-            )
-    for judge, reason in result["not_measured"].items():
-        yield f"Known again by {judge}: not measured: {reason}"
+    for measure, reason in result["not_measured"].items():
+        yield f"Not measured: {measure}: {reason}"
     if all(
         row["others"]["accepted"]["n"] == 0
         for variant in result["variants"].values()
@@ -108,8 +157,30 @@ def _known_again(result: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _linked(variants: dict[str, Any], judges: Iterable[str]) -> Iterator[str]:
+    """Whether two keys of one track are told to be of one person."""
+    rows = {name: row["linked"] for name, row in variants.items() if "linked" in row}
+    if not rows:
+        return
+    widths = (7, 16, 9, 16, 9)
+    for judge in judges:
+        yield f"Two keys of one track, taken for one person by {judge}"
+        yield _line("", ("", "best pair of", "", "mean of", ""), widths)
+        yield _line("", ("pairs", "frames, cosine", "linked", "track, cosine", "linked"), widths)
+        for name, row in rows.items():
+            found, cells = row[judge], []
+            for way in ("best_pair", "mean"):
+                cells.append(_number(found[way]["cosine"], ".3f"))
+                cells.append(_percent(found[way]["linked"]["value"]))
+            yield _line(name, [str(found["pairs"]), *cells], widths)
+    yield (
+        "  All keys of a track share its scene: read this beside real people in the place of new faces, who "
+        "are surely not one person."
+    )
+
+
 def format_report(result: dict[str, Any]) -> str:
-    """The table of `evaluate_video.evaluate`'s result; with "targets" (`video_variants.targets`) if there."""
+    """The table of `evaluate_video.evaluate`'s result; with "targets" (`video_targets.targets`) if there."""
     variants = result["variants"]
     lines = [
         f"{result['original']}: {result['frames']} frames, {result['tracks']} tracks, "
@@ -122,9 +193,11 @@ def format_report(result: dict[str, Any]) -> str:
     for name, row in variants.items():
         if name != _SOURCE:
             lines += _coverage(name, row)
+    lines += _motion(variants)
+    lines += _known_again(result)
+    lines += _linked(variants, result["judges"])
     for measure, target in result.get("targets", {}).items():
         verdict = {True: "met", False: "missed", None: "not measured"}[target["met"]]
         value = _number(target["value"], ".2f")
         lines.append(f"Target {measure}: {value}, limit {target['limit']}: {verdict}")
-    lines += _known_again(result)
     return "\n".join(lines)

@@ -7,6 +7,8 @@ are not compressed, which would take longer than all else: 3 bytes for each pixe
 import dataclasses
 import itertools
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -33,7 +35,7 @@ PER_FRAME = "each frame alone"
 KEYS = 6  # people that each track is given in turn
 _MOTION_KEYS = 3  # of them, with less motion
 _NAME = "%05d.bmp"
-_WAYS = 4  # besides those of several keys: PER_FRAME, which is not written, and the obfuscations
+NAMES = (GENERATE, HEAD, NONE, REAL_PERSON, PER_FRAME, *methods.CLASSIC)
 
 Made = dict[str, list[pathlib.Path | Render]]
 Progress = Callable[
@@ -60,23 +62,62 @@ class Source:
     tracks: pathlib.Path | None = None
 
 
+def check_room(
+    size: tuple[int, int],
+    frames: int,
+    folder: pathlib.Path,
+    *,
+    keys: int,
+    ablations: bool,
+    real: OnePerson | None,
+    seed: int | None = None,
+) -> None:
+    """Makes sure that what `standard` writes finds its place.
+
+    Args:
+      size: px of a frame.
+      frames: that are compared.
+      folder: where they are written.
+      keys, ablations, real, seed: as of `standard`.
+
+    Raises:
+      UserError: there is less room.
+    """
+    del seed
+    ways = 1 + keys * (1 + (real is not None)) + 2 * min(keys, _MOTION_KEYS) + len(methods.CLASSIC)
+    ways += ablations * len(dataclasses.fields(Coherence))
+    # One more, which is being put together.
+    needed = (ways + 1) * frames * size[0] * size[1] * 3
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"the {ways} clips that are compared take {needed / 1e9:.1f} GB in {folder.parent}, where "
+            f"{free / 1e9:.1f} GB are free; compare fewer frames with --frames, or set TMPDIR"
+        )
+
+
 def write_source(
-    path: str | pathlib.Path, folder: pathlib.Path, frames: int | None, rate: Fraction
+    path: str | pathlib.Path,
+    folder: pathlib.Path,
+    frames: int | None,
+    rate: Fraction,
+    first: int = 0,
 ) -> Source:
-    """Writes the first frames of a clip as pictures into `folder`; all of them without `frames`.
+    """Writes frames of a clip as pictures into `folder`; all of them without `frames`.
 
     Args:
       path: of the clip, or the pattern of numbered pictures.
       folder: is there and empty.
       frames: at most so many.
       rate: frames a second, which smoothing over time does not ask for.
+      first: number of the first one.
 
     Raises:
       UserError: it cannot be read, or the pictures cannot be written.
     """
     pattern, count = folder / "source" / _NAME, 0
     pattern.parent.mkdir()
-    with reading.read_frames(path) as read:
+    with reading.read_frames(path, first) as read:
         for frame in itertools.islice(read, frames):
             try:
                 Image.fromarray(frame.image).save(sequences.path_of(pattern, count))
@@ -114,9 +155,10 @@ def _secrets(seed: int | None) -> Iterator[bytes]:
 class Workshop:
     """Makes variants of one source, one folder of pictures each."""
 
-    def __init__(self, source: Source, progress: Progress):
-        """`progress` is told of frames that are found and drawn."""
-        self._source, self._progress, self._made = source, progress, 0
+    def __init__(self, source: Source, progress: Progress, note: Callable[[str], None]):
+        """`progress` is told of frames that are drawn, `note` of faces that had to be covered."""
+        self._source, self._progress, self._note, self._made = source, progress, note, 0
+        self._folder = pathlib.Path(tempfile.mkdtemp(dir=source.folder))
 
     def __call__(
         self,
@@ -138,7 +180,7 @@ class Workshop:
         Raises:
           UserError: a file that it needs cannot be had, or the pictures cannot be written.
         """
-        source, target = self._source, self._source.folder / f"{self._made:03d}" / _NAME
+        source, target = self._source, self._folder / f"{self._made:03d}" / _NAME
         self._made += 1
         video = job.VideoOptions(
             rate=source.rate, motion=motion, **({} if use is None else {"coherence": use})
@@ -152,7 +194,15 @@ class Workshop:
             mark=False,
             video=video,
         )
-        job.process(request, anonymizer, lambda _, done, __: self._progress(name, done, 0))
+
+        def drawn(what: str, count: int, total: int | None) -> None:
+            if what == "drawing":
+                self._progress(name, count, total or source.frames)
+
+        outcomes, _ = job.process(request, anonymizer, drawn)
+        for outcome in outcomes:
+            if outcome.fell_back:
+                self._note(f"{name}: a face was covered {outcome.reason}")
         return target
 
 
@@ -197,6 +247,7 @@ def standard(
     source: Source,
     anonymizer: Anonymizer,
     progress: Progress = lambda *_: None,
+    note: Callable[[str], None] = lambda _: None,
     *,
     keys: int = KEYS,
     seed: int | None = None,
@@ -208,7 +259,7 @@ def standard(
     Args:
       source: of `write_source`.
       anonymizer: detector, and where new faces come from.
-      progress: see `Workshop`.
+      progress, note: see `Workshop`.
       keys: that GENERATE and REAL_PERSON are made with in turn; HEAD and NONE with the first three.
       seed: of the first key; the others have the next ones. None for fresh secrets.
       ablations: also without each single switch of `Coherence`, and each frame alone with a new person.
@@ -218,7 +269,7 @@ def standard(
       By name, for each key: GENERATE, the same with less motion, REAL_PERSON, PER_FRAME, the obfuscations
       and the ablations.
     """
-    make, drawn = Workshop(source, progress), _secrets(seed)
+    make, drawn = Workshop(source, progress, note), _secrets(seed)
     own = [next(drawn) for _ in range(keys)]
     variants: Made = {GENERATE: [make(GENERATE, anonymizer, secret) for secret in own]}
     for name, motion in ((HEAD, "head"), (NONE, "none")):
@@ -238,14 +289,3 @@ def standard(
             variants[name] = [make(name, anonymizer, own[0], use=use)]
         variants[f"{PER_FRAME}, new persons"] = [frame_by_frame(anonymizer, drawn=drawn)]
     return variants
-
-
-def also(given: list[str]) -> dict[str, list[str]]:
-    """NAME=FILE, given several times -> the files by name; ValueError holds the one that is none."""
-    named: dict[str, list[str]] = {}
-    for text in given:
-        name, separator, file = text.partition("=")
-        if not (separator and name and file):
-            raise ValueError(text)
-        named.setdefault(name, []).append(file)
-    return named
