@@ -1,6 +1,7 @@
 """Sidecars, boxes files, keys and file names: what users write and read."""
 
 import json
+import statistics
 
 import jsonschema
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp3_jax.anonymization import boxes, outputs, secrets, sidecar
+from dp3_jax.anonymization import boxes, normal, outputs, secrets, sidecar
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.plans import METHODS, Outcome, Plan, Settings
 from dp3_jax.errors import UserError
@@ -205,6 +206,13 @@ def test_keys_and_latents_are_what_they_were():
     key = secrets.face_key(secrets.secret_from_seed(7), 0)
     assert key.hex() == "4700a224c1c3b871614e2920b250b04b06ac8548f83ed9e930801d673b0b4bd6"
     np.testing.assert_allclose(secrets.latent(key, 0, 3), [-0.5978, -0.56434, 0.64941], atol=1e-5)
+
+
+def test_quantiles_are_those_of_the_standard_library_bit_by_bit():
+    p = (np.random.default_rng(0).integers(0, 2**32, 5000) + 0.5) / 2**32
+    p = np.concatenate([p, [0.5 / 2**32, 1 - 0.5 / 2**32, 0.5, 0.075, 0.925, 0.0749999]])
+    expected = [statistics.NormalDist().inv_cdf(one) for one in p]
+    np.testing.assert_array_equal(normal.quantiles(p), expected)
 
 
 def test_latents_are_standard_normal_and_differ():

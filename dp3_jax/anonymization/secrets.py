@@ -10,14 +10,13 @@ import hmac
 import os
 import pathlib
 import secrets
-import statistics
 
 import numpy as np
 
+from dp3_jax.anonymization.normal import quantiles
 from dp3_jax.errors import UserError
 
 KEY_BYTES = 32
-_NORMAL = statistics.NormalDist()
 
 
 def fresh_secret() -> bytes:
@@ -66,7 +65,7 @@ def latent(key: bytes, candidate: int, size: int) -> np.ndarray:
     """
     stream = hashlib.shake_256(key + f"dp3 latent {candidate}".encode()).digest(4 * size)
     numbers = np.frombuffer(stream, ">u4").astype(np.float64)
-    return np.array([_NORMAL.inv_cdf((n + 0.5) / 2**32) for n in numbers], np.float32)
+    return quantiles((numbers + 0.5) / 2**32).astype(np.float32)
 
 
 def grain_generator(key: bytes) -> np.random.Generator:
