@@ -230,8 +230,9 @@ def test_a_known_face_is_expected_where_its_motion_takes_it():
     for x in (10.0, 16.0):
         points = np.full((5, 2), x, np.float32)
         known = looking.advanced(known, [Face((x, 5.0, 30.0, 40.0), points, 0.9)])
-    assert known[0].expected().box == (22.0, 5.0, 30.0, 40.0)
-    assert known[0].expected().points[:, 0].tolist() == [22.0] * 5
+    # A speed seen once is believed nearly, not wholly.
+    np.testing.assert_allclose(known[0].expected().box, (22.0, 5.0, 30.0, 40.0), atol=0.5)
+    np.testing.assert_allclose(known[0].expected().points[:, 0], 22.0, atol=0.5)
 
 
 @given(st.lists(boxes, max_size=8), st.lists(boxes, max_size=8))

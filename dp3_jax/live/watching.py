@@ -40,7 +40,6 @@ from dp3_jax.video.vector_meter import BesideMeter, VectorMeter, Vectors, meter_
 
 FULL = Budget(side=1280, scan=True)
 
-_NEW_SPEED = 0.5  # weight of a new speed against the one before
 _REMEMBERED = 1000  # frames after which nobody comes back as the same track
 
 Detect = Callable[[np.ndarray, Sequence[Face], Budget], list[Face]]
@@ -78,14 +77,6 @@ class Watched:
         ]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Known:
-    """A face as it was last seen, and f64[2] px a frame."""
-
-    seen: Sighting
-    speed: np.ndarray
-
-
 class Watch:
     """Looks at one frame after another and says which may be shown."""
 
@@ -116,7 +107,7 @@ class Watch:
         self._delay = delay
         self._waiting: list[Watched] = []
         self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
-        self._known: dict[int, _Known] = {}
+        self._known: dict[int, Sighting] = {}  # as they were seen last
         self._doubtful = doubtful
         self._clear: dict[int, int] = {}  # tracks once clear, and the frames they were last in
         self._scene = 0
@@ -175,12 +166,13 @@ class Watch:
         if not full:
             scan = passes and self._count % level.scan_every < level.every
             budget = Budget(level.side if passes else None, scan)
-        found = self._detect(frame.image, self._expected(frame.number), budget)
+        expected = [] if cut else self._tracker.expected(frame.number)
+        found = self._detect(frame.image, expected, budget)
         seen = dict(self._tracker.update(frame.number, found, cut=cut))
         self._remember(seen)
         self._carry_back(seen, frame.image.shape)
         # What it was when it was seen says what it is in the frames where it is not.
-        faces = {n: Track(n, (sighting, self._known[n].seen)) for n, sighting in seen.items()}
+        faces = {n: Track(n, (sighting, self._known[n])) for n, sighting in seen.items()}
         clear = {n: tracks.to_face(s) for n, s in seen.items() if s.source != "filled"}
         vectors = self._beside.submit(
             self._count, frame.image, tuple(clear.values()), every=level.every
@@ -205,35 +197,14 @@ class Watch:
                 earlier.faces[number] = Track(number, (there, seen[number]))
 
     def _remember(self, faces: dict[int, Sighting]) -> None:
-        known = {}
+        lost = {n for n, sighting in faces.items() if sighting.source == "filled"}
+        self._known = {n: self._known.get(n, s) if n in lost else s for n, s in faces.items()}
         for number, sighting in faces.items():
-            before = self._known.get(number)
-            if sighting.source == "filled" and before is not None:
-                known[number] = before
-            elif before is None:
-                known[number] = _Known(sighting, np.zeros(2))
-            else:
-                way = tracks.centre(sighting.box) - tracks.centre(before.seen.box)
-                speed = way / (sighting.frame - before.seen.frame)
-                known[number] = _Known(sighting, before.speed + _NEW_SPEED * (speed - before.speed))
             if number in self._clear or sighting.confidence >= tracks.CLEAR:
                 self._clear[number] = sighting.frame
-        self._known = known
         if faces:
             now = max(sighting.frame for sighting in faces.values())
             self._clear = {n: at for n, at in self._clear.items() if now - at <= _REMEMBERED}
-
-    def _expected(self, number: int) -> list[Face]:
-        """Where the known faces should be in a frame."""
-        expected = []
-        for known in self._known.values():
-            way = known.speed * tracks.coasting(number - known.seen.frame)
-            face = tracks.to_face(known.seen)
-            x, y, w, h = face.box
-            points = None if face.points is None else (face.points + way).astype(np.float32)
-            box = (x + float(way[0]), y + float(way[1]), w, h)
-            expected.append(dataclasses.replace(face, box=box, points=points))
-        return expected
 
 
 def new_watch(

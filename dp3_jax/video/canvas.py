@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from dp3_jax.anonymization import alpha
-from dp3_jax.video.colours import ToRgb
+from dp3_jax.video.colours import PLANAR, ToRgb, samples
+from dp3_jax.video.lazy_pictures import LazyPicture, Picture
 from dp3_jax.video.levels import Levels, Unpack
 from dp3_jax.video.probing import VideoInfo
 from dp3_jax.video.tones import Tones, is_hdr
@@ -84,6 +85,18 @@ class Canvas:
         if info.has_alpha:
             stored = self._cleared(stored) if self._shows_alpha else self._flat(stored)
         return self._shown(stored), stored if self._keep else None
+
+    def lazily(self, frame: av.VideoFrame) -> Picture:
+        """The canvas of a decoded frame, converted where it is looked at if it can be."""
+        info, name = self._info, frame.format.name
+        ordinary = "420" in name and PLANAR.get(name) == 8
+        whole = (frame.width, frame.height) == self._coded
+        even = not (frame.width % 2 or frame.height % 2)
+        turned = info.rotation or info.mirrored
+        if not (self._plain and ordinary and whole and (even or not turned)):
+            return self(frame)[0]
+        planes = (upright(samples(p, 8), info.rotation, info.mirrored) for p in frame.planes)
+        return LazyPicture(tuple(planes), self._to_rgb.matrix)
 
     def _black(self, channels: int) -> np.ndarray:
         black = np.full(channels, float(self._levels.most))

@@ -96,6 +96,11 @@ class ToRgb:
         self._matrix, self._range = colours.resolved(width, height)
         self._reformatter = VideoReformatter()
 
+    @property
+    def matrix(self) -> np.ndarray:
+        """f64[3, 4]: levels of Y, U and V of 8 bits to those of R, G and B."""
+        return yuv_to_rgb(self._matrix, self._range, 8)
+
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame as RGB, an array of its own."""
         depth = PLANAR.get(frame.format.name)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dp3_jax.anonymization import detection, geometry
 from dp3_jax.anonymization.detection import Detector, Face
+from dp3_jax.video.prediction import Motion, moved
 
 # A look shows YuNet the place of a face turned upright, the face _FACE px wide.
 _FACE = 48
@@ -27,7 +28,6 @@ _STEADY = (
 )
 _TURNED_OVER = 0.8  # what is asked of it then
 _PATIENCE = 4  # frames in which a known face is looked for after it was seen last
-_SLOWING = 0.7  # of its motion a face keeps from one frame to the next in which it is not seen
 
 # As in `Detector.judge`: faces of the coarse pass that are not sure are looked at again.
 _SURE = 0.85
@@ -56,23 +56,28 @@ class Known:
     """A face seen in earlier frames.
 
     Attributes:
-      face: as seen last, moved on to the last frame.
-      motion: f64[2] px from frame to frame.
-      missed: frames in which it has not been seen.
+      face: as seen last.
+      motion: of it; its frames count from any one.
+      missed: frames since then, in which it has not been seen.
     """
 
     face: Face
-    motion: np.ndarray
+    motion: Motion
     missed: int = 0
 
     def expected(self) -> Face:
         """The face in the next frame."""
-        x, y, w, h = self.face.box
-        points = self.face.points
-        if points is not None:
-            points = (points + self.motion).astype(np.float32)
-        box = (x + float(self.motion[0]), y + float(self.motion[1]), w, h)
-        return dataclasses.replace(self.face, box=box, points=points)
+        return moved(self.face, self.motion.way(self._next))
+
+    def after(self, face: Face | None) -> "Known":
+        """What is known after the next frame, in which it was seen, or not."""
+        if face is None:
+            return dataclasses.replace(self, missed=self.missed + 1)
+        return Known(face, self.motion.seen(self._next, face.box))
+
+    @property
+    def _next(self) -> int:
+        return self.motion.frame + self.missed + 1
 
 
 def _centre(face: Face) -> np.ndarray:
@@ -80,7 +85,7 @@ def _centre(face: Face) -> np.ndarray:
     return np.array([x + w / 2, y + h / 2])
 
 
-def _pairs(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
+def paired(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
     """Which of `faces` each of `expected` is: indices, nearest first, each used once."""
     near = []
     for (i, one), (j, other) in itertools.product(enumerate(expected), enumerate(faces)):
@@ -100,18 +105,15 @@ def _pairs(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
 
 def advanced(known: Sequence[Known], faces: Sequence[Face]) -> list[Known]:
     """The faces known after one more frame, in which `faces` were found."""
-    expected = [one.expected() for one in known]
-    pairs = _pairs(expected, faces)
-    after = []
-    for i, before in enumerate(known):
-        if i in pairs:
-            face = faces[pairs[i]]
-            motion = before.motion if before.missed else _centre(face) - _centre(before.face)
-            after.append(Known(face, motion))
-        elif before.missed < _PATIENCE:
-            after.append(Known(expected[i], before.motion * _SLOWING, before.missed + 1))
+    pairs = paired([one.expected() for one in known], faces)
+    after = [
+        one.after(faces[pairs[i]] if i in pairs else None)
+        for i, one in enumerate(known)
+        if i in pairs or one.missed < _PATIENCE
+    ]
     seen = set(pairs.values())
-    return after + [Known(f, np.zeros(2)) for j, f in enumerate(faces) if j not in seen]
+    news = (face for j, face in enumerate(faces) if j not in seen)
+    return after + [Known(face, Motion.begun(0, face.box)) for face in news]
 
 
 def _covers(face: Face, others: Sequence[Face]) -> bool:
@@ -248,7 +250,7 @@ class Looker:
         self, picture: Picture, found: Sequence[Face], expected: Sequence[Face]
     ) -> list[Face]:
         """`found`, and those expected ones that are not among them but are seen in a look."""
-        pairs = _pairs(expected, found)
+        pairs = paired(expected, found)
         missing = [
             face
             for i, face in enumerate(expected)

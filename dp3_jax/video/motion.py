@@ -9,6 +9,7 @@ This belongs to the first pass: it looks at hidden pixels. What is kept of them 
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -26,6 +27,10 @@ from dp3_jax.video.tracks import Box, Sighting, Track
 _GRID = 8  # canonical px between the spots that are followed
 _WINDOW = 11  # canonical px round each
 _LEVELS = 3  # of the pyramid: heads are followed over some 40 canonical px a frame
+# More rounds, or a finer one, move no spot by more than 0.05 canonical px, and take a third more time.
+_UNTIL = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
+# A view has no more pixels than the frame: (canonical px for each px of the frame, px of the view).
+_SIDES = ((1.75, 64), (1.0, 96), (0.0, masks.SIZE))
 _LEAST_TEXTURE = (
     1e-4  # as OpenCV measures it (smallest eigenvalue); flatter spots could be anywhere
 )
@@ -63,26 +68,64 @@ class Step(NamedTuple):
 Steps = Mapping[tuple[int, Box], Step]
 
 
-def _all_spots() -> np.ndarray:
-    """f32[n, 1, 2] canonical px: a grid in the usual mask."""
+class View(NamedTuple):
+    """A head as one frame shows it.
+
+    Attributes:
+      image: u8[side, side], grey.
+      alignment: by which it was cut out, to the canonical frame, of whose px the view has side / SIZE.
+    """
+
+    image: np.ndarray
+    alignment: Alignment
+
+
+@functools.lru_cache(maxsize=8)
+def _spots(side: int) -> np.ndarray:
+    """f32[n, 1, 2] px of a view: a grid in the usual mask."""
     y, x = np.mgrid[_GRID // 2 : masks.SIZE : _GRID, _GRID // 2 : masks.SIZE : _GRID]
     inside = masks.inference_mask()[..., 0][y, x] > 0
-    return np.stack([x[inside], y[inside]], -1).astype(np.float32)[:, None]
+    spots = np.stack([x[inside], y[inside]], -1)[:, None]
+    return ((spots + 0.5) * (side / masks.SIZE) - 0.5).astype(np.float32)
 
 
-_SPOTS = _all_spots()
+def _side(alignment: Alignment) -> int:
+    return next(side for least, side in _SIDES if alignment.scale > least)
+
+
+def view(frame: np.ndarray, alignment: Alignment, side: int | None = None) -> View:
+    """A head in a frame, u8[h, w], grey.
+
+    Args:
+      frame: of the clip.
+      alignment: of the face, about.
+      side: of the view; None for what the face's size asks for.
+
+    Raises:
+      ValueError: it lies outside the frame.
+    """
+    side = side or _side(alignment)
+    ratio = side / masks.SIZE
+    shown = Alignment(alignment.a * ratio, alignment.b * ratio + complex(ratio - 1, ratio - 1) / 2)
+    return View(geometry.extract(frame, shown, side, quick=True), alignment)
 
 
 def _followed(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spots of two canonical views u8[S, S]: complex where they were, and are, and f64 how sure that is."""
-    options = {"winSize": (_WINDOW, _WINDOW), "maxLevel": _LEVELS}
+    """Spots of two views u8[side, side]: complex canonical px where they were, and are, and f64 how sure."""
+    side = now.shape[0]
+    ratio, spots = side / masks.SIZE, _spots(side)
+    window = round(_WINDOW * ratio) | 1
+    options = {"winSize": (window, window), "maxLevel": _LEVELS - (side < 96), "criteria": _UNTIL}
     back, found, texture = cv2.calcOpticalFlowPyrLK(
-        now, before, _SPOTS, None, flags=cv2.OPTFLOW_LK_GET_MIN_EIGENVALS, **options
+        now, before, spots, None, flags=cv2.OPTFLOW_LK_GET_MIN_EIGENVALS, **options
     )
     again, returned, _ = cv2.calcOpticalFlowPyrLK(before, now, back, None, **options)
-    missed = np.linalg.norm(again - _SPOTS, axis=2)
-    good = (found > 0) & (returned > 0) & (missed < _RETURN) & (texture > _LEAST_TEXTURE)
-    was, is_now = (spots[good].astype(np.float64) @ (1, 1j) for spots in (back, _SPOTS))
+    missed = np.linalg.norm(again - spots, axis=2)
+    good = (found > 0) & (returned > 0) & (missed < _RETURN * ratio) & (texture > _LEAST_TEXTURE)
+    was, is_now = (
+        ((places[good].astype(np.float64) + 0.5) / ratio - 0.5) @ (1, 1j)
+        for places in (back, spots)
+    )
     return was, is_now, np.minimum(texture[good], _MOST_TEXTURE).astype(np.float64)
 
 
@@ -110,6 +153,16 @@ def similarity(was: np.ndarray, now: np.ndarray, weights: np.ndarray) -> Step | 
     return Step(a, b) if agreeing.mean() >= _LEAST_AGREEING and a else None
 
 
+def between(before: View, now: View) -> Step | None:
+    """How a head has come from one view to the other, of the same side; None where it cannot be told."""
+    found = similarity(*_followed(before.image, now.image))
+    if found is None:
+        return None
+    first, second = before.alignment, now.alignment
+    a, b = found.a * first.a, found.a * first.b + found.b
+    return Step(a / second.a, (b - second.b) / second.a)
+
+
 def step(before: np.ndarray, now: np.ndarray, box: Box, points: np.ndarray | None) -> Step | None:
     """How the head with a face in one frame has come there from the frame before.
 
@@ -124,13 +177,10 @@ def step(before: np.ndarray, now: np.ndarray, box: Box, points: np.ndarray | Non
         return None
     alignment = geometry.align(box, points)
     try:
-        views = [geometry.extract(frame, alignment, quick=True) for frame in (before, now)]
+        views = [view(frame, alignment) for frame in (before, now)]
     except ValueError:  # outside the frame
         return None
-    found = similarity(*_followed(*views))
-    if found is None:
-        return None
-    return Step(found.a, ((found.a - 1) * alignment.b + found.b) / alignment.a)
+    return between(*views)
 
 
 def _by_points(sighting: Sighting) -> Alignment | None:

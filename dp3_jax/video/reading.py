@@ -15,6 +15,7 @@ from dp3_jax.video import alpha
 from dp3_jax.video.canvas import Canvas
 from dp3_jax.video.clocks import CorruptPackets, Restarts
 from dp3_jax.video.interlacing import progressive
+from dp3_jax.video.lazy_pictures import Picture
 from dp3_jax.video.names import is_pattern, is_video_name
 from dp3_jax.video.probing import (
     StreamSummary,
@@ -57,7 +58,8 @@ class Frame:
       number: in the order of showing, from 0.
       pts: when it is shown, in ticks of the stream's `time_base`; strictly rising.
       duration: ticks; None if the file does not say.
-      image: u8[h, w, 3], RGB, upright, in square pixels (`VideoInfo.canvas_size`).
+      image: u8[h, w, 3], RGB, upright, in square pixels (`VideoInfo.canvas_size`); a `LazyPicture` only where
+        that was asked for.
       stored: the same picture as it is stored, for `canvas.Canvas.merged`; None where `image` is that, or
         nobody asked for it.
     """
@@ -65,7 +67,7 @@ class Frame:
     number: int
     pts: int
     duration: int | None
-    image: np.ndarray
+    image: Picture
     stored: np.ndarray | None = None
 
 
@@ -158,11 +160,19 @@ class Reader(FrameReader):
       info: what the file says of itself.
     """
 
-    def __init__(self, info: VideoInfo, start: int, threads: bool, stored: bool = False):
+    def __init__(
+        self,
+        info: VideoInfo,
+        start: int,
+        threads: bool,
+        *,
+        stored: bool = False,
+        lazy: bool = False,
+    ):
         self.info = info
-        super().__init__(self._read(start, threads, stored))
+        super().__init__(self._read(start, threads, stored=stored, lazy=lazy))
 
-    def _read(self, start: int, threads: bool, stored: bool) -> Generator[Frame]:
+    def _read(self, start: int, threads: bool, *, stored: bool, lazy: bool) -> Generator[Frame]:
         canvas, clock = Canvas(self.info, stored), Clock(self.info)
         self.jumps = clock.jumps
         decoded = progressive(self._decode(threads), self.info.deinterlace)
@@ -170,7 +180,8 @@ class Reader(FrameReader):
             pts = clock.time(frame)
             self.captions = self.captions or has_captions(frame)
             if number >= start:
-                yield Frame(number, pts, clock.lasting(frame), *canvas(frame))
+                shown = (canvas.lazily(frame),) if lazy else canvas(frame)
+                yield Frame(number, pts, clock.lasting(frame), *shown)
         self.damage = self.damage or clock.cut_off(functools.partial(is_whole, self.info.path))
 
     def _decode(self, threads: bool) -> Iterator[av.VideoFrame]:
@@ -203,6 +214,7 @@ def read_frames(
     *,
     threads: bool = True,
     stored: bool = False,
+    lazy: bool = False,
 ) -> FrameReader:
     """The frames of a video, upright RGB, numbered and timed.
 
@@ -217,6 +229,7 @@ def read_frames(
       start: number of the first frame to give.
       threads: decode several frames at once; without, frames come out with less delay.
       stored: give the stored pictures too.
+      lazy: where that can be, give pictures that are converted where they are looked at; not with `stored`.
 
     Raises:
       UserError: see `open_video`.
@@ -227,4 +240,4 @@ def read_frames(
 
         return SequenceReader(pathlib.Path(path), start)
     info = source if isinstance(source, VideoInfo) else open_video(path)
-    return Reader(info, start, threads, stored)
+    return Reader(info, start, threads, stored=stored, lazy=lazy)

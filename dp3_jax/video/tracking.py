@@ -1,9 +1,9 @@
 """Which detections show the same person: association over time, causal for live and both ways for files.
 
-A Kalman filter for each face (constant velocity) says where it should be and how sure that is; an optimal
-assignment (Hungarian) gives the detections of a frame to the faces, first the confident ones, then the rest
-(the order is that of ByteTrack, Zhang et al., 2022; but no detection is thrown away here: one that fits
-nobody begins a track). For files, pieces of tracks are then joined over gaps by their motion on both sides.
+The motion of each face (`prediction`) says where it should be and how sure that is; an optimal assignment
+(Hungarian) gives the detections of a frame to the faces, first the confident ones, then the rest (the order
+is that of ByteTrack, Zhang et al., 2022; but no detection is thrown away here: one that fits nobody begins a
+track). For files, pieces of tracks are then joined over gaps by their motion on both sides.
 """
 
 import dataclasses
@@ -16,19 +16,14 @@ import numpy as np
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.errors import UserError
 from dp3_jax.video import tracks
+from dp3_jax.video.prediction import CALM, NOISE, SIZE_RATIO, Motion, coasting, measured, moved
 from dp3_jax.video.tracks import Sighting, Track
-
-# Standard deviations, in sizes of the face.
-_NOISE = 0.05  # of a detected box
-_FIRST_SPEED = 0.3  # of the speed of a new face, sizes a frame
-_ACCELERATION = 0.05  # of the change of speed in a frame
 
 _CONFIDENT = 0.6  # detections from here on choose their track first
 _GATE = 4.0  # standard deviations between a face and its track
 _REACH = 2.0  # sizes; not further from where it was expected, however uncertain that is
 _REACH_UNSURE = 1.0  # the same for less confident detections
 _SAME_IOU = 0.3  # a box that overlaps the expected one more fits, whatever the motion
-_SIZE_RATIO = 2.0  # between boxes of one face in neighbouring frames
 _ALONE = 12.0  # cost of leaving a track and a detection alone, as of a bad fit
 
 _JOIN_REACH = 1.5  # sizes between where two pieces of a track expect each other
@@ -78,45 +73,17 @@ class Linking:
 
 
 class _Target:
-    """A face that is followed: a Kalman filter over box centre, width and height.
-
-    All four have the same noise in sizes of the face, so that one covariance serves them all.
-    """
+    """A face that is followed: how it moves, and the last detection."""
 
     def __init__(self, number: int, seen: Sighting):
         self.number = number
-        self.seen = seen  # the last detection
-        self._value = _measured(seen)  # f64[4] px
-        self._speed = np.zeros(4)  # px a frame
-        self._covariance = np.diag([_NOISE**2, _FIRST_SPEED**2])
-
-    @property
-    def speed(self) -> np.ndarray:
-        """f64[2] px a frame, of the box's centre."""
-        return self._speed[:2]
-
-    def expect(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where it should be in a later frame, f64[4] px, and the covariance f64[2, 2] of that."""
-        steps = frame - self.seen.frame
-        value = self._value + self._speed * tracks.coasting(steps)
-        value[2:] = np.clip(value[2:], self._value[2:] / _SIZE_RATIO, self._value[2:] * _SIZE_RATIO)
-        forward = np.array([[1.0, steps], [0.0, 1.0]])
-        shaken = np.array([[steps**3 / 3, steps**2 / 2], [steps**2 / 2, steps]])
-        return value, forward @ self._covariance @ forward.T + _ACCELERATION**2 * shaken
+        self.seen = seen
+        self.motion = Motion.begun(seen.frame, seen.box)
 
     def see(self, sighting: Sighting) -> None:
         """Takes a detection in."""
-        expected, covariance = self.expect(sighting.frame)
-        gain = covariance[:, 0] / (covariance[0, 0] + _NOISE**2)
-        error = _measured(sighting) - expected
-        self._value = expected + gain[0] * error
-        self._speed = self._speed + gain[1] * error
-        self._covariance = covariance - np.outer(gain, covariance[0])
+        self.motion = self.motion.seen(sighting.frame, sighting.box)
         self.seen = sighting
-
-
-def _measured(sighting: Sighting) -> np.ndarray:
-    return np.concatenate([tracks.centre(sighting.box), sighting.box[2:]])
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -141,20 +108,20 @@ def _assign(
     """The likeliest pairs of targets and detections; a pair that is too unlikely stays apart."""
     if not targets or not seen:
         return []
-    expected = [target.expect(frame) for target in targets]
+    expected = [target.motion.expect(frame) for target in targets]
     a = np.array([value for value, _ in expected])[:, None]
-    b = np.array([_measured(sighting) for sighting in seen])[None]
-    variance = np.array([[covariance[0, 0] + _NOISE**2] for _, covariance in expected])
+    b = np.array([measured(sighting.box) for sighting in seen])[None]
+    variance = np.array([[covariance[0, 0] + NOISE**2] for _, covariance in expected])
     size = np.sqrt(a[..., 2] * a[..., 3])
     error = (b - a) / size[..., None]
     away = (error[..., :2] ** 2).sum(-1)
     ratio = np.abs(np.log(b[..., 2:] / a[..., 2:])).max(-1)
     near = (away < np.minimum(_GATE**2 * variance, reach**2)) | (_iou(a, b) > _SAME_IOU)
-    fits = near & (ratio < np.log(_SIZE_RATIO))
+    fits = near & (ratio < np.log(SIZE_RATIO))
     if fits.sum(0).max() <= 1 and fits.sum(1).max() <= 1:  # no two for one: nothing to weigh
         return [(targets[i], seen[j]) for i, j in np.argwhere(fits)]
     # The negative logarithm of a normal density, 0 for a perfect fit to a face known exactly.
-    unlikely = (error**2).sum(-1) / (2 * variance) + np.log(variance / _NOISE**2)
+    unlikely = (error**2).sum(-1) / (2 * variance) + np.log(variance / NOISE**2)
     cost = np.where(fits, np.minimum(unlikely, 0.99 * _ALONE), _ALONE)
     pairs = zip(*solver()(cost), strict=True)
     return [(targets[i], seen[j]) for i, j in pairs if fits[i, j]]
@@ -228,9 +195,17 @@ class Tracker:
         found = self.associate(frame, faces, cut=cut)
         for target in self._targets:
             if 0 < frame - target.seen.frame <= self._options.grace:
-                lost = tracks.extrapolate(target.seen, target.speed, frame, *self._size)
+                lost = tracks.extrapolate(target.seen, target.motion.speed, frame, *self._size)
                 found.append((target.number, lost))
         return found
+
+    def expected(self, frame: int) -> list[Face]:
+        """Where the faces seen in the last `grace` frames should be in a later one, as seen last."""
+        return [
+            moved(tracks.to_face(target.seen), target.motion.way(frame))
+            for target in self._targets
+            if frame - target.seen.frame <= self._options.grace
+        ]
 
 
 def _joins(pieces: Sequence[Sequence[Sighting]], options: Linking) -> list[tuple[int, int]]:
@@ -281,9 +256,9 @@ def _join_cost(piece: Sequence[Sighting], other: Sequence[Sighting]) -> float | 
     speeds = np.array([tracks.velocity(piece, -1), tracks.velocity(other, 0)]) / size
     # The face moved on, slowed down, or stopped, which asks for more change the faster it was.
     away, effort = [], []
-    for way in (float(gap), float(tracks.coasting(gap)), 0.0):
+    for way in (float(gap), float(coasting(gap)), 0.0):
         away.append(np.linalg.norm(between - speeds * way, axis=1).mean())
-        lost = np.linalg.norm(speeds, axis=1).mean() * (min(gap, tracks.CALM) - way)
+        lost = np.linalg.norm(speeds, axis=1).mean() * (min(gap, CALM) - way)
         effort.append(away[-1] + max(lost, 0.0) / 2)
     if min(away) > min(_JOIN_REACH + _JOIN_DRIFT * gap, _JOIN_REACH_MOST):
         return None

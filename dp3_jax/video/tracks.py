@@ -16,6 +16,7 @@ from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.plans import METHODS
 from dp3_jax.errors import UserError
 from dp3_jax.replacement.face_vector import FaceVector
+from dp3_jax.video.prediction import CALM, Motion, coasting
 
 Box = tuple[float, float, float, float]
 
@@ -28,10 +29,7 @@ LEAST_GROWTH = 0.08  # by which a filled box is larger in any case: neighbours a
 GROWTH = 0.03  # for each frame to the nearest detection
 LEAST_PIXELS = 2.0  # by which it is wider and higher at least: small faces are found inexactly
 MOST_GROWTH = 1.0  # a filled box is at most twice as wide and high
-CALM = 12.0  # frames in which a face that is lost comes to rest
 _WINDOW = 8  # frames at one end of a gap that tell how the face moves there
-_RECENT = 3.0  # frames in which their weight falls to 1/e
-_SHRINKAGE = 0.5  # frames^2: a speed seen in few frames counts less
 _STRAIGHT = 4  # frames: over shorter gaps faces move on a straight line
 _DECIMALS = 2  # of px; no detector is as precise, and files of an hour stay small
 _CONFIDENCE_DECIMALS = 4
@@ -173,19 +171,11 @@ def velocity(known: Sequence[Sighting], end: int) -> np.ndarray:
       known: sightings in order.
       end: 0 for the first, -1 for the last.
     """
-    near = known[:_WINDOW] if end == 0 else known[-_WINDOW:]
-    near = [s for s in near if abs(s.frame - known[end].frame) <= _WINDOW]
-    times = np.array([s.frame - known[end].frame for s in near], np.float64)
-    places = np.array([centre(s.box) for s in near])
-    weights = np.exp(-np.abs(times) / _RECENT)
-    times -= weights @ times / weights.sum()
-    weighted = weights * times
-    return weighted @ (places - places[0]) / (weighted @ times + _SHRINKAGE)
-
-
-def coasting(steps: np.ndarray | float) -> np.ndarray:
-    """How many frames' way a face goes in a number of frames after it was lost, while it comes to rest."""
-    return CALM * np.tanh(np.asarray(steps, np.float64) / CALM)
+    way = -1 if end == 0 else 1  # of time: towards that end
+    near = [s for s in known[:_WINDOW] if s.frame - known[0].frame <= _WINDOW][::-1]
+    if end:
+        near = [s for s in known[-_WINDOW:] if known[-1].frame - s.frame <= _WINDOW]
+    return way * Motion.through([(way * s.frame, s.box) for s in near]).speed
 
 
 def extrapolate(

@@ -1,0 +1,109 @@
+"""Pictures that are converted where they are looked at.
+
+Most frames of a clip are looked at in a few places only, and converting all of a frame of 1920x1080 to RGB
+takes as long as decoding it. What such a picture shows is to the last bit what `canvas.Canvas` gives.
+"""
+
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+
+_CHROMA = 2  # px of the picture for each sample of colour, down and along
+
+
+class LazyPicture:
+    """A decoded 4:2:0 frame of 8 bits, seen as u8[h, w, 3] RGB; a part of it is converted when asked for.
+
+    It takes the place of the array where only `shape`, `nbytes` and parts (`picture[rows, columns]`, slices)
+    are wanted; `np.asarray` gives the whole.
+    """
+
+    ndim, dtype = 3, np.dtype(np.uint8)
+
+    def __init__(self, planes: tuple[np.ndarray, np.ndarray, np.ndarray], to_rgb: np.ndarray):
+        """Takes what is stored.
+
+        Args:
+          planes: u8[h, w] of Y, and u8[ceil(h / 2), ceil(w / 2)] each of U and V.
+          to_rgb: f64[3, 4], as of `colours.yuv_to_rgb`.
+        """
+        self._planes = planes
+        self._to_rgb = to_rgb
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """As of the array."""
+        return (*self._planes[0].shape, 3)
+
+    @property
+    def nbytes(self) -> int:
+        """As of the array."""
+        return 3 * self._planes[0].size
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        y, *colours = self._planes
+        y = y[part]
+        if not y.size:
+            return np.zeros((*y.shape, 3), np.uint8)
+        rows, columns = (
+            np.arange(*one.indices(length)) // _CHROMA
+            for one, length in zip(part, self.shape[:2], strict=True)
+        )
+        top, left = rows.min(), columns.min()
+        rows, columns = rows - top, columns - left
+        inside = np.s_[top : top + rows.max() + 1, left : left + columns.max() + 1]
+        # Along first, then down: whole rows are copied faster than single samples.
+        shown = [np.take(np.take(c[inside], columns, 1), rows, 0) for c in colours]
+        return cv2.transform(cv2.merge([np.ascontiguousarray(y), *shown]), self._to_rgb)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the pixels are not there yet")
+        y, *colours = self._planes
+        height, width = y.shape
+        size = colours[0].shape[1] * _CHROMA, colours[0].shape[0] * _CHROMA
+        shown = (cv2.resize(c, size, interpolation=cv2.INTER_NEAREST) for c in colours)
+        merged = cv2.merge([y, *(c[:height, :width] for c in shown)])
+        whole = cv2.transform(merged, self._to_rgb)
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def grey(self) -> np.ndarray:
+        """u8[h, w]: brightness as it is stored, a view."""
+        return self._planes[0]
+
+    def shrunk(self, width: int, height: int) -> np.ndarray:
+        """u8[height, width, 3]: the picture in another size, hardly different from the whole one resized."""
+        planes = (_resized(plane, width, height) for plane in self._planes)
+        return cv2.transform(cv2.merge([*planes]), self._to_rgb)
+
+
+Picture: TypeAlias = np.ndarray | LazyPicture  # u8[h, w, 3] RGB
+
+
+def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    # Averaging costs three times as much as interpolating, which is as good where little is made smaller.
+    shrinks = image.shape[1] > 1.75 * width or image.shape[0] > 1.75 * height
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def grey(image: Picture) -> np.ndarray:
+    """u8[h, w]: how bright a picture is; where it is stored so, in the levels that are stored."""
+    return (
+        image.grey() if isinstance(image, LazyPicture) else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    )
+
+
+def resized(image: Picture, factor: float) -> np.ndarray:
+    """u8[h, w, 3]: a picture in another size."""
+    height, width = image.shape[:2]
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if isinstance(image, LazyPicture):
+        return image.shrunk(*size)
+    if size == (width, height):
+        return image
+    return _resized(image, *size)
