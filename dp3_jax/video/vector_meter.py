@@ -18,8 +18,8 @@ Vectors = tuple[FaceVector | None, ...]
 # px, the smaller side of a face's box from which on more is measured than five points tell.
 MIN_SIZE = 64
 # Looks a second at eyes, which cost twice as much as a mesh, and at meshes: in files, where what lies between
-# is interpolated, and live. On six clips of people who speak, at 25 and 30 frames a second, what is interpolated
-# correlates with what looks at every frame say by .94 to .998 for eyes (a third of the frames: .82 to .995),
+# is interpolated, and live. On six clips of people who speak, at 25 and 30 frames a second, the interpolated
+# correlate with what looks at every frame say by .94 to .998 for eyes (a third of the frames: .82 to .995),
 # .97 to .999 for the mouth. Blinks last some five frames.
 EYES_RATE, MESH_RATE, LIVE_MESH_RATE = 15.0, 15.0, 30.0
 # A frame on average: with more faces each is measured in every second, third, ... frame.
