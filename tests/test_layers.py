@@ -53,6 +53,7 @@ LAYERS = [
      "dp3_jax.video.second_pass",
      "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",
      "dp3_jax.evaluation.video_clip", "dp3_jax.evaluation.video_variants",
+     "dp3_jax.evaluation.motion_attack",
      "dp3_jax.evaluation.video_targets",
      "dp3_jax.evaluation.evaluate_video", "dp3_jax.live"),
     ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.launch_flags",

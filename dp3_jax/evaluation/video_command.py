@@ -55,6 +55,13 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help=f"persons that each track is given in turn; default: {KEYS}",
     )
+    add(
+        "--motion-attack",
+        nargs="+",
+        metavar="CLIP",
+        help="instead of all this: are the people in ORIGINAL and these clips known again by nothing but "
+        "what new faces are told of their motion?",
+    )
     add("--no-ablations", action="store_true", help="leave out the variants without single steps")
     add("--weights", metavar="FILE", help="generator to use instead of the shipped one")
     add("--seed", type=int, metavar="N", help="of the new faces; default: fresh secrets")
@@ -138,8 +145,13 @@ def _check(arguments: argparse.Namespace, also: dict[str, list[str]]) -> None:
     for name in ("weights", "keys"):
         if getattr(arguments, name) and arguments.anonymized:
             raise UserError(f"--{name} goes without ANONYMIZED, which is measured as it is")
+    if arguments.motion_attack and arguments.anonymized:
+        raise UserError(
+            "--motion-attack goes without ANONYMIZED; it takes clips as they were recorded"
+        )
     if arguments.json is not None:
         given = [arguments.original, arguments.anonymized, arguments.tracks]
+        given += arguments.motion_attack or []
         given += [file for many in also.values() for file in many]
         _check_target(pathlib.Path(arguments.json), [one for one in given if one])
 
@@ -163,6 +175,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status. What can be wrong in the call is looked at first."""
     also = _also(arguments.also)
     _check(arguments, also)
+    if arguments.motion_attack:
+        return _attack(arguments)
     import tqdm
 
     from dp3_jax import files
@@ -204,6 +218,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _note(line: str) -> None:
     print(f"note: {line}", file=sys.stderr)
+
+
+def _attack(arguments: argparse.Namespace) -> int:
+    """What `--motion-attack` asks for; returns the exit status."""
+    import tqdm
+
+    from dp3_jax import files
+    from dp3_jax.anonymization.detection import MIN_CONFIDENCE
+    from dp3_jax.evaluation import motion_attack
+
+    clips = [arguments.original, *arguments.motion_attack]
+    with tqdm.tqdm(unit="frame", disable=True if arguments.quiet else None) as bar:
+        result = motion_attack.run(clips, MIN_CONFIDENCE, bar.update)
+    print(motion_attack.format_report(result))
+    if arguments.json:
+        files.write_json(arguments.json, result)
+    return 0
 
 
 class _Making:
