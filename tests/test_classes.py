@@ -73,5 +73,7 @@ def test_a_child_must_be_sure_to_be_one():
 
 def test_what_the_surroundings_do_not_tell_is_left_to_the_key():
     tones = np.eye(6)[2]
-    unsure = classes.Guess(0.25, np.array([0.34, 0.17, 0.21, 0.28]), tones)
+    unsure = classes.Guess(0.48, np.array([0.34, 0.17, 0.21, 0.28]), tones)
     assert unsure.classes == Classes(None, "middle", 2)
+    likely = classes.Guess(0.62, np.array([0.0, 0.9, 0.1, 0.0]), tones)
+    assert likely.classes.female

@@ -10,7 +10,7 @@ from skimage.transform import SimilarityTransform
 
 from dp3_jax.anonymization import geometry
 from dp3_jax.anonymization.geometry import Alignment
-from dp3_jax.masks import CANONICAL_POINTS, inference_mask
+from dp3_jax.masks import CANONICAL_POINTS, inference_mask, turned_mask
 
 MASK = np.asarray(inference_mask())[..., 0]
 
@@ -187,6 +187,7 @@ def test_the_mask_of_a_profile_grows_until_it_covers_the_box():
     usual = Alignment(1 + 0j, 0j)
     np.testing.assert_array_equal(geometry.face_mask(usual, box), inference_mask())
     bent = Alignment(1 + 0j, 0 - 25j)  # the points lie 25 px lower in the box than usual
+    np.testing.assert_array_equal(geometry.face_mask(usual, box, yaw=30.0), turned_mask(30.0))
     mask = geometry.face_mask(bent, box)
     x, y, width, height = box
     down, across = np.mgrid[0:128, 0:128]

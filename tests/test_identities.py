@@ -1,5 +1,6 @@
 """Persons: what chooses them, and what does not."""
 
+import dataclasses
 import json
 
 import cv2
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from dp3_jax.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose
-from dp3_jax.replacement import bank, identities, prior_identities
+from dp3_jax.replacement import bank, identities, light, prior_identities, silhouette
+from dp3_jax.replacement.attributes import Attributes
 from dp3_jax.replacement.identities import Classes, Wishes
 
 
@@ -86,6 +88,44 @@ def test_moves_go_into_the_range_and_no_further():
     assert set(moves) == {"ita"}
     low, high = identities.tone_range(2)
     assert low < 60.0 + moves["ita"] < high
+
+
+def shown(**attributes):
+    """Measured on a candidate's rendering."""
+    usual = dict.fromkeys((f.name for f in dataclasses.fields(Attributes)), 0.0)
+    usual |= {"age": 25.0, "female": 0.0, "ita": 35.0, "fringe": 9.0, "lightness": 65.0}
+    usual |= {"redness": 15.0, "yellowness": 18.0}
+    return Attributes(**usual | attributes)
+
+
+def test_a_rendering_must_show_what_was_asked_for():
+    """Corrections of many years made children of men."""
+    wanted = prior_identities.target(Classes(False, "young", 3), Wishes())
+    assert prior_identities.shortcoming(shown(), wanted) == 0
+    assert prior_identities.shortcoming(shown(age=36.0, ita=45.0), wanted) == 0  # can be corrected
+    for bad in ({"age": 49.0}, {"age": 6.0}, {"female": 0.9}, {"ita": -30.0}, {"fringe": 35.0}):
+        assert prior_identities.shortcoming(shown(**bad), wanted) > 0
+    violet = shown(redness=30.0, yellowness=-12.0)
+    assert prior_identities.shortcoming(violet, wanted) > 0
+
+
+@pytest.mark.parametrize(("red", "yellow"), [(40.0, 45.0), (30.0, -12.0), (2.0, 3.0)])
+def test_coloured_light_is_taken_out_and_lightness_stays(red, yellow):
+    own = shown(redness=red, yellowness=yellow)
+    pair = np.array([[(own.lightness, red, yellow)]], np.float32)
+    cheek = np.rint(255 * cv2.cvtColor(pair, cv2.COLOR_Lab2RGB)).clip(0, 255).astype(np.uint8)
+    after = light.balanced(cheek, light.gains(own))
+    lab = cv2.cvtColor(after.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0, 0]
+    assert light.cast(shown(redness=lab[1], yellowness=lab[2])) < 0.55 * light.cast(own)
+    assert lab[0] == pytest.approx(own.lightness, abs=6)
+    assert (light.gains(shown()) == 1).all() and light.balanced(cheek, np.ones(3)) is cheek
+
+
+def test_the_silhouette_is_drawn_in_on_all_sides():
+    outline = np.array([[10.0, 20.0], [90.0, 30.0], [70.0, 120.0]])
+    inner = silhouette.drawn_in(outline)
+    assert (inner.min(0) > outline.min(0)).all() and (inner.max(0) < outline.max(0)).all()
+    np.testing.assert_allclose(inner.min(0) + inner.max(0), outline.min(0) + outline.max(0))
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 40))

@@ -103,3 +103,22 @@ def test_canonical_points_are_the_mean_detections(shared_data, name):
     points = table.reshape(-1, 5, 2).mean(0)
     expected = (points + 0.5 - [0, 20]) * 128 / 178 - 0.5
     np.testing.assert_allclose(masks.CANONICAL_POINTS, expected, atol=0.06)
+
+
+@pytest.mark.parametrize("yaw", [14, 22, 30, 50])
+def test_the_mask_of_a_turned_head_lies_further_to_its_near_side(yaw):
+    upright, turned = masks.inference_mask()[..., 0] > 0, masks.turned_mask(yaw)[..., 0] > 0
+    far, near = np.flatnonzero(turned.any(0))[[0, -1]]
+    assert far > np.flatnonzero(upright.any(0))[0] and near > np.flatnonzero(upright.any(0))[-1]
+    ends = [np.flatnonzero(mask.any(1))[[0, -1]] for mask in (upright, turned)]
+    assert np.abs(ends[0] - ends[1]).max() <= 1  # hairline and chin stay
+    mirrored = masks.turned_mask(-yaw)[..., 0] > 0
+    np.testing.assert_array_equal(mirrored[:, 1:], turned[:, :0:-1])  # the middle is at x = 64
+    assert np.flatnonzero(turned.any(0))[-1] <= 127 - 8  # there is context on the near side too
+
+
+def test_a_head_that_is_hardly_turned_has_the_usual_mask_and_a_jump_is_small():
+    for yaw in (0, 5, -9):
+        assert masks.turned_mask(yaw) is masks.inference_mask()
+    sizes = [masks.turned_mask(yaw).sum() for yaw in range(0, 60, 2)]
+    assert max(np.abs(np.diff(sizes))) < 0.02 * sizes[0]

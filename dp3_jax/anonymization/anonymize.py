@@ -76,7 +76,7 @@ def _task(number: int, plan: Plan, settings: Settings, shape: Sequence[int]) -> 
     if method:
         target = methods.covered(alignment, plan.face.box, settings.cover, shape)
         return FaceTask(plan, reason, cover=methods.Cover(method, alignment.scale, target))
-    mask = geometry.face_mask(alignment, plan.face.box)
+    mask = geometry.face_mask(alignment, plan.face.box, yaw=plan.yaw)
     target = geometry.region(alignment, mask, shape)
     return FaceTask(plan, job=generation.Job(number, plan, alignment, mask, target, target))
 
@@ -237,10 +237,17 @@ class Anonymizer:
         settings = settings or self.settings
         if not any(_makes(plan, settings) for plan in plans):
             return Result(*anonymize_frame(frame, plans, settings))
-        if self.renderer.takes_vector:
-            expression = self.identity.expression == "match"
-            plans = with_vectors(frame, plans, settings, self._mesh, expression)
+        plans = self.measured(frame, plans, settings)
         return Result(*anonymize_frame(frame, plans, settings, self.renderer, self._is_face))
+
+    def measured(
+        self, frame: np.ndarray, plans: Sequence[Plan], settings: Settings
+    ) -> Sequence[Plan]:
+        """The plans with all that new faces take from those in u8[h, w, 3]; the masks depend on it too."""
+        if not any(_makes(plan, settings) for plan in plans) or not self.renderer.takes_vector:
+            return plans
+        expression = self.identity.expression == "match"
+        return with_vectors(frame, plans, settings, self._mesh, expression)
 
     def __call__(
         self,

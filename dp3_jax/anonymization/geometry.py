@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dp3_jax.masks import CANONICAL_POINTS, SIZE, inference_mask
+from dp3_jax.masks import CANONICAL_POINTS, SIZE, turned_mask
 
 # The box that YuNet draws round a face in the canonical frame: means over 300 CelebA images.
 CANONICAL_BOX = (33.4, 35.4, 62.3, 82.4)
@@ -228,7 +228,9 @@ def place(frame: np.ndarray, target: Region, shown: np.ndarray) -> None:
         cv2.copyTo(np.ascontiguousarray(shown), target.inside.view(np.uint8), frame[target.slices])
 
 
-def face_mask(alignment: Alignment, box: Sequence[float], enough: float = _COVERED) -> np.ndarray:
+def face_mask(
+    alignment: Alignment, box: Sequence[float], enough: float = _COVERED, yaw: float = 0.0
+) -> np.ndarray:
     """What of the canonical view is to be synthesised for one face, f32[128, 128, 1], 1 inside.
 
     The mask of `dp3_jax.masks`, as long as that covers what the detector took for the face: the ellipse in
@@ -237,23 +239,25 @@ def face_mask(alignment: Alignment, box: Sequence[float], enough: float = _COVER
     Args:
       alignment, box: of the face.
       enough: share of the ellipse that counts as covered. With 1 the mask never jumps when a head turns.
+      yaw: degrees; the mask of a turned head lies further to its near side (`masks.turned_mask`).
     """
     x, y, width, height = box
     centre = np.array([x + width / 2, y + height / 2])
     outline = alignment.apply(_CIRCLE * (width / 2, height / 2) + centre)
     outline = np.round(outline).clip(-2 * SIZE, 3 * SIZE).astype(np.int32)
     seen = cv2.fillConvexPoly(np.zeros((SIZE, SIZE), np.uint8), outline, 1)
-    usual, usual_hull = _usual()
+    mask = turned_mask(yaw)
+    usual, usual_hull = _usual(mask.tobytes())
     if cv2.countNonZero(cv2.bitwise_and(seen, usual)) >= enough * cv2.countNonZero(seen):
-        return inference_mask()
+        return mask
     hull = cv2.convexHull(np.concatenate([usual_hull, outline]))
     return cv2.fillConvexPoly(np.zeros((SIZE, SIZE), np.float32), hull, 1.0)[..., None]
 
 
-@functools.cache
-def _usual() -> tuple[np.ndarray, np.ndarray]:
-    """The mask of inference, u8[S, S], and the corners of its convex hull, i32[n, 2]."""
-    usual = inference_mask()[..., 0].astype(np.uint8)
+@functools.lru_cache(maxsize=128)  # there are a few dozen
+def _usual(mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """A mask f32[S, S] as u8, and the corners of its convex hull, i32[n, 2]."""
+    usual = np.frombuffer(mask, np.float32).reshape(SIZE, SIZE).astype(np.uint8)
     return usual, cv2.convexHull(cv2.findNonZero(usual))[:, 0]
 
 

@@ -61,6 +61,11 @@ class Plan:
     reason: str = ""
     vector: FaceVector | None = None
 
+    @property
+    def yaw(self) -> float:
+        """Degrees by which the face is turned, as far as the vector says it."""
+        return 0.0 if self.vector is None else self.vector.yaw
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:

@@ -9,6 +9,7 @@ What the transparency is inside a face decides how it is treated:
 - anything else may be a picture of the face: the face becomes opaque, drawn in the photo as it is shown.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ from dp3_jax.anonymization.anonymize import Anonymizer, Result, obfuscation
 from dp3_jax.anonymization.faces import Face, merge, once_each
 from dp3_jax.anonymization.geometry import Region
 from dp3_jax.anonymization.plans import Plan, Settings
+from dp3_jax.replacement.face_vector import FaceVector
 
 
 def find(anonymizer: Anonymizer, pixels: np.ndarray, alpha: np.ndarray | None) -> list[Face]:
@@ -59,6 +61,7 @@ def render(
     """
     if alpha is None or alpha.min() == 255:
         return anonymizer.render(pixels, plans, settings), alpha
+    plans = _measured_once(anonymizer, over(pixels, alpha, WHITE), plans, settings)
     targets = [_target(plan, settings, alpha.shape) for plan in plans if not plan.keep]
     new_alpha, pictures = _without_faces(alpha, targets)
     if not pictures:
@@ -70,12 +73,24 @@ def render(
     return Result(frame, result.outcomes), new_alpha
 
 
+def _measured_once(
+    anonymizer: Anonymizer, shown: np.ndarray, plans: Sequence[Plan], settings: Settings
+) -> Sequence[Plan]:
+    """The plans with vectors from the photo as it is shown: masks depend on them, so there must be one."""
+    measured = anonymizer.measured(shown, plans, settings)
+    if measured is plans:
+        return plans
+    ahead = FaceVector(0.0, 0.0)
+    return [dataclasses.replace(plan, vector=plan.vector or ahead) for plan in measured]
+
+
 def _target(plan: Plan, settings: Settings, shape: Sequence[int]) -> Region:
     """The pixels that are changed where a face is treated as planned."""
     alignment = geometry.align(plan.face.box, plan.face.points)
     if obfuscation(plan, settings)[0]:
         return methods.covered(alignment, plan.face.box, settings.cover, shape)
-    return geometry.region(alignment, geometry.face_mask(alignment, plan.face.box), shape)
+    mask = geometry.face_mask(alignment, plan.face.box, yaw=plan.yaw)
+    return geometry.region(alignment, mask, shape)
 
 
 def _without_faces(alpha: np.ndarray, targets: Sequence[Region]) -> tuple[np.ndarray, list[Region]]:

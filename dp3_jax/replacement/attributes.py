@@ -40,6 +40,7 @@ class Attributes:
       female: probability, 0 to 1.
       ita: individual typology angle of the cheeks as lit, degrees; above 55 very light, below -30 dark.
       lightness: L of Lab of the cheeks.
+      redness, yellowness: a and b of Lab of the cheeks; far from usual ones the light is coloured.
       light: L of the left cheek less that of the right one: where the light comes from.
       fringe: how far the colour of some part of the forehead is from the cheeks' (CIE76): below 15 for bare
         foreheads; hair, a hat or a shadow on it make it 20 and more.
@@ -63,13 +64,17 @@ class Attributes:
     female: float
     ita: float
     lightness: float
+    redness: float
+    yellowness: float
     light: float
     fringe: float
     hair_lightness: float
     hair_length: float
 
 
-NAMES = tuple(f.name for f in dataclasses.fields(Attributes) if f.name not in ("five", "mesh"))
+# What a survey holds, and directions may be fitted to.
+_NOT_SURVEYED = "five", "mesh", "redness", "yellowness"
+NAMES = tuple(f.name for f in dataclasses.fields(Attributes) if f.name not in _NOT_SURVEYED)
 
 
 class AttributeReader:
@@ -115,10 +120,10 @@ class AttributeReader:
         five = five_points(mesh)
         gaze = iris.gaze(mesh, self._iris.centres(image, mesh))
         age, female = self._age_sex(image, five)
-        lightness, hue = skin(image, mesh)
+        lightness, *hue = (float(part) for part in cheeks(image, mesh))
         return Attributes(
             five, mesh, confidence, score, *yaw_pitch_roll(mesh), *expression(mesh), *gaze,
-            age, female, ita(lightness, hue), lightness, *light_and_fringe(image, mesh),
+            age, female, ita(lightness, hue[1]), lightness, *hue, *light_and_fringe(image, mesh),
             *hair(image, mesh),
         )  # fmt: skip
 
@@ -167,8 +172,8 @@ def light_and_fringe(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]
     return float(left[0] - right[0]), float(max(away))
 
 
-def skin(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
-    """L and b of CIE Lab: the median colour of each cheek, averaged by how much of it is seen.
+def cheeks(image: np.ndarray, mesh: np.ndarray) -> np.ndarray:
+    """f[3], CIE Lab: the median colour of each cheek, averaged by how much of it is seen.
 
     Args:
       image: u8[h, w, 3] RGB.
@@ -177,10 +182,15 @@ def skin(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
     found = [_median_colour(image, mesh, cheek) for cheek in _CHEEKS]
     found = [one for one in found if one is not None]
     if not found:
-        return 50.0, _MIN_B
+        return np.array([50.0, 0.0, _MIN_B])
     colours, areas = zip(*found, strict=True)
-    mean = np.average(colours, axis=0, weights=areas)
-    return float(mean[0]), float(mean[2])
+    return np.average(colours, axis=0, weights=areas)
+
+
+def skin(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
+    """L and b of `cheeks`, which is what `ita` asks for."""
+    lightness, _, b = cheeks(image, mesh)
+    return float(lightness), float(b)
 
 
 def hair(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:

@@ -30,7 +30,9 @@ _TONE_COST = (_APART > 1) + 0.05 * _APART
 
 # Children are one in ten at most, so with less more adults would become children than children stay such.
 _MIN_CHILD = 0.7
-_MIN_SEX = 0.8  # below, the key decides: a man in a woman's place is worse than either by chance
+# Below, the key decides. The likelier sex is right for 83% of 891 held-out faces; with
+# .8 here, and so chance for 37%, 77% were.
+_MIN_SEX = 0.55
 _MIN_AGE = 0.4
 
 

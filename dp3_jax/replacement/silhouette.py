@@ -1,7 +1,7 @@
 """Which part of a rendering becomes the face: its silhouette, drawn in a little.
 
-At the outline a mesh is right to within a few pixels, and what lies beyond it is the rendering's own background:
-white fringes beside cheeks, a collar under the chin. The strip is left to the network.
+At the outline a mesh is right to within a few pixels, and what lies beyond it is the rendering's own
+background: white fringes beside cheeks, a collar under the chin. The strip is left to the network.
 """
 
 import numpy as np

@@ -20,9 +20,15 @@ _ALL_BUT = 99
 _BIN = 16  # levels of luma that share a colour
 _MIN_IN_BIN = 3  # px
 
-# A photo whose tones, without the outermost percent, span less than the least range is dark or hazy; the
-# network, which has seen ordinary portraits, gets it stretched, and what it says is shrunk again.
-_TONES, _MIN_RANGE, _USUAL_RANGE, _MAX_SCALE = (1, 99), 150.0, 200.0, 4.0
+# A photo whose tones, without the outermost percent, span less than a limit is dark or hazy; the network,
+# which has seen ordinary portraits, gets it stretched, and what it says is shrunk again. One in which
+# something is black is seldom dark as a whole: a flash lights the face, which is masked. Of 40 held-out
+# photos of CelebA with a range of 65 to 150 round the face, faces that were shrunk came out 13 levels of L too
+# dark, and 2 too dark as they were. Where nothing is black there is haze, and stretching brings faces nearer.
+_TONES, _USUAL_RANGE, _MAX_SCALE = (1, 99), 200.0, 4.0
+_MIN_RANGES = 80.0, 150.0  # where the darkest places are black, and where they are grey
+_GREY = 36.0, 80.0  # levels
+_SOFTLY = 30.0  # levels of range below the limit until a photo is stretched wholly
 _BLACK = 16.0  # levels, the most that the darkest places have afterwards
 
 _REBLUR = 1.0  # px, standard deviation of the blur that edges are compared under
@@ -120,9 +126,11 @@ def exposure(erased: np.ndarray) -> Exposure:
     step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
     few = np.ascontiguousarray(erased[::step, ::step])
     low, high = np.percentile(_luma(few), _TONES)
-    if high - low >= _MIN_RANGE:
+    lack = np.interp(low, _GREY, _MIN_RANGES) - (high - low)
+    if lack <= 0:
         return Exposure(1.0, 0.0)
     scale = min(_USUAL_RANGE / max(float(high - low), 1.0), _MAX_SCALE)
+    scale = 1 + (scale - 1) * min(float(lack) / _SOFTLY, 1.0)
     return Exposure(scale, float(low) - min(float(low), _BLACK) / scale)
 
 

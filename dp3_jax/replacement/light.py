@@ -1,0 +1,43 @@
+"""Coloured light on a person's renderings, taken out as a camera's white balance does it.
+
+Some of the prior's portraits stand in the orange of a sunset or the violet of a stage. Such a cast does not
+become the photo's, whatever the fusion network says of the colours.
+"""
+
+import cv2
+import numpy as np
+
+from dp3_jax.replacement.attributes import Attributes
+
+# a and b of Lab of the cheeks. Of 296 held-out photos of CelebA the middle 90% have 8 to 25 and 9 to 30, and
+# the prior's persons 13 to 29 and 7 to 29.
+_RED, _YELLOW = (8.0, 23.0), (9.0, 27.0)
+_MAX_GAIN = 1.4
+
+
+def _usual(own: Attributes) -> tuple[float, float]:
+    """The a and b nearest to a person's that skin has in white light."""
+    return float(np.clip(own.redness, *_RED)), float(np.clip(own.yellowness, *_YELLOW))
+
+
+def cast(own: Attributes) -> float:
+    """How far a person's skin is from what it has in white light, units of Lab."""
+    red, yellow = _usual(own)
+    return float(np.hypot(own.redness - red, own.yellowness - yellow))
+
+
+def gains(own: Attributes) -> np.ndarray:
+    """f32[3] for red, green and blue: what brings a person's cheeks to a usual colour of their lightness."""
+    pair = np.array(
+        [[(own.lightness, own.redness, own.yellowness), (own.lightness, *_usual(own))]], np.float32
+    )
+    shown, wanted = cv2.cvtColor(pair, cv2.COLOR_Lab2RGB)[0]
+    return (wanted.clip(0.01) / shown.clip(0.01)).clip(1 / _MAX_GAIN, _MAX_GAIN)
+
+
+def balanced(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """u8[h, w, 3] with its channels multiplied by f32[3]."""
+    if (factors == 1).all():
+        return image
+    levels = np.arange(256, dtype=np.float32)[:, None] * factors
+    return cv2.LUT(image, np.rint(levels).clip(0, 255).astype(np.uint8)[None])
