@@ -171,14 +171,14 @@ class Anonymizer:
 
     @property
     def decided(self) -> tuple[str, str]:
-        """Where the new faces of photos come from, "" before any is made; and the reason as `opened`."""
+        """Where new faces come from, "" before any is made; and the reason as `opened`."""
         if "opened" not in self.__dict__:
             return "", ""
         return self.opened[0].identity, self.opened[1]
 
     @property
     def renderer(self) -> FaceRenderer:
-        """What draws new faces in photos; raises as `opened`."""
+        """What draws new faces; raises as `opened`."""
         return self.opened[0]
 
     @property

@@ -130,7 +130,7 @@ def summarize(
     Args:
       reports: of all files.
       seconds: that they took.
-      identity: where the new faces of photos come from.
+      identity: where the new faces come from.
       instead: why not from where "auto" prefers.
     """
     done = [r for r in reports if not r.error]
@@ -171,7 +171,7 @@ def summary_line(summary: dict[str, Any], rest: outputs.Rest) -> str:
     if summary["done"]:
         faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
     parts.append(faces)
-    if summary["done"].get("generated") and summary["photos"] and summary["identity"]:
+    if summary["done"].get("generated") and summary["identity"]:
         parts.append(PERSONS[summary["identity"]])
     if summary["without_faces"]:
         parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
