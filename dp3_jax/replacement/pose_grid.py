@@ -94,13 +94,23 @@ class PoseGrid:
         image, mesh = eyelids.moved(image, mesh, shares, gaze)
         return Rendering.of_mesh(image, mesh, clamped=clamped, person=corners[0][0].person)
 
+    def finish(self) -> None:
+        """Waits until the background has rendered what it was asked for."""
+        with self._turn:
+            worker = self._worker
+        if worker is not None:
+            worker.join()
+
     def close(self) -> None:
         """Asks nothing more of the background, and waits for what it is at."""
         with self._turn:
             self._asked.clear()
-            worker = self._worker
-        if worker is not None:
-            worker.join()
+        self.finish()
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept."""
+        return self._bytes
 
     def _drawable(self, person: _Person, node: Node) -> NodePicture:
         """The picture of a node, or of the nearest one that shows a face."""

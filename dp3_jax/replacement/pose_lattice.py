@@ -130,7 +130,7 @@ class Lattice(NamedTuple):
 FINE = Lattice(
     Axis((-27.0, -14.0, 0.0, 14.0, 27.0)),
     Axis((-1.0, 0.0, 1.0)),
-    Axis((0.0, 0.12, 0.3)),
+    Axis((0.0, 0.13, 0.28)),
     Axis((0.0, 1.0)),
 )
 # Of small ones, which are many and whose teeth are not seen.
