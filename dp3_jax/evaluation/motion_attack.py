@@ -18,7 +18,7 @@ import numpy as np
 
 from dp3_jax.errors import UserError
 from dp3_jax.replacement.face_vector import FaceVector
-from dp3_jax.video import job, pictures, vectors, workfolder
+from dp3_jax.video import job, pictures, reading, sequences, vectors, workfolder
 from dp3_jax.video.first_pass import DOUBTFUL
 from dp3_jax.video.vector_meter import VectorMeter
 
@@ -53,17 +53,17 @@ def resampled(shown: Sequence[FaceVector], rate: float) -> np.ndarray:
     return np.stack([np.interp(times * rate, np.arange(len(values)), one) for one in values.T], 1)
 
 
-def find_people(
-    clip: str,
-    min_confidence: float,
-    progress: Callable[[int], None] = lambda frames: None,
-) -> list[Person]:
+def _opened(clip: str) -> reading.VideoInfo:
+    return pictures.open_input(clip, sequences.RATE)
+
+
+def find_people(clip: str, min_confidence: float, progress: Callable[[int], None]) -> list[Person]:
     """The persons in a clip whose vectors are whole: faces large enough, seen for MIN_SECONDS.
 
     Raises:
       UserError: it cannot be read.
     """
-    info = pictures.open_input(clip)
+    info = _opened(clip)
     rate = float(info.rate)
     with tempfile.TemporaryDirectory() as scratch:
         folder = workfolder.WorkFolder(pathlib.Path(scratch), resumed=False)
@@ -221,4 +221,6 @@ def format_report(result: dict[str, Any]) -> str:
 
 def run(clips: Sequence[str], min_confidence: float, progress: Callable[[int], None]) -> dict:
     """`attack` on the people of some clips."""
+    for clip in clips:  # what cannot be read is told at once
+        _opened(clip)
     return attack([one for clip in clips for one in find_people(clip, min_confidence, progress)])
