@@ -16,7 +16,7 @@ from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.generation import Drawn, Generator, Job, generate, is_flat
 from dp3_jax.replacement import carried_parts, fusing, surroundings
 from dp3_jax.replacement.face_vector import FaceVector
-from dp3_jax.replacement.far_side import with_background
+from dp3_jax.replacement.background import with_background
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.pose_grid import PoseGrid

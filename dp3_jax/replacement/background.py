@@ -1,7 +1,8 @@
-"""What lies beyond the far cheek of a turned head: the photo's background, out of focus.
+"""Where beside a new face the photo's own background shows, and not what the network draws.
 
-The network learned from portraits, most of which look ahead with hair on both sides, and draws hair there as
-well. The erased photo, whose colours run smoothly into the masked region, is nearer to what was there.
+The erased photo, whose colours run smoothly into the masked region, is nearer to what was there in two places.
+Beyond the far cheek of a turned head the network, which learned from portraits that mostly look ahead with hair
+on both sides, draws hair. And where it draws what the erased photo shows anyway, it adds coloured specks.
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ _YAW = 12.0, 20.0  # degrees between which the erased photo takes over
 _SIDE = 8.0, 20.0  # canonical px from the donor's middle
 _AWAY = 1.0, 5.0  # from the donor's outline
 _TOP = 0.0, 0.25  # heights of the donor below its upper end: above there is hair
+_SPECKS = 1.5  # px, standard deviation of the blur that specks do not survive
+_ALIKE = 6.0, 16.0  # levels by which what is left differs: from the same to something else
 _BOTTOM = -0.05, 0.10  # and below its lower end: there is a neck
 
 
@@ -43,9 +46,15 @@ def far_side(donor: Donor) -> np.ndarray:
     return (share * _rising(away, *_AWAY))[..., None].astype(np.float32)
 
 
+def plain(parts: Parts, erased: np.ndarray) -> np.ndarray:
+    """f32[128, 128, 1]: how far the fill shows nothing but the erased photo u8[128, 128, 3], and specks."""
+    away = cv2.GaussianBlur(parts.fill - to_floats(erased), (0, 0), _SPECKS)
+    levels = 127.5 * np.abs(away).max(-1)
+    share = 1 - _rising(levels, *_ALIKE)
+    return cv2.GaussianBlur(share, (0, 0), 1.0)[..., None].astype(np.float32)
+
+
 def with_background(parts: Parts, donor: Donor, erased: np.ndarray) -> Parts:
-    """Parts whose fill is the erased photo u8[128, 128, 3] on the far side."""
-    share = far_side(donor)
-    if not share.any():
-        return parts
+    """Parts whose fill is the erased photo u8[128, 128, 3] where that is nearer to what was there."""
+    share = np.maximum(far_side(donor), plain(parts, erased))
     return dataclasses.replace(parts, fill=parts.fill + share * (to_floats(erased) - parts.fill))
