@@ -13,6 +13,7 @@ from dp3_jax import assets, cli
 from dp3_jax.anonymization import keeping, photos
 from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.anonymization.detection import Face
+from dp3_jax.anonymization.unused_options import VIDEO_ONLY
 from dp3_jax.errors import UserError
 from tests.face_photos import (
     BOX,
@@ -193,6 +194,8 @@ def test_in_place_replaces_the_input(photo, tmp_path):
         (["a.png", "b.png", "--boxes", "boxes.json", "--method", "blur"], "does not say which"),
         (["a.png", "--weights", "none.safetensors", "--boxes", "boxes.json"], "weights"),
         (["a.png", "-o", "a.png"], "would be overwritten"),
+        (["a.png", "--age", "300"], "3 to 80 years, not 300"),
+        (["a.png", "--age", "nan"], "3 to 80 years"),
         ([], "required"),
     ],
 )
@@ -205,6 +208,20 @@ def test_a_mistake_is_answered_in_one_line(photo, monkeypatch, capsys, arguments
     assert says in line and "\n" not in line
     assert status == (1 if line.startswith("skipped") else 2)
     assert sorted(p.name for p in photo.parent.iterdir()) == ["a.png", "b.png", "boxes.json"]
+
+
+def test_options_for_videos_are_said_to_do_nothing_where_there_is_none(photo, tmp_path, capsys):
+    options = [photo, "-o", tmp_path / "new.png", "--method", "blur"]
+    options += ["--boxes", tmp_path / "boxes.json"]
+    assert run(*options, "--container", "webm", "--motion", "none") == 0
+    note = "note: no input is a video, so --motion, --container do nothing"
+    assert capsys.readouterr().err.strip().splitlines() == [note]
+    assert run(*options, "--deinterlace") == 0
+    assert "so --deinterlace does nothing" in capsys.readouterr().err
+    assert run(*options) == 0
+    assert "note" not in capsys.readouterr().err
+    ours = cli.build_parser().parse_args(["anonymize", "a.png"])
+    assert {name: getattr(ours, name) for name in VIDEO_ONLY} == VIDEO_ONLY  # the defaults agree
 
 
 def test_metadata_is_dropped_unless_asked_for(photo, tmp_path):

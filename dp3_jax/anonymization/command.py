@@ -112,7 +112,7 @@ def _add_identity_options(group) -> None:
         choices=EXPRESSIONS,
         help="whether mouths are as open as the original's; default: match",
     )
-    group.add_argument("--age", type=float, metavar="YEARS", help="of every new face")
+    group.add_argument("--age", type=float, metavar="YEARS", help="of every new face, 3 to 80")
     group.add_argument("--sex", choices=("female", "male"), help="of every new face")
     group.add_argument(
         "--glasses", action=argparse.BooleanOptionalAction, help="on every new face; default: none"
@@ -346,7 +346,7 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.workers <= MAX_WORKERS:
         raise UserError(f"--workers is 1 to {MAX_WORKERS}, not {arguments.workers}")
 
-    from dp3_jax.anonymization import reports, running
+    from dp3_jax.anonymization import reports, running, unused_options
     from dp3_jax.anonymization.anonymize import Anonymizer
 
     names = ("method", "cover", "candidates")
@@ -355,7 +355,8 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     more["identity"] = _identity(arguments)
     settings = {**overrides, **more, "weights": arguments.weights}
     Anonymizer(**settings)  # says what is wrong with them
-    for line in rest.circles:
+    unused = unused_options.notes(arguments, [task.is_video for task in tasks])
+    for line in (*rest.circles, *unused):
         print(f"note: {line}", file=sys.stderr)
     for line in rest.unread:
         print(f"skipped: {line}", file=sys.stderr)

@@ -7,6 +7,7 @@ from dp3_jax.replacement.identities import Wishes
 
 SOURCES = ("auto", "prior", "bank", "builtin")
 EXPRESSIONS = ("match", "none")
+MIN_AGE, MAX_AGE = 3.0, 80.0  # years; what the prior draws and its faces are told apart by
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,9 @@ class IdentityOptions:
             raise UserError("--identity bank needs --bank FOLDER (see dp3 bank)")
         if self.bank and self.source in ("prior", "builtin"):
             raise UserError(f"--bank does not go with --identity {self.source}")
+        age = self.wishes.age
+        if age is not None and not MIN_AGE <= age <= MAX_AGE:
+            raise UserError(f"--age is {MIN_AGE:g} to {MAX_AGE:g} years, not {age:g}")
         if self.wishes != Wishes() and self.source == "builtin":
             raise UserError(
                 "the builtin generator takes no wishes; leave out --age, --sex, --glasses"
