@@ -49,7 +49,7 @@ def test_the_fill_becomes_the_erased_photo_and_the_rest_stays():
 def test_specks_on_what_the_erased_photo_shows_go_and_other_things_stay():
     rng = np.random.default_rng(0)
     erased = np.full((128, 128, 3), (150, 160, 170), np.uint8)
-    fill = erased / np.float32(127.5) - 1 + rng.normal(0, 0.08, (128, 128, 3)).astype(np.float32)
+    fill = erased / np.float32(127.5) - 1 + rng.normal(0, 0.05, (128, 128, 3)).astype(np.float32)
     fill[:, 64:] -= 0.4  # hair
     tone = np.zeros_like(fill)
     parts = Parts(fill.astype(np.float32), tone[..., :1], tone, tone)

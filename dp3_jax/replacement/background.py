@@ -1,8 +1,8 @@
 """Where beside a new face the photo's own background shows, and not what the network draws.
 
-The erased photo, whose colours run smoothly into the masked region, is nearer to what was there in two places.
-Beyond the far cheek of a turned head the network, which learned from portraits that mostly look ahead with hair
-on both sides, draws hair. And where it draws what the erased photo shows anyway, it adds coloured specks.
+The erased photo, whose colours run smoothly into the masked region, is nearer to what was there in two
+places. Beyond the far cheek of a turned head the network, which learned from portraits that mostly look ahead
+with hair on both sides, draws hair. And where it draws what the erased photo shows anyway, it adds specks.
 """
 
 import dataclasses
