@@ -155,14 +155,14 @@ def test_the_same_bits_whatever_was_asked_before_and_however_little_is_kept():
 
 def test_what_is_kept_stays_within_its_limit_and_is_not_rendered_twice():
     source = DrawnIdentities()
-    grid = PoseGrid(source, max_bytes=1 << 20)
+    grid = PoseGrid(source, max_bytes=3 << 20)
     shown(grid, 20, 3, 0.1, 0.9)
     calls = source.calls
     shown(grid, 20, 3, 0.1, 0.9)
     assert source.calls == calls
     for i in range(8):
         shown(grid, 10 * i - 35, 0, 0.1, 0.9, key=bytes([i]) * 32)
-        assert 0 < grid.nbytes <= 1 << 20
+        assert 0 < grid.nbytes <= 3 << 20
 
 
 def test_persons_and_classes_are_kept_apart(grid):

@@ -107,7 +107,7 @@ def moved(
         if share < 1 or any(limited):
             curves = _curves(eye, mesh, frame)
             _redraw(image, frame, curves, share, limited)
-            _move_points(mesh, eye, frame, curves, share)
+            _move_points(mesh, eye, frame, share)
     return image, mesh
 
 
@@ -215,11 +215,10 @@ def _gazed(
     return -gaze[1] * free * inner, -gaze[0] * free
 
 
-def _move_points(mesh: np.ndarray, eye: Eye, frame: _Frame, curves: _Curves, share: float) -> None:
-    """The lids' points of a mesh to their new edges, in place."""
-    for numbers, before, after in ((eye.upper, 0, 2), (eye.lower, 1, 3)):
-        chosen = list(numbers)
-        x = frame.local(mesh[chosen, :2])[:, 0]
-        lines = _lines(curves, x, share)
-        down = (lines[after] - lines[before]) * frame.width
-        mesh[chosen, :2] += down[:, None] * frame.down
+def _move_points(mesh: np.ndarray, eye: Eye, frame: _Frame, share: float) -> None:
+    """The lids' points of a mesh to where its lids are then, in place."""
+    upper, lower = list(eye.upper), list(eye.lower)
+    meet = mesh[upper, :2] + _MEET * (mesh[lower, :2] - mesh[upper, :2])
+    for chosen in (upper, lower):
+        down = (mesh[chosen, :2] - meet) @ frame.down  # lids move up and down, not along the eye
+        mesh[chosen, :2] -= ((1 - share) * down)[:, None] * frame.down
