@@ -28,11 +28,14 @@ def _builtin_identities(request, monkeypatch):
     if request.node.get_closest_marker("identities") is None:
         from dp3_jax.errors import UserError
         from dp3_jax.replacement import choice
+        from dp3_jax.video.vector_meter import VectorMeter
 
         def refuse(options, wanted):
             raise UserError("this test is not marked for identities")
 
         monkeypatch.setattr(choice, "_fused", refuse)
+        for name in ("_mesh", "_iris"):  # which would be fetched for faces that are told nothing
+            monkeypatch.setattr(VectorMeter, name, None)
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,10 @@ def _secret(arguments: argparse.Namespace) -> bytes:
 
 
 def _new_renderer(arguments: argparse.Namespace):
-    """A function that makes renderers; the generator is loaded and compiled now, and a first face drawn."""
+    """A function that makes renderers, and what their faces are told of others.
+
+    What draws is loaded and compiled now, and a first face drawn.
+    """
     from dp3_jax.anonymization.plans import Settings
     from dp3_jax.live.keys import Keys
     from dp3_jax.video.coherence import Coherence
@@ -156,7 +159,7 @@ def _new_renderer(arguments: argparse.Namespace):
     options = {"motion": arguments.motion, "causal": True, "wait": False}
     new = functools.partial(Renderer, settings, drawing, keys, use, is_face, **options)
     _render_nothing(new())
-    return new
+    return new, arguments.motion if drawing is not None and drawing.takes_vector else "none"
 
 
 def _render_nothing(renderer) -> None:
@@ -169,7 +172,7 @@ def _render_nothing(renderer) -> None:
     renderer.render(np.zeros((300, 300, 3), np.uint8), [(Track(0, (nobody,)), nobody)])
 
 
-def _watch(arguments: argparse.Namespace, source):
+def _watch(arguments: argparse.Namespace, source, motion: str):
     from dp3_jax.anonymization.detection import MIN_CONFIDENCE
     from dp3_jax.live.watching import new_watch
 
@@ -179,7 +182,7 @@ def _watch(arguments: argparse.Namespace, source):
         arguments.method or "generate",
         MIN_CONFIDENCE if arguments.min_confidence is None else arguments.min_confidence,
         delay=arguments.delay,
-        motion=arguments.motion,
+        motion=motion,
     )
 
 
@@ -204,13 +207,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     if files.same_file(arguments.source, arguments.to):
         raise UserError(f"--to {arguments.to} would overwrite the source; give another name")
-    new_renderer = _new_renderer(arguments)
+    new_renderer, motion = _new_renderer(arguments)
     stopping = threading.Event()
     drop = not arguments.as_fast_as_possible
     wanted = sources.Wanted(arguments.size, arguments.fps, paced=drop)
     source = sources.open_source(arguments.source, wanted, stopping.wait)
     governor = Governor(fixed=not drop)
-    watch = _watch(arguments, source)
+    watch = _watch(arguments, source, motion)
     gc.collect()
     gc.freeze()  # or what all the libraries have made is looked through again and again, 0.1 s each time
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)

@@ -150,7 +150,8 @@ class _Job:
         if self.info.audio and isinstance(self.encoding, encoding.Encoding):
             wanted = copying.Wanted(request.video.audio == "copy")
             copying.check(request.source, self.encoding.container, wanted)
-        self.meter = meter_for(anonymizer.settings.method, request.video.motion, self.info.rate)
+        told = "none" if anonymizer.identity.wanted == "builtin" else request.video.motion
+        self.meter = meter_for(anonymizer.settings.method, told, self.info.rate)
         self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
 
     def _encoding(self) -> encoding.Encoding | pictures.Pictures:

@@ -155,7 +155,7 @@ class _Frames:
         size, rate = info.canvas_size, float(info.rate)
         delay = max(1, min(round(_DELAY * rate), int(_DELAY_BYTES / (3 * size[0] * size[1]))))
         least = anonymizer.min_confidence
-        motion = request.video.motion
+        motion = request.video.motion if drawing is not None and drawing.takes_vector else "none"
         self._watch = new_watch(size, rate, settings.method, least, delay=delay, motion=motion)
         self._painter = Painter(
             functools.partial(
