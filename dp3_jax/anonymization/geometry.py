@@ -32,6 +32,8 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
 
 _MARGIN = 6  # canonical px round the square that Lanczos may look at
 
+_SMOOTH = 1.0  # canonical px, standard deviation of the blur under which a mask's outline is smooth
+
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
@@ -199,6 +201,8 @@ def region(alignment: Alignment, mask: np.ndarray, shape: Sequence[int]) -> Regi
     if bottom <= top or right <= left:
         return Region(0, 0, np.zeros((0, 0), bool))
     matrix = _matrix(alignment.a, alignment.b + alignment.a * complex(left, top))
+    # Where a canonical px is several of the frame, the stairs of a mask's outline would be seen.
+    mask = cv2.GaussianBlur(mask, (0, 0), _SMOOTH, borderType=cv2.BORDER_CONSTANT)
     warped = cv2.warpAffine(
         mask, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     )
