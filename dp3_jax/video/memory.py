@@ -35,6 +35,7 @@ _EAGER = 8  # frames in which a latent is looked for every time; later in every 
 _SMALL_SIZE = 128  # px of renderings: such faces are small
 _SMALL_EVERY = 24  # frames from one run of the fusion network to the next for them
 _MIN_REST = 2  # frames, the same for others, whatever moves
+_NEAR_SCALE = 0.6  # canonical px for each px of the frame below which a ring that is out of date is seen
 _GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
 _GRAIN_FRESH = 0.3
 
@@ -48,6 +49,7 @@ class Memory:
       use: what is steadied.
       causal: nothing is known of later frames, and places are as unsteady as the detector's points.
       wait: renderings are waited for; live they are not.
+      scale: canonical px for each px of the frame, in this one.
       now: count of frames by which it is decided when the network runs.
       candidate: number of its latent, once settled.
       classes: `identities.Classes` of its person, once known.
@@ -76,6 +78,7 @@ class Memory:
     use: Coherence = ALL
     causal: bool = False
     wait: bool = True
+    scale: float = 1.0
     now: int = 0
     candidate: int | None = None
     classes: tuple | None = None
@@ -165,8 +168,9 @@ class Memory:
             return self.now // _SMALL_EVERY != self.beat // _SMALL_EVERY
         if self.now - self.beat < _MIN_REST:
             return False
-        due = self.now // averaging.EVERY != self.beat // averaging.EVERY
-        return due or carried_parts.is_stale(self.carried, view, mask)
+        if self.now // averaging.EVERY != self.beat // averaging.EVERY:
+            return True
+        return self.scale < _NEAR_SCALE and carried_parts.is_stale(self.carried, view, mask)
 
     def said(self, carried: Carried) -> Carried:
         """Keeps what the fusion network says in this frame."""

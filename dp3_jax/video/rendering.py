@@ -139,6 +139,7 @@ class Renderer:
             return FaceTask(plan, reason, cover=methods.Cover(method, place.smooth.scale, target))
         # A file has time to draw all faces together, a live picture none to lose.
         memory.now = sighting.frame + (track.number if self._causal else 0)
+        memory.scale = place.smooth.scale
         if self._renderer is not None and self._renderer.takes_vector:
             memory.size = memory.size or self._rendered_size(track, sighting)
         return FaceTask(plan, job=placing.job(number, plan, place, shape, memory))
