@@ -2,7 +2,8 @@
 
 The order of events is what keeps faces from leaking. First every face that is not kept is covered or erased;
 then new faces are put into the erased frame, and nothing looks at the original any more. What fails in
-between leaves a cover, never a face.
+between leaves a cover, never a face. (Live, who enters is blurred until a person has been made; that is put
+over all the rest.)
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from dp3_jax.anonymization import blending, generation, geometry, methods, secrets
-from dp3_jax.anonymization.generation import Drawn, FaceCheck, FaceRenderer, Job
+from dp3_jax.anonymization.generation import AWAITED, Drawn, FaceCheck, FaceRenderer, Job
 from dp3_jax.anonymization.plans import Outcome, Plan
 from dp3_jax.replacement import surroundings
 from dp3_jax.replacement.surroundings import Exposure
@@ -160,7 +161,8 @@ def render_frame(
     jobs = [tasks[i].job for i in by_number.values()]
     if not covers and not jobs:
         return frame, [o for o in outcomes if o is not None]
-    result, hidden = hide(frame, covers, [job.target for job in jobs], quick=memory is not None)
+    targets = [job.target for job in jobs]
+    result, hidden = hide(frame, covers, targets, quick=memory is not None)
     tones = FrameMemory() if memory is None else memory
     if jobs:
         curve, exposure = tones.colour_curve(result), tones.exposed(result)
@@ -174,7 +176,24 @@ def render_frame(
             outcomes[i] = outcome
             if outcome.done == "covered" and tasks[i].job.memory is not None:
                 tasks[i].job.memory.forget_pictures()
+    _obfuscate(
+        frame,
+        result,
+        [job for job in jobs if outcomes[by_number[job.number]].reason == AWAITED],
+        jobs,
+    )
     return result, [o for o in outcomes if o is not None]
+
+
+def _obfuscate(
+    frame: np.ndarray, result: np.ndarray, waiting: Sequence[Job], jobs: Sequence[Job]
+) -> None:
+    """Blurs the erased faces whose persons are being made, in place, where no other of the jobs is."""
+    for job in waiting:
+        others = [other.target for other in jobs if other is not job]
+        inside = job.target.inside & ~blending.union(others, frame.shape)[job.target.slices]
+        shown = methods.apply("blur", frame, job.target, job.alignment.scale)
+        geometry.place(result, dataclasses.replace(job.target, inside=inside), shown)
 
 
 def _without_new_face(task: FaceTask) -> Outcome | None:
@@ -226,8 +245,9 @@ class _Filling:
     def _draw(self, wave: Sequence[FaceTask], views: Sequence[np.ndarray]) -> list[Drawn | None]:
         """A new face for each view; a remembered one goes on, its first one that is a face settles it."""
         found: list[Drawn | None] = [None] * len(wave)
+        there = [i for i, task in enumerate(wave) if not self._awaits(task.job)]
         settled = [
-            i for i, t in enumerate(wave) if t.job.memory and t.job.memory.candidate is not None
+            i for i in there if (memory := wave[i].job.memory) and memory.candidate is not None
         ]
         if settled:
             went_on = self.renderer.follow(
@@ -237,9 +257,9 @@ class _Filling:
                 found[i] = face
         new = [
             i
-            for i, task in enumerate(wave)
-            if task.job.memory is None
-            or (task.job.memory.candidate is None and task.job.memory.tries_now())
+            for i in there
+            if (memory := wave[i].job.memory) is None
+            or (memory.candidate is None and memory.tries_now())
         ]
         if new:
             chosen = generation.choose(
@@ -256,6 +276,9 @@ class _Filling:
                     self.renderer.remember(wave[i].job, views[i], face)
         return found
 
+    def _awaits(self, job: Job) -> bool:
+        return job.memory is not None and self.renderer.awaits(job)
+
     def _outcome(
         self, task: FaceTask, made: tuple[np.ndarray, Drawn | None] | None, curve: np.ndarray | None
     ) -> Outcome:
@@ -263,7 +286,8 @@ class _Filling:
             return Outcome(task.plan, "covered", reason="outside the frame")
         view, face = made
         if face is None:
-            return generation.no_face(task.job)
+            awaited = self._awaits(task.job)
+            return generation.awaited(task.job) if awaited else generation.no_face(task.job)
         try:
             self._place(task, view, face, curve)
         except Exception as error:

@@ -12,6 +12,7 @@ from dp3_jax.masks import SIZE
 from dp3_jax.replacement import surroundings
 
 RETRIES = 3  # further latents tried when none of the candidates is a face
+AWAITED = "its person is being made"  # reason for which a face is blurred for a moment
 _FLAT = 4.0  # levels of standard deviation under the mask: less is no face but a patch
 
 FaceCheck = Callable[[np.ndarray], np.ndarray]  # u8[B, S, S, 3] canonical views -> bool[B]
@@ -64,6 +65,10 @@ class FaceRenderer(Protocol):
 
     def remember(self, job: "Job", view: np.ndarray, face: "Drawn") -> None:
         """Keeps in the job's memory what `follow` needs of a face that was chosen for a view."""
+        ...
+
+    def awaits(self, job: "Job") -> bool:
+        """Whether the person of a remembered face is still being made beside; it is blurred meanwhile."""
         ...
 
     def follow(self, wave: Sequence["Job"], views: Sequence[np.ndarray]) -> list["Drawn | None"]:
@@ -167,6 +172,11 @@ def failed(job: Job, error: Exception) -> Outcome:
 def no_face(job: Job) -> Outcome:
     """A face that stays covered because there is none to put in its place."""
     return Outcome(job.plan, "covered", reason="no face came out of the generator")
+
+
+def awaited(job: Job) -> Outcome:
+    """A face that is obfuscated until its person has been made."""
+    return Outcome(job.plan, "blurred", reason=AWAITED)
 
 
 def choose(

@@ -94,6 +94,28 @@ class PoseGrid:
         image, mesh = eyelids.moved(image, mesh, shares, gaze)
         return Rendering.of_mesh(image, mesh, clamped=clamped, person=corners[0][0].person)
 
+    def begin(self, key: bytes, classes: Classes, size: int) -> bool:
+        """Whether a person can be shown without waiting for the first picture; if not, it is asked for.
+
+        Args:
+          key, classes, size: as of `rendering`.
+
+        Raises:
+          Exception: whatever failed in the background.
+        """
+        first = _first(key, classes, size)
+        with self._turn:
+            if first in self._kept:
+                return True
+            self._raise_failure()
+        self._ask([first])
+        return False
+
+    def awaits(self, key: bytes, classes: Classes, size: int) -> bool:
+        """Whether the background is still to make a person's first picture."""
+        with self._turn:
+            return _first(key, classes, size) in self._asked
+
     def finish(self) -> None:
         """Waits until the background has rendered what it was asked for."""
         with self._turn:
@@ -161,9 +183,7 @@ class PoseGrid:
         first = self._drawable(person, person.lattice.centre)
         corners, missing = [], []
         with self._turn:
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
-                raise failure
+            self._raise_failure()
             there = {n: p for (one, n), p in self._kept.items() if one == person and p is not None}
             settled = {n: p for n, p in there.items() if (person, n) not in self._fading} or there
             for node, weight in wanted:
@@ -180,6 +200,12 @@ class PoseGrid:
                     corners.append((next(near, first), (1 - share) * weight))
         self._ask(missing)
         return _merged(corners)
+
+    def _raise_failure(self) -> None:
+        """What failed in the background, once."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
     def _share(self, person: _Person, node: Node) -> float:
         """How far a picture that came from the background has come in."""
@@ -224,6 +250,11 @@ class PoseGrid:
             with self._turn:
                 self._asked.pop(name, None)
                 self._fading[name] = 0
+
+
+def _first(key: bytes, classes: Classes, size: int) -> tuple[_Person, Node]:
+    person = _Person(key, classes, size)
+    return person, person.lattice.centre
 
 
 def _bytes(picture: NodePicture | None) -> int:

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
-from dp3_jax.anonymization.generation import Drawn, Generator, Job, generate, is_flat
+from dp3_jax.anonymization.generation import RETRIES, Drawn, Generator, Job, generate, is_flat
 from dp3_jax.replacement import carried_parts, fusing, surroundings
-from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.background import with_background
+from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.pose_grid import PoseGrid
@@ -28,6 +28,7 @@ _BAND = 1 << 20  # px of the frame that are worked on at once
 # beside the mask; what the erased frame shows inside it is a guess, to which a face must not be corrected:
 # that made pale halos round dark hair.
 _FEATHER = 2.0
+_EDGE = 1.0  # px, standard deviation by which the mask is blurred there
 _TIMES = 2  # the canonical size at which larger faces of clips are put together
 _LEAST_BLUR = 0.3  # px there, standard deviation that makes a difference
 _NO_CORRECTION = np.zeros((1, 1, 3), np.float32)
@@ -67,6 +68,11 @@ class BuiltinRenderer:
         """See `generation.FaceRenderer`; the picture is kept as it is painted."""
         del view, face
         job.memory.drew()
+
+    def awaits(self, job: Job) -> bool:
+        """See `generation.FaceRenderer`; there is nothing to wait for."""
+        del job
+        return False
 
     def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
         """See `generation.FaceRenderer`; drawn anew now and then."""
@@ -135,6 +141,10 @@ class FusedRenderer:
         del count
         self._network.warm()
 
+    def close(self) -> None:
+        """Lets go of what the background is still to render."""
+        self._grid.close()
+
     def draw(
         self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
     ) -> list[list[Drawn | None]]:
@@ -148,6 +158,8 @@ class FusedRenderer:
         """One candidate, for the view u8[S, S, 3]."""
         view = _context(job, seen)
         classes = self._classes(job, view)
+        if not self._is_there(job, classes, number):
+            return None
         try:
             rendering = self._rendering(job, classes, number)
         except ValueError:  # that person shows no face in that pose
@@ -176,6 +188,22 @@ class FusedRenderer:
             key, classes, pose, expression, fusing.rendering_size(job.alignment)
         )
 
+    def awaits(self, job: Job) -> bool:
+        """See `generation.FaceRenderer`; in clips in which renderings are not waited for."""
+        memory = job.memory
+        if memory is None or memory.wait or memory.classes is None:
+            return False
+        numbers = range(1 + RETRIES) if memory.candidate is None else [memory.candidate]
+        keys = (candidate_key(job.plan.key, number) for number in numbers)
+        return any(self._grid.awaits(key, Classes(*memory.classes), memory.size) for key in keys)
+
+    def _is_there(self, job: Job, classes: Classes, number: int) -> bool:
+        """Whether a candidate can be rendered now; else it is asked for, one after the other."""
+        if job.memory is None or job.memory.wait:
+            return True
+        key = candidate_key(job.plan.key, number)
+        return not self.awaits(job) and self._grid.begin(key, classes, job.memory.size)
+
     def _parts(self, job: Job, seen: np.ndarray, view: np.ndarray, donor: Donor) -> Parts:
         """What the network says; `seen` and the normalised `view` u8[S, S, 3]."""
         parts = self._network.parts(view, job.mask, donor)
@@ -193,8 +221,11 @@ class FusedRenderer:
 
     def _followed(self, job: Job, seen: np.ndarray) -> Drawn | None:
         memory = job.memory
+        classes = Classes(*memory.classes)
+        if not self._is_there(job, classes, memory.candidate):
+            return None
         try:
-            rendering = self._rendering(job, Classes(*memory.classes), memory.candidate)
+            rendering = self._rendering(job, classes, memory.candidate)
         except ValueError:
             return None
         donor = _placed(job, rendering)
@@ -271,17 +302,23 @@ class _Paint:
         return cv2.add(shown, np.ascontiguousarray(offset[..., :3]), dtype=cv2.CV_8U)
 
 
+def _share(mask: np.ndarray) -> np.ndarray:
+    """f32[S, S, 1] of the new face: from 0 at a mask's edge to 1 two px further in, without its stairs."""
+    smooth = cv2.GaussianBlur(mask[..., 0], (0, 0), _EDGE)
+    return (np.clip(2 * smooth - 1, 0, 1) * mask[..., 0])[..., None]
+
+
 def _linear(job: Job, fused: _Fused) -> tuple[np.ndarray, np.ndarray]:
     """The composite and its blending into the frame as one linear function of the donor's levels.
 
     Returns:
       As of `_Paint`: factor f32[S, S, 3], offset f32[S, S, 4].
     """
-    share, _ = blending.shares(job.mask, _FEATHER)
+    share = _share(job.mask)
     parts = fused.parts
     factor = parts.alpha * (1 + parts.gain)
     offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
-    offset = np.concatenate([share * offset, share[..., :1]], -1)
+    offset = np.concatenate([share * offset, share], -1)
     return np.ascontiguousarray(share * factor, np.float32), offset.astype(np.float32)
 
 
