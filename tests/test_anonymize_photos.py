@@ -18,7 +18,7 @@ from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.generator import load_anonymizer
 from dp3_jax.errors import UserError
 from dp3_jax.masks import inference_mask
-from dp3_jax.replacement import options
+from dp3_jax.replacement import identity_flags, options
 from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.video import vectors
 from tests.face_photos import (
@@ -287,7 +287,8 @@ def test_settings_out_of_range_are_refused(wrong):
 def test_names_in_the_command_are_those_of_the_library():
     assert (command.METHODS, command.COVERS) == (plans.METHODS, methods.COVERS)
     assert command.MOTIONS == vectors.MOTIONS
-    assert (command.IDENTITIES, command.EXPRESSIONS) == (options.SOURCES, options.EXPRESSIONS)
+    assert identity_flags.IDENTITIES == options.SOURCES
+    assert identity_flags.EXPRESSIONS == options.EXPRESSIONS
     assert dp3_jax.Anonymizer is Anonymizer
     with pytest.raises(AttributeError):
         _ = dp3_jax.nothing

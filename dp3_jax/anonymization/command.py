@@ -7,14 +7,17 @@ import sys
 import time
 
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.identity_flags import (
+    add_identity_options,
+    asks_for_identity,
+    identity_options,
+)
 
 # Repeated from dp3_jax.anonymization, which takes a second to import; a test compares them.
 METHODS = ("generate", "blur", "pixelate", "solid")
 COVERS = ("face", "head")
 MOTIONS = ("face", "head", "none", "grid")
 MAX_WORKERS = 64
-IDENTITIES = ("auto", "prior", "bank", "builtin")
-EXPRESSIONS = ("match", "none")
 CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi")
 
 
@@ -52,7 +55,8 @@ def add_parser(commands) -> None:
     how.add_argument(
         "--weights", metavar="FILE", help="generator to use instead of the shipped one"
     )
-    _add_identity_options(parser.add_argument_group("who the new faces are (photos)"))
+    group = parser.add_argument_group("who the new faces are")
+    add_identity_options(group, expression=True)
     secret = how.add_mutually_exclusive_group()
     secret.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
     secret.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
@@ -99,42 +103,16 @@ def _add_run_options(group) -> None:
     )
 
 
-def _add_identity_options(group) -> None:
-    group.add_argument(
-        "--identity",
-        choices=IDENTITIES,
-        help="persons of the pretrained face prior, of a bank, or the small generator in the package; "
-        "default: auto, the prior where it can be had",
-    )
-    group.add_argument("--bank", metavar="FOLDER", help="take the persons from this bank")
-    group.add_argument(
-        "--expression",
-        choices=EXPRESSIONS,
-        help="whether mouths are as open as the original's; default: match",
-    )
-    group.add_argument("--age", type=float, metavar="YEARS", help="of every new face, 3 to 80")
-    group.add_argument("--sex", choices=("female", "male"), help="of every new face")
-    group.add_argument(
-        "--glasses", action=argparse.BooleanOptionalAction, help="on every new face; default: none"
-    )
-
-
 def _identity(arguments: argparse.Namespace):
     """Whom the new faces show: as asked, else as a sidecar says."""
     from dp3_jax.anonymization import sidecar
-    from dp3_jax.replacement.identities import Wishes
-    from dp3_jax.replacement.options import IdentityOptions
 
-    female = None if arguments.sex is None else arguments.sex == "female"
-    wishes = Wishes(arguments.glasses, female, arguments.age)
-    given = {n: getattr(arguments, n) for n in ("bank", "expression") if getattr(arguments, n)}
-    if arguments.identity:
-        given["source"] = arguments.identity
-    if arguments.faces and not given and wishes == Wishes():
+    asked = identity_options(arguments)  # says what is wrong with them
+    if arguments.faces and not asks_for_identity(arguments):
         content = sidecar.read_json(arguments.faces)
         if found := sidecar.parse_identity(content, arguments.faces):
             return found
-    return IdentityOptions(**given, wishes=wishes)
+    return asked
 
 
 def _add_output_options(group) -> None:

@@ -1,0 +1,55 @@
+"""Command-line options that say who the new faces are, the same for every command that makes some."""
+
+import argparse
+from typing import Any
+
+# Repeated from `options`, which takes a second to import; a test compares them.
+IDENTITIES = ("auto", "prior", "bank", "builtin")
+EXPRESSIONS = ("match", "none")
+_NAMES = ("identity", "bank", "expression", "age", "sex", "glasses")
+
+
+def add_identity_options(group: Any, *, expression: bool) -> None:
+    """Adds them to a group of an argparse parser; `expression` says whether --expression is one of them."""
+    group.add_argument(
+        "--identity",
+        choices=IDENTITIES,
+        help="persons of the pretrained face prior, of a bank, or the small generator in the package; "
+        "default: auto, the prior where it can be had",
+    )
+    group.add_argument("--bank", metavar="FOLDER", help="take the persons from this bank")
+    if expression:
+        group.add_argument(
+            "--expression",
+            choices=EXPRESSIONS,
+            help="whether mouths are as open as the original's; default: match",
+        )
+    group.add_argument("--age", type=float, metavar="YEARS", help="of every new face, 3 to 80")
+    group.add_argument("--sex", choices=("female", "male"), help="of every new face")
+    group.add_argument(
+        "--glasses", action=argparse.BooleanOptionalAction, help="on every new face; default: none"
+    )
+
+
+def asks_for_identity(arguments: argparse.Namespace) -> bool:
+    """Whether any of these options was given."""
+    return any(getattr(arguments, name, None) is not None for name in _NAMES)
+
+
+def identity_options(arguments: argparse.Namespace):
+    """The `IdentityOptions` of parsed arguments.
+
+    Raises:
+      UserError: values that do not go together.
+    """
+    from dp3_jax.replacement.identities import Wishes
+    from dp3_jax.replacement.options import IdentityOptions
+
+    female = None if arguments.sex is None else arguments.sex == "female"
+    wishes = Wishes(arguments.glasses, female, arguments.age)
+    asked = {
+        "source": arguments.identity,
+        "bank": arguments.bank,
+        "expression": getattr(arguments, "expression", None),
+    }
+    return IdentityOptions(**{n: v for n, v in asked.items() if v}, wishes=wishes)
