@@ -166,6 +166,9 @@ def _result(
             else (np.zeros((0, 1), np.float32), np.zeros(0, bool))
         )
         unknown[judge] = rows[found]
+    for faces in clip.faces.values():
+        for face in faces.values():
+            face.embed_rest(clip.judges)
     finished = {n: {name: face.finish() for name, face in f.items()} for n, f in clip.faces.items()}
     source = _merged(faces[SOURCE] for faces in finished.values())
     variants = {}

@@ -12,6 +12,7 @@ import numpy as np
 from dp3_jax.anonymization import detection, geometry
 from dp3_jax.evaluation import verification, video_metrics, video_motion, video_privacy
 from dp3_jax.evaluation.video_metrics import Mean
+from dp3_jax.models.embedders import BATCH
 from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
 from dp3_jax.replacement.face_vector import MIN_MESH_SIZE
 from dp3_jax.video.tracks import Sighting, Track, Tracking
@@ -86,6 +87,7 @@ class Watched:
         self._frames = frames
         self._rows: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in frames}
         self._missed = dict.fromkeys(frames, 0)
+        self._waiting: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in frames}
 
     def part(self) -> None:
         """The next frame does not follow the last one."""
@@ -94,17 +96,37 @@ class Watched:
         self.flicker.add(None)
 
     def embed(self, number: int, view: np.ndarray, judges: Mapping[str, Any]) -> None:
-        """Shows the view to the judges that are to see this frame, to the first one in any case."""
+        """Shows the view to the judges that are to see this frame, to the first one in any case.
+
+        The others get some views at once, which takes them less time: see `embed_rest`.
+        """
         for place, (name, judge) in enumerate(judges.items()):
             wanted = number in self._frames[name]
-            if not wanted and place:
+            if place:
+                self._waiting[name] += [(number, view)] if wanted else []
+                if len(self._waiting[name]) == BATCH:
+                    self._embed_waiting(name, judge)
                 continue
             rows, found = judge.embed(view[None])
-            if not place:
-                self.identity.add(rows[0] if found[0] else None)
+            self.identity.add(rows[0] if found[0] else None)
             if wanted and found[0]:
                 self._rows[name].append((number, rows[0]))
             self._missed[name] += wanted and not found[0]
+
+    def _embed_waiting(self, name: str, judge: Any) -> None:
+        waiting, self._waiting[name] = self._waiting[name], []
+        if not waiting:
+            return
+        rows, found = judge.embed(np.stack([view for _, view in waiting]))
+        for (number, _), row, known in zip(waiting, rows, found, strict=True):
+            if known:
+                self._rows[name].append((number, row))
+            self._missed[name] += not known
+
+    def embed_rest(self, judges: Mapping[str, Any]) -> None:
+        """Shows the views that wait to their judges."""
+        for name, judge in judges.items():
+            self._embed_waiting(name, judge)
 
     def embedded(self, name: str) -> video_privacy.Embedded:
         """What a judge made of the track."""
