@@ -133,8 +133,8 @@ FINE = Lattice(
     Axis((0.0, 0.13, 0.28)),
     Axis((0.0, 1.0)),
 )
-# Of small ones, which are many and whose teeth are not seen.
-COARSE = Lattice(Axis((-30.0, 0.0, 30.0)), Axis((0.0,)), Axis((0.0,)), Axis((0.0,)))
+# Of small ones, which are many and whose teeth are hardly seen.
+COARSE = Lattice(Axis((-24.0, 0.0, 24.0)), Axis((0.0,)), Axis((0.0, 0.2)), Axis((0.0,)))
 
 
 def _pitch_limits(yaw: float) -> tuple[float, float]:

@@ -52,7 +52,8 @@ _SURE_SEX = 1.0  # logit of being called a woman or man, in the choice and on th
 # How far what is measured on a candidate may lie outside of what is wanted: it can be corrected that far.
 # Moved by more, a man of 49 in place of one of 30 became a child.
 _CORRECTED = {"age": 8.0, "female": _SURE_SEX, "ita": 15.0}
-_OPENED = 0.6  # share of a mouth's opening that is enough, where lips are moved otherwise
+# Where lips are moved otherwise: the share of a mouth's opening that is enough, and what counts as closed.
+_OPENED, _CLOSED = 0.6, 0.05
 # A rendering that is this near to what was asked for is taken as it is; degrees and eye distances.
 _NEAR = {"yaw": 4.0, "pitch": 4.0, "mouth_opening": 0.05, "mouth_width": 0.06}
 _MAX_OWN_YAW = 20.0  # degrees: who looks away by more by nature is turned back with too much loss
@@ -287,7 +288,7 @@ class PriorIdentities:
         expression: Expression | None,
         size: int,
     ) -> Rendering:
-        """As `render`, but only lips that stayed closed are mended: quicker, and the person stays more alike."""
+        """As `render`, but only lips that stayed shut or open are mended: quicker, and more alike."""
         return self._rendered(key, classes, pose, expression, size, mended=False)
 
     def _rendered(
@@ -305,7 +306,7 @@ class PriorIdentities:
         rows, image, located = person.rows, None, None
         if wanted and person.own is not None:
             rows = self._table.move(rows, _towards(wanted, person.own.mesh))
-        if wanted and person.own is not None and (mended or wanted.get("mouth_opening")):
+        if wanted and person.own is not None and (mended or "mouth_opening" in wanted):
             image = self.picture(rows, size if size <= _MEASURED else _CHECKED)
             located = self._reader.locate(image)
             missed = {} if located is None else _missed(wanted, located[0], mended)
@@ -351,9 +352,10 @@ def _missed(wanted: Mapping[str, float], mesh: np.ndarray, all_of_it: bool) -> d
     """The moves that mend what a mesh shows: none where it is near; else all, or only those of the lips."""
     if all_of_it:
         return {} if _is_near(wanted, mesh) else _towards(wanted, mesh)
-    lack = _lacking(wanted, mesh)["mouth_opening"]
-    enough = (1 - _OPENED) * wanted["mouth_opening"]
-    return {"mouth_opening": _bounded("mouth_opening", lack)} if lack > enough else {}
+    asked, lack = wanted["mouth_opening"], _lacking(wanted, mesh)["mouth_opening"]
+    if lack > (1 - _OPENED) * asked or (not asked and -lack > _CLOSED):
+        return {"mouth_opening": _bounded("mouth_opening", lack)}
+    return {}
 
 
 def _is_near(wanted: Mapping[str, float], mesh: np.ndarray) -> bool:
