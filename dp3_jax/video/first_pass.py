@@ -12,6 +12,7 @@ import numpy as np
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.anonymization.keeping import Keeper
 from dp3_jax.anonymization.plans import Settings
+from dp3_jax.anonymization.second_opinion import MIN_GENERATED_CONFIDENCE
 from dp3_jax.data.prefetch import Prefetcher
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.video import detecting, motion, reading, tracking
@@ -19,14 +20,19 @@ from dp3_jax.video.cuts import CutDetector
 from dp3_jax.video.detecting import VideoDetector
 from dp3_jax.video.motion import Step
 from dp3_jax.video.reading import VideoInfo
-from dp3_jax.video.tracks import CLEAR, Box, Track, Tracking, from_face
-from dp3_jax.video.vector_meter import BesideMeter, VectorMeter, Vectors
+from dp3_jax.video.tracks import Box, Track, Tracking, from_face
+from dp3_jax.video.vector_meter import MIN_SIZE, BesideMeter, VectorMeter, Vectors
 from dp3_jax.video.workfolder import WorkFolder
 
 JOURNAL = "detections.jsonl"
 DOUBTFUL = "not surely a face"  # why a track is blurred
 COMPARED_EVERY = 5  # frames between two comparisons with the persons to be kept
 _LEAST_AGREEING = 0.9  # share of a track's compared sightings that must show the person to be kept
+# A track of which the best detection is not this sure, and half of them not that sure, is doubtful.
+_SURE, _USUAL_SURE = 0.85, 0.65
+_LEAST_LARGE = (
+    8  # faces that the mesh could have known, of which it looks at every second or fourth
+)
 _LEAST_COMPARED = 3  # sightings; a track with fewer is not kept
 
 
@@ -274,15 +280,24 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
         if step is not None
     }
     tracks = _with_vectors(tracks, found)
-    decided = [_decided(motion.steadied(track, steps), compared) for track in tracks]
+    measured = any(vector is not None for one in found for vector in one.vectors)
+    doubtful = {track.number for track in tracks if _is_doubtful(track, measured)}
+    decided = [
+        _decided(motion.steadied(track, steps), compared, track.number in doubtful)
+        for track in tracks
+    ]
     clear = {
         (sighting.frame, track.number): sighting.box
         for track in decided
-        if not track.keep and not _is_doubtful(track)
+        if not track.keep and track.number not in doubtful
         for sighting in track.sightings
     }
     numbers = {number for _, number in clear}
-    left = [track for track in decided if not _is_within(track, clear, numbers)]
+    left = [
+        track
+        for track in decided
+        if track.number not in doubtful or not _is_within(track, clear, numbers)
+    ]
     return Tracking(len(found), *info.canvas_size, cuts, tuple(left))
 
 
@@ -308,8 +323,27 @@ def _with_vectors(tracks: Sequence[Track], found: Sequence[Found]) -> list[Track
     ]
 
 
-def _is_doubtful(track: Track) -> bool:
-    return max(sighting.confidence for sighting in track.sightings) < CLEAR
+def _is_doubtful(track: Track, measured: bool) -> bool:
+    """Whether a track is not surely one of a face; `measured`: vectors were, in this clip.
+
+    As for photos (`second_opinion`): on a crest of arms, on hair, a person's face is worse than a blur.
+    """
+    if any(sighting.source == "user" for sighting in track.sightings):
+        return False
+    seen = [sighting.confidence for sighting in track.sightings if sighting.confidence > 0]
+    best = max(seen, default=0.0)
+    if best < MIN_GENERATED_CONFIDENCE:
+        return True
+    return (best < _SURE and float(np.median(seen)) < _USUAL_SURE) or (
+        measured and _mesh_doubts(track)
+    )
+
+
+def _mesh_doubts(track: Track) -> bool:
+    """Whether the mesh knew none of a track's larger faces, of which it looked at several."""
+    large = [s for s in track.sightings if s.confidence > 0 and min(s.box[2:]) >= MIN_SIZE]
+    known = [s for s in large if s.vector is not None and s.vector.mouth_opening is not None]
+    return len(large) >= _LEAST_LARGE and not known
 
 
 def _is_within(track: Track, clear: Mapping[tuple[int, int], Box], numbers: set[int]) -> bool:
@@ -317,8 +351,6 @@ def _is_within(track: Track, clear: Mapping[tuple[int, int], Box], numbers: set[
 
     Its middle then lies in that face's box wherever it was detected.
     """
-    if not _is_doubtful(track):
-        return False
     seen = [sighting for sighting in track.sightings if sighting.source != "filled"]
     for number in numbers:
         boxes = [clear.get((sighting.frame, number)) for sighting in seen]
@@ -333,11 +365,13 @@ def _has_middle(box: Box, other: Box) -> bool:
     return box[0] < x < box[0] + box[2] and box[1] < y < box[1] + box[3]
 
 
-def _decided(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> Track:
+def _decided(
+    track: Track, compared: dict[tuple[int, tuple[float, ...]], str], doubtful: bool
+) -> Track:
     """The track with what is to be done with it, where that is not the usual."""
     if reason := _keep_reason(track, compared):
         return dataclasses.replace(track, keep=True, reason=reason)
-    if _is_doubtful(track):
+    if doubtful:
         # A new face on a plant would be worse than a blur.
         return dataclasses.replace(track, method="blur", reason=DOUBTFUL)
     return track

@@ -354,15 +354,9 @@ def process(
         makes = any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
         drawing, is_face = preparation.parts() if makes else (None, None)
         fingerprint = None if drawing is None else drawing.fingerprint
-        renderer = Renderer(
-            settings,
-            drawing,
-            keys,
-            request.video.coherence,
-            is_face,
-            motion=request.video.motion,
-            cuts=shown.cuts,
-        )
+        how = {"motion": request.video.motion, "cuts": shown.cuts}
+        use = request.video.coherence
+        renderer = Renderer(settings, drawing, keys, use, is_face, **how)
         render = second_pass.SecondPass(
             job.info,
             shown,
