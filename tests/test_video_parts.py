@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.video import boxes, first_pass, spans, stages
 from dp3_jax.video.workfolder import work_folder
 
@@ -163,3 +164,38 @@ def test_a_doubtful_box_on_a_clear_face_is_no_second_face_but_one_beside_it_is_b
     # Alone it is nobody else's face.
     (alone,) = first_pass.link(info, joined(on_it)).tracks
     assert alone.method == "blur" and {7, 8} <= {s.frame for s in alone.sightings}
+
+
+@pytest.mark.parametrize(
+    ("confidences", "method"),
+    [
+        ([0.9] + [0.5] * 29, None),
+        ([0.79] * 30, "blur"),  # a crest of arms
+        ([0.82] + [0.5] * 29, "blur"),  # a face in somebody's hair
+        ([0.82] * 20 + [0.5] * 10, None),
+    ],
+)
+def test_only_what_is_surely_a_face_gets_a_new_one(confidences, method):
+    info = types.SimpleNamespace(canvas_size=(640, 360), rate=25)
+    box = (100, 50, 60, 80)
+    found = [
+        first_pass.Found(n, n, False, (Face(box, None, c),)) for n, c in enumerate(confidences)
+    ]
+    (track,) = first_pass.link(info, found).tracks
+    assert track.method == method
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_large_face_that_the_mesh_never_knows_gets_no_new_one(known):
+    info = types.SimpleNamespace(canvas_size=(640, 360), rate=25)
+    one, other = Face((100, 50, 90, 99), None, 0.9), Face((400, 50, 90, 99), None, 0.9)
+    told = FaceVector(1.0, 2.0, 0.1, 0.9)
+    found = [
+        first_pass.Found(n, n, False, (one, other), vectors=(told, told if known else None))
+        for n in range(30)
+    ]
+    first, second = sorted(
+        first_pass.link(info, found).tracks, key=lambda track: track.sightings[0].box
+    )
+    assert first.method is None
+    assert second.method == (None if known else "blur")
