@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.anonymization import geometry
+from dp3_jax.anonymization.faces import Face
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.head_pose import rotation
 from dp3_jax.models import iris, mesh
 from dp3_jax.models.mesh import five_points, yaw_pitch_roll
+from dp3_jax.replacement.face_vector import measure_raw
 
 angles = st.floats(-40, 40)
 
@@ -63,6 +65,14 @@ def network():
 
 
 @pytest.fixture(scope="module")
+def eyes():
+    try:
+        return iris.Iris()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
 def photo():
     """(the astronaut's photo u8[512, 512, 3], five points as YuNet reports them)."""
     data = pytest.importorskip("skimage.data")
@@ -100,6 +110,45 @@ def test_a_mirrored_face_looks_to_the_other_side(network, photo):
     np.testing.assert_allclose(
         [other.yaw, other.pitch, other.roll], [-pose.yaw, pose.pitch, -pose.roll], atol=4
     )
+
+
+def test_eyes_of_a_mirrored_face_change_places(network, eyes, photo):
+    image, five = photo
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    there = (five * [-1, 1] + [511, 0])[[1, 0, 2, 4, 3]].astype(np.float32)
+    points, others = network.points(image, five=five)[0], network.points(mirrored, five=there)[0]
+    seen, other = eyes.look(image, points), eyes.look(mirrored, others)
+    assert all(0.2 < opening < 0.6 for opening in seen.openings)
+    np.testing.assert_allclose(other.openings, seen.openings[::-1], atol=0.08)
+    across, down = iris.gaze(points, seen.centres)
+    np.testing.assert_allclose(iris.gaze(others, other.centres), (-across, down), atol=0.15)
+
+
+def test_lids_drawn_over_the_eyes_shut_them(network, eyes, photo):
+    image, five = photo
+    points, _ = network.points(image, five=five)
+    shut = image.copy()
+    for eye, brow in ((mesh.LEFT_EYE, 105), (mesh.RIGHT_EYE, 334)):
+        (x0, y0), (x1, y1) = points[list(eye), :2]
+        middle, width = ((x0 + x1) / 2, (y0 + y1) / 2), np.hypot(x1 - x0, y1 - y0)
+        skin = image[int(0.4 * points[brow, 1] + 0.6 * middle[1]) - 4, int(middle[0])]
+        cv2.ellipse(shut, (middle, (1.15 * width, 0.75 * width), 0), skin.tolist(), -1)
+        lashes = (middle[0], middle[1] + 0.12 * width), (1.0 * width, 0.3 * width)
+        cv2.ellipse(shut, tuple(map(round, lashes[0])), tuple(round(v / 2) for v in lashes[1]), 0, 15, 165,
+                    (40, 25, 20), 2)  # fmt: skip
+    before, after = (eyes.look(one, points).openings for one in (image, shut))
+    assert all(b < 0.6 * a for a, b in zip(before, after, strict=True)), (before, after)
+
+
+def test_colours_and_light_have_next_to_no_part_in_the_vector(network, eyes, photo):
+    """Motion passes from the masked face, not how it looks."""
+    image, five = photo
+    face = Face((190.0, 70.0, 70.0 * 1.0, 92.0), five, 0.9)
+    light = np.array([0.7, 0.8, 1.0]) * image
+    for other in (image[..., ::-1], light, 255 * (image / 255.0) ** 0.7):
+        looks = np.ascontiguousarray(other, dtype=np.uint8)
+        one, two = (np.array(measure_raw(i, face, network, eyes)[:4]) for i in (image, looks))
+        assert (np.abs(one - two) < (4.0, 4.0, 0.05, 0.06)).all(), (one, two)
 
 
 def test_a_box_alone_will_do(network, photo):

@@ -108,7 +108,8 @@ def _stepped(value: float, number: _Number) -> float:
     return round(round(value / number.step) * number.step, 6) + 0.0  # no -0
 
 
-_SMOOTHED: weakref.WeakKeyDictionary[Track, tuple[tuple[int, ...], list[FaceVector | None]]] = (
+# Cuts, and what `_smoothed` gave: an hour's track has 7 MB.
+_SMOOTHED: weakref.WeakKeyDictionary[Track, tuple[tuple[int, ...], np.ndarray]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -130,10 +131,10 @@ def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> FaceV
     if found is None or found[0] != tuple(cuts):
         found = _SMOOTHED[track] = (
             tuple(cuts),
-            smooth([s.vector for s in track.sightings], _parts(track, cuts)),
+            _smoothed([s.vector for s in track.sightings], _parts(track, cuts)),
         )
     index = sighting.frame - track.first
-    return found[1][index] if 0 <= index < len(found[1]) else None
+    return _vector(found[1][index]) if 0 <= index < len(found[1]) else None
 
 
 def _parts(track: Track, cuts: Sequence[int]) -> list[tuple[int, int]]:
@@ -141,15 +142,13 @@ def _parts(track: Track, cuts: Sequence[int]) -> list[tuple[int, int]]:
     return shots(len(track.sightings), [cut - track.first for cut in cuts])
 
 
-def smooth(
-    vectors: Sequence[FaceVector | None], parts: Iterable[tuple[int, int]] | None = None
-) -> list[FaceVector | None]:
-    """`centred` of all frames of a track.
+def smooth(vectors: Sequence[FaceVector | None]) -> list[FaceVector | None]:
+    """`centred` of all frames of a track, of one shot, from what was measured in each."""
+    return [_vector(row) for row in _smoothed(vectors, [(0, len(vectors))])]
 
-    Args:
-      vectors: as measured, one for each frame.
-      parts: (first, after the last) of what is smoothed apart; all in one by default.
-    """
+
+def _smoothed(vectors: Sequence[FaceVector | None], parts: Iterable[tuple[int, int]]) -> np.ndarray:
+    """f64[n, 8], not yet bounded: a whole track, NaN where nothing is known; `parts` as of `_parts`."""
     empty = (math.nan,) * len(NUMBERS)
     rows = [empty if v is None else [math.nan if n is None else n for n in v] for v in vectors]
     values = np.array(rows, np.float64).reshape(len(rows), len(NUMBERS))
@@ -158,11 +157,11 @@ def smooth(
     for name in _GAZES:
         columns[name][0][shut] = math.nan
     smoothed = np.full_like(values, math.nan)
-    for first, last in parts or [(0, len(rows))]:
+    for first, last in parts:
         for i, (name, number) in enumerate(NUMBERS.items()):
             column, usual = columns[name]
             smoothed[first:last, i] = _smooth_column(column[first:last], usual, number)
-    return [_vector(row) for row in smoothed]
+    return smoothed
 
 
 def _vector(row: np.ndarray) -> FaceVector | None:
