@@ -14,12 +14,13 @@ import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.generation import RETRIES, Drawn, Generator, Job, generate, is_flat
-from dp3_jax.replacement import carried_parts, fusing, surroundings
+from dp3_jax.replacement import carried_parts, fusing, stored_persons, surroundings
 from dp3_jax.replacement.background import with_background
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.pose_grid import PoseGrid
+from dp3_jax.replacement.stored_persons import StoredPersons
 
 # Canonical px for each frame px from which on a face is put together at 128 px and then made smaller.
 _SMALL = 0.9
@@ -129,12 +130,13 @@ class FusedRenderer:
         """`classify` tells a person's coarse classes from the surroundings."""
         self.source, self._network, self._classify = source, network, classify
         self.identity = source.name
+        self._shares = source.name == "prior"  # a bank is on the disk
         both = f"{network.fingerprint} {source.fingerprint}".encode()
         self.fingerprint = hashlib.sha256(both).hexdigest()
 
     @functools.cached_property
     def _grid(self) -> PoseGrid:
-        return PoseGrid(self.source)
+        return PoseGrid(StoredPersons(self.source) if self._shares else self.source)
 
     def warm(self, count: int) -> None:
         """Gets ready for the first face, however many there are."""
@@ -176,8 +178,14 @@ class FusedRenderer:
             job.memory.classes = self._classify(view, job.mask)
         return Classes(*job.memory.classes)
 
+    def _person_key(self, job: Job, number: int) -> bytes:
+        """Of a candidate; those of small faces in clips are shared."""
+        key = candidate_key(job.plan.key, number)
+        small = job.memory is not None and job.memory.size == stored_persons.SMALL
+        return stored_persons.shared_key(key) if small and self._shares else key
+
     def _rendering(self, job: Job, classes: Classes, number: int) -> Rendering:
-        key, vector = candidate_key(job.plan.key, number), job.plan.vector
+        key, vector = self._person_key(job, number), job.plan.vector
         if job.memory is not None:
             vector = vector or FaceVector(0.0, 0.0)
             size, wait = job.memory.size, job.memory.wait
@@ -194,14 +202,14 @@ class FusedRenderer:
         if memory is None or memory.wait or memory.classes is None:
             return False
         numbers = range(1 + RETRIES) if memory.candidate is None else [memory.candidate]
-        keys = (candidate_key(job.plan.key, number) for number in numbers)
+        keys = (self._person_key(job, number) for number in numbers)
         return any(self._grid.awaits(key, Classes(*memory.classes), memory.size) for key in keys)
 
     def _is_there(self, job: Job, classes: Classes, number: int) -> bool:
         """Whether a candidate can be rendered now; else it is asked for, one after the other."""
         if job.memory is None or job.memory.wait:
             return True
-        key = candidate_key(job.plan.key, number)
+        key = self._person_key(job, number)
         return not self.awaits(job) and self._grid.begin(key, classes, job.memory.size)
 
     def _parts(self, job: Job, seen: np.ndarray, view: np.ndarray, donor: Donor) -> Parts:
