@@ -1,9 +1,9 @@
 """Persons for small faces: few, the same for everybody, whose renderings stay on the disk.
 
 In a crowd at a distance hundreds of faces pass, and to make a person for each takes longer than all the rest.
-Of a face less than 80 px high nobody sees who it is, so such faces share PERSONS persons within each class, and
-what was rendered of them once is read the next time. Which of them a face gets, its key says. What is stored
-tells nothing of any photo or key: it is what any other user's disk holds too.
+Of a face less than 80 px high nobody sees who it is, so such faces share PERSONS persons within each class,
+and what was rendered of them once is read the next time. Which of them a face gets, its key says. What is
+stored tells nothing of any photo or key: it is what any other user's disk holds too.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ class StoredPersons:
 
 
 def _packed(made: Rendering) -> bytes:
-    """A digest, then the mesh f32[468, 3], whether the pose was clamped, the person's name, and the picture."""
+    """A digest, then the mesh f32[468, 3], whether the pose was clamped, the name, and the picture."""
     mesh = np.column_stack([made.mesh, made.depth]).astype("<f4")
     name = made.person.encode()
     picture = cv2.imencode(".png", made.image[..., ::-1])[1].tobytes()
