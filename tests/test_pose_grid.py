@@ -20,9 +20,9 @@ KEY, OTHER = bytes(range(32)), bytes([200] * 32)
 looks = st.builds(
     Look, st.floats(-35, 35), st.floats(-7, 8), st.floats(0, 0.4), st.floats(0.7, 1.15)
 )
-vectors = st.builds(
-    FaceVector, st.floats(-35, 35), st.floats(-7, 8), st.floats(0.02, 0.38), st.floats(0.75, 1.1)
-)
+vectors = st.tuples(
+    st.floats(-35, 35), st.floats(-7, 8), st.floats(0.02, 0.38), st.floats(0.75, 1.1)
+).map(lambda numbers: FaceVector(*numbers))
 
 
 @pytest.fixture(scope="module")

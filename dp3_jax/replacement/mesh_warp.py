@@ -11,8 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-STEP = 4  # px between the places of a field, of pictures up to 256 px
-_MAX_PLACES = 64  # along a side
+_PLACES = 48, 64  # along a side of a field, of pictures of 128 px and of larger ones
+_SMALL = 128  # px
 
 
 class _Level(NamedTuple):
@@ -29,12 +29,17 @@ class _Level(NamedTuple):
     floor: float
 
 
-_LEVELS = (_Level(4, 1.5, 2e-3), _Level(2, 1.25, 4e-3), _Level(1, 1.0, 2e-2))
+_LEVELS = (
+    _Level(4, 1.5, 2e-3),
+    _Level(2, 1.25, 4e-3),
+    _Level(1, 1.0, 1e-2),
+    _Level(1, 0.8, 1e-2),
+)
 
 
 def places(size: int) -> int:
     """R of a picture of `size` px."""
-    return min(size // STEP, _MAX_PLACES)
+    return _PLACES[size > _SMALL]
 
 
 def displacement(target: np.ndarray, sources: np.ndarray, size: int) -> np.ndarray:
