@@ -39,6 +39,7 @@ _MOST_GROWN = 4.0  # canonical px; what is further off is rather a wrong measure
 _SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, for a new mask shows
 _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
 _SMALL = 80  # px, the longer side of a box up to which a person is rendered at 128 px
+_LARGER = 0.75  # quantile of a track's boxes that says how large it is
 _RENDERED = 128, 256  # px
 
 
@@ -214,10 +215,10 @@ class Renderer:
         return None if vector is None else vectors.limited_to(vector, self._motion)
 
     def _rendered_size(self, track: Track, sighting: Sighting) -> int:
-        """px of a track's renderings: of a file's by its largest box, live by its first."""
+        """px of a track's renderings: of a file's by its larger boxes, live by its first."""
         boxes = [sighting.box] if self._causal else [one.box for one in track.sightings]
-        largest = max(max(box[2:]) for box in boxes)
-        return _RENDERED[0] if largest < _SMALL else _RENDERED[1]
+        large = float(np.quantile([max(box[2:]) for box in boxes], _LARGER))
+        return _RENDERED[0] if large < _SMALL else _RENDERED[1]
 
     def _follow(
         self, image: np.ndarray, moving: Sequence[tuple[tuple[Track, Sighting], FaceTask]]
