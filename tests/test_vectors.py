@@ -85,6 +85,18 @@ def test_the_causal_filter_is_close_behind_a_turn_and_calm_at_rest():
     assert np.mean(turn[-10:] - shown[-10:]) < 2.0  # one frame's way
 
 
+@pytest.mark.parametrize("way", [smooth, filtered])
+def test_poses_by_five_points_are_steadier(way):
+    rng = np.random.default_rng(0)
+    noisy = 3 + rng.standard_normal(80)
+    by_points = [FaceVector(float(v), 0.0) for v in noisy]
+    by_mesh = [FaceVector(float(v), 0.0, 0.1, 0.9) for v in noisy]
+    calm, lively = (column(way(raw), "yaw")[20:].std() for raw in (by_points, by_mesh))
+    assert calm < 0.7 * lively
+    turn = [FaceVector(float(v), 0.0) for v in np.arange(80)]
+    assert abs(column(way(turn), "yaw")[-1] - 60) < 3  # bounded there
+
+
 @pytest.mark.parametrize(("way", "most"), [(smooth, 0.3), (filtered, 0.35)])
 @pytest.mark.parametrize("length", [3, 4, 5])
 @pytest.mark.parametrize("start", [40, 41])
