@@ -136,7 +136,10 @@ class PoseGrid:
 
     def _drawable(self, person: _Person, node: Node) -> NodePicture:
         """The picture of a node, or of the nearest one that shows a face."""
-        for one in (node, *person.lattice.nearby(node)):
+        picture = self._picture(person, node)
+        if picture is not None:
+            return picture
+        for one in person.lattice.nearby(node):
             picture = self._picture(person, one)
             if picture is not None:
                 return picture

@@ -8,6 +8,7 @@ hardly turns needs one node.
 """
 
 import bisect
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -116,14 +117,15 @@ class Lattice(NamedTuple):
         a, b, c, d = (range(len(axis.nodes)) for axis in self)
         return [Node(i, j, k, m) for i in a for j in b for k in c for m in d]
 
-    def nearby(self, node: Node) -> list[Node]:
+    @functools.cache  # noqa: B019  (there are two lattices, for as long as the process lives)
+    def nearby(self, node: Node) -> tuple[Node, ...]:
         """All other nodes, the nearest first: first of other mouths, then of other poses."""
 
         def away(other: Node) -> tuple[int, Node]:
             steps = [abs(a - b) for a, b in zip(node, other, strict=True)]
             return 3 * (steps[0] + steps[1]) + steps[2] + steps[3], other
 
-        return sorted((n for n in self.nodes() if n != node), key=away)
+        return tuple(sorted((n for n in self.nodes() if n != node), key=away))
 
 
 # Of faces that are worth 256 px. The steps are as wide as a mesh warps well (docs/pose_grid.jpg).
