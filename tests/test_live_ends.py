@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from dp3_jax.anonymization import methods, plans
-from dp3_jax.errors import UserError
-from dp3_jax.live import command, measuring, sinks
+from dp3_jax.errors import UserError, fail
+from dp3_jax.live import command, measuring, persons, sinks
 from dp3_jax.live.governor import Governor
 from dp3_jax.live.pipeline import Pipeline
 from dp3_jax.live.preview_page import PreviewPage
@@ -142,6 +142,7 @@ def test_the_choices_are_those_of_the_settings():
     assert command._METHODS == plans.METHODS
     assert command._COVERS == methods.COVERS
     assert command._MOTIONS == vectors.MOTIONS
+    assert command._NEW_PERSONS == persons.WAYS
 
 
 # --- sinks ------------------------------------------------------------------------------------------
@@ -226,6 +227,26 @@ def test_a_window_without_a_screen_is_told_in_one_line(monkeypatch):
         pytest.skip("a screen cannot be taken away here")
     with pytest.raises(UserError, match="--to preview"), opened("window"):
         pass
+
+
+def test_a_virtual_camera_without_a_driver_is_told_in_one_line(monkeypatch, capsys):
+    def camera(*arguments, **options):
+        raise RuntimeError("No v4l2 loopback device found. Did you run it?\nSee elsewhere.")
+
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", argparse.Namespace(Camera=camera))
+    advice = "modprobe v4l2loopback" if sys.platform.startswith("linux") else "install OBS"
+    with pytest.raises(UserError, match=f"device found; .*{advice}") as raised, opened("camera"):
+        pass
+    assert fail(str(raised.value)) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_missing_package_is_told_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
+    monkeypatch.setattr(command, "_open_drawing", pytest.fail)
+    asked = parsed("0", "--to", "camera")
+    with pytest.raises(UserError, match="pip install pyvirtualcam"):
+        asked.run(asked)
 
 
 def test_a_virtual_camera_gets_every_frame(monkeypatch):

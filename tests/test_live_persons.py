@@ -1,12 +1,21 @@
 """Who live faces become: blurred until a person is made, then that one until another is asked for."""
 
+import http.client
+import io
+import os
+import queue
 import threading
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dp3_jax.anonymization import plans
 from dp3_jax.anonymization.generation import AWAITED
+from dp3_jax.live import keyboard, preview_page
+from dp3_jax.live.persons import Persons
+from dp3_jax.live.preview_page import PreviewPage
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.renderers import FusedRenderer
 from dp3_jax.video.rendering import Renderer
@@ -124,3 +133,170 @@ def test_where_no_person_can_be_made_the_face_stays_covered(source, network):
     image, (outcome,) = film.show(face(1, 40))
     assert (outcome.done, outcome.reason) == ("covered", "generation failed: no paint")
     assert not shows_a_face(image, 40)
+
+
+# --- the same person, until another is asked for ----------------------------------------------------
+
+
+def sighting(x, y=50.0, source="detected"):
+    return Sighting(0, (float(x), y, 40.0, 50.0), None, 0.9, source)
+
+
+def assigned(persons, **tracks):
+    """Persons of tracks, given as n1=sighting, ..."""
+    seen = [(Track(int(name[1:]), (one,)), one) for name, one in tracks.items()]
+    return persons.assign(seen)
+
+
+def test_who_is_lost_and_found_again_stays_who_they_were_and_others_are_others():
+    persons = Persons()
+    assert assigned(persons, n1=sighting(50)) == [1]
+    assert assigned(persons) == []
+    assert assigned(persons, n2=sighting(300)) == [1]  # one face at a time is one person
+    assert assigned(persons, n2=sighting(310), n3=sighting(40)) == [1, 2]
+    assert assigned(persons) == []
+    # Both come back, as other tracks: by where they were.
+    assert assigned(persons, n4=sighting(50), n5=sighting(300), n6=sighting(180)) == [2, 1, 3]
+
+
+def test_who_moved_too_fast_for_the_tracker_keeps_the_person():
+    persons = Persons()
+    assert assigned(persons, n1=sighting(50)) == [1]
+    lost = sighting(50, source="filled")
+    assert assigned(persons, n1=lost, n2=sighting(80)) == [2, 1]
+    assert assigned(persons, n2=sighting(90)) == [1]
+    # Far away it is somebody else, and who is hidden for a moment comes back as the same.
+    lost = sighting(90, source="filled")
+    assert assigned(persons, n2=lost, n3=sighting(400)) == [1, 2]
+    assert assigned(persons, n2=sighting(92), n3=sighting(400)) == [1, 2]
+
+
+def test_no_person_comes_back_once_others_were_asked_for():
+    persons = Persons()
+    assert assigned(persons, n1=sighting(50), n2=sighting(300)) == [1, 2]
+    persons.renew()
+    assert assigned(persons, n1=sighting(50), n2=sighting(300)) == [3, 4]
+    assert assigned(persons) == []
+    persons.renew()
+    assert assigned(persons, n7=sighting(50)) == [5]
+    assert persons.renewed == 2
+
+
+def test_each_who_enters_is_another_one_if_that_is_asked_for():
+    persons = Persons(each_entering=True)
+    assert assigned(persons, n1=sighting(50)) == [1]
+    assert assigned(persons) == []
+    assert assigned(persons, n2=sighting(50)) == [2]
+    assert assigned(persons, n1=sighting(60), n2=sighting(50)) == [1, 2]
+    persons.renew()
+    assert assigned(persons, n1=sighting(60)) == [3]
+
+
+def test_what_is_not_surely_a_face_takes_nobodys_place():
+    persons, doubtful = Persons(), sighting(200)
+    assert assigned(persons, n1=sighting(50)) == [1]
+    assert assigned(persons) == []
+    assert persons.assign([(Track(2, (doubtful,), method="blur"), doubtful)]) == [-2]
+    assert assigned(persons, n2=doubtful) == [1]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.sets(st.integers(1, 6), max_size=4)), max_size=20),
+    st.booleans(),
+)
+def test_nobody_is_two_people_at_once(frames, each_entering):
+    persons = Persons(each_entering=each_entering)
+    before = set()
+    for tracks in frames:
+        if tracks is None:
+            persons.renew()
+            gone = set(before)
+            continue
+        sources = {True: "filled", False: "detected"}
+        seen = {
+            f"n{n}": sighting(60 * n, source=sources[(n + len(before)) % 3 == 0])
+            for n in sorted(tracks)
+        }
+        numbers = assigned(persons, **seen)
+        assert len(set(numbers)) == len(numbers) and all(n > 0 for n in numbers)
+        if persons.renewed:
+            assert not set(numbers) & gone
+        before |= set(numbers)
+
+
+def test_the_old_person_is_gone_with_the_next_frame(source, network):
+    film, one = Film(source, network), face(1, 40)
+    persons = Persons()
+    source.may.set()
+
+    def shown():
+        (number,) = assigned(persons, n7=sighting(40))
+        frame, (outcome,) = film.show((number, *one[1:]))
+        film.finish()
+        return frame, outcome
+
+    shown()
+    _, before = shown()
+    persons.renew()
+    image, waiting = shown()
+    assert waiting.reason == AWAITED and not shows_a_face(image, 40)
+    _, after = shown()
+    assert before.done == after.done == "generated"
+    assert before.person != after.person
+
+
+# --- how another person is asked for ----------------------------------------------------------------
+
+
+def test_keys_are_read_from_the_terminal_without_appearing_there():
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    keyboard_end, terminal = pty.openpty()
+    got, keys = queue.Queue(), "xn"
+    with open(terminal, "rb", buffering=0) as stream:
+        before = termios.tcgetattr(terminal)
+        with keyboard.pressed(got.put, stream) as there:
+            assert there
+            os.write(keyboard_end, keys.encode())
+            assert [got.get(timeout=60) for _ in keys] == list(keys)
+            assert not termios.tcgetattr(terminal)[3] & (termios.ECHO | termios.ICANON)
+            assert termios.tcgetattr(terminal)[3] & termios.ISIG  # Ctrl-C ends it as ever
+        assert termios.tcgetattr(terminal) == before
+    os.close(keyboard_end)
+
+
+def test_where_there_is_no_terminal_no_keys_are_read(tmp_path):
+    (tmp_path / "input").write_bytes(b"n")
+    with open(tmp_path / "input", "rb") as stream, keyboard.pressed(pytest.fail, stream) as there:
+        assert not there
+        assert stream.read() == b"n"
+    with keyboard.pressed(pytest.fail, io.StringIO("n")) as there:
+        assert not there
+
+
+def test_the_page_asks_for_another_person_and_pages_from_elsewhere_do_not():
+    asked = []
+    page = PreviewPage(port=0, on_new_person=lambda: asked.append(1))
+    plain = PreviewPage(port=0)
+
+    def post(page, **headers):
+        connection = http.client.HTTPConnection(page.host, page.port)
+        connection.request("POST", "/new-person", headers=headers)
+        return connection.getresponse().status
+
+    def content(page):
+        connection = http.client.HTTPConnection(page.host, page.port)
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+
+    try:
+        own = {preview_page._OWN_HEADER: "1"}
+        assert post(page, **own) == 204 and asked == [1]
+        assert post(page) == 403
+        assert post(page, **own, Host="evil.example") == 403
+        assert asked == [1]
+        assert b"<button" in content(page)
+        assert post(plain, **own) == 404
+        assert b"<button" not in content(plain)
+    finally:
+        page.close()
+        plain.close()

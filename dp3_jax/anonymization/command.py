@@ -55,8 +55,7 @@ def add_parser(commands) -> None:
     how.add_argument(
         "--weights", metavar="FILE", help="generator to use instead of the shipped one"
     )
-    group = parser.add_argument_group("who the new faces are")
-    add_identity_options(group, expression=True)
+    add_identity_options(parser.add_argument_group("who the new faces are"), expression=True)
     secret = how.add_mutually_exclusive_group()
     secret.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
     secret.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")

@@ -2,22 +2,23 @@
 
 import argparse
 import contextlib
-import functools
 import gc
 import json
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dp3_jax.errors import UserError
+from dp3_jax.replacement.identity_flags import add_identity_options, identity_options
 
 # Repeated from modules that take a second to import; a test compares them.
 _METHODS = ("generate", "blur", "pixelate", "solid")
 _COVERS = ("face", "head")
 _MOTIONS = ("face", "head", "none", "grid")
+_NEW_PERSONS = ("key", "entering")
 _LARGEST = 16384  # px
 
 
@@ -89,7 +90,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="look at N later frames before one is shown, for faces that come in; default: 1",
     )
-    _add_secret(parser)
+    _add_identity(parser)
     add = parser.add_argument_group("file or stream that is written").add_argument
     add("--codec", help="such as h264, hevc, vp9; default: by the name's ending")
     add("--crf", type=float, help="quality, smaller is better")
@@ -117,8 +118,17 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_secret(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_mutually_exclusive_group()
+def _add_identity(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who the new faces are")
+    add_identity_options(group, expression=False)
+    group.add_argument(
+        "--new-person",
+        choices=_NEW_PERSONS,
+        default="key",
+        help="when a face becomes another person: when n is pressed (in the terminal, the page or the "
+        "window), whoever comes and goes meanwhile; or also with everyone who enters; default: key",
+    )
+    group = group.add_mutually_exclusive_group()
     group.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
     group.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
 
@@ -133,43 +143,21 @@ def _secret(arguments: argparse.Namespace) -> bytes:
     return secrets.fresh_secret()
 
 
-def _new_renderer(arguments: argparse.Namespace):
-    """A function that makes renderers, and what their faces are told of others.
-
-    What draws is loaded and compiled now, and a first face drawn.
-    """
+def _open_drawing(arguments: argparse.Namespace):
     from dp3_jax.anonymization.plans import Settings
+    from dp3_jax.live.drawing import open_drawing
     from dp3_jax.live.keys import Keys
-    from dp3_jax.video.coherence import Coherence
-    from dp3_jax.video.rendering import Renderer
 
     asked = {name: getattr(arguments, name) for name in ("method", "cover")}
     settings = Settings(**{name: value for name, value in asked.items() if value is not None})
-    drawing = is_face = None
-    if settings.method == "generate":
-        from dp3_jax.anonymization.anonymize import Anonymizer
-        from dp3_jax.anonymization.detection import Detector
-        from dp3_jax.anonymization.generator import BATCHES
-
-        drawing = Anonymizer(weights=arguments.weights).renderer
-        drawing.warm(max(BATCHES))
-        is_face = Detector(rotations=False, threads=1).are_faces
-    keys = Keys(_secret(arguments))
-    use = Coherence(follow_motion=arguments.motion == "grid")
-    options = {"motion": arguments.motion, "causal": True, "wait": False}
-    new = functools.partial(Renderer, settings, drawing, keys, use, is_face, **options)
-    _render_nothing(new())
-    return new, arguments.motion if drawing is not None and drawing.takes_vector else "none"
-
-
-def _render_nothing(renderer) -> None:
-    """Draws a face where there is none, as track 0, which no true one has: the first time is slow."""
-    import numpy as np
-
-    from dp3_jax.video.tracks import Sighting, Track
-
-    nobody = Sighting(0, (100.0, 100.0, 80.0, 100.0), None, 1.0)
-    renderer.render(np.zeros((300, 300, 3), np.uint8), [(Track(0, (nobody,)), nobody)])
+    return open_drawing(
+        settings,
+        identity_options(arguments),
+        Keys(_secret(arguments)),
+        motion=arguments.motion,
+        weights=arguments.weights,
+        wait=arguments.as_fast_as_possible,
+    )
 
 
 def _watch(arguments: argparse.Namespace, source, motion: str):
@@ -196,39 +184,65 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def _keys(renew: Callable[[], None] | None) -> Iterator[bool]:
+    """Reads keys from the terminal; gives whether there are any."""
+    from dp3_jax.live import keyboard, sinks
+
+    if renew is None:
+        yield False
+        return
+    with keyboard.pressed(lambda key: key == sinks.NEW_PERSON_KEY and renew()) as there:
+        yield there
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     from dp3_jax import files
     from dp3_jax.live import sinks, sources
     from dp3_jax.live.governor import Governor
+    from dp3_jax.live.persons import Persons
     from dp3_jax.live.pipeline import Pipeline
     from dp3_jax.live.status import Status
     from dp3_jax.video.encoding import EncoderSettings
 
     if files.same_file(arguments.source, arguments.to):
         raise UserError(f"--to {arguments.to} would overwrite the source; give another name")
-    new_renderer, motion = _new_renderer(arguments)
+    sinks.check(arguments.to)
+    drawing = _open_drawing(arguments)
+    persons = Persons(each_entering=arguments.new_person == "entering")
+    renew = persons.renew if drawing.identity else None
     stopping = threading.Event()
     drop = not arguments.as_fast_as_possible
     wanted = sources.Wanted(arguments.size, arguments.fps, paced=drop)
     source = sources.open_source(arguments.source, wanted, stopping.wait)
     governor = Governor(fixed=not drop)
-    watch = _watch(arguments, source, motion)
+    watch = _watch(arguments, source, drawing.motion)
     gc.collect()
     gc.freeze()  # or what all the libraries have made is looked through again and again, 0.1 s each time
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
     size = source.width, source.height
-    with sinks.open_sink(arguments.to, *size, source.rate, encoder) as sink, _ended_by_sigterm():
+    with contextlib.ExitStack() as stack:
+        stack.callback(drawing.close)
+        opened = sinks.open_sink(arguments.to, *size, source.rate, encoder, on_new_person=renew)
+        sink = stack.enter_context(opened)
+        stack.enter_context(_ended_by_sigterm())
         pipeline = Pipeline(
             source.frames,
             watch,
-            new_renderer,
+            drawing.new_renderer,
             sink,
             governor=governor,
             stopping=stopping,
             drop=drop,
+            persons=persons,
         )
-        status = Status(source, sink, pipeline, watch, governor, quiet=arguments.quiet)
+        typed = arguments.source != "-" and stack.enter_context(_keys(renew))
+        shown = arguments.to.partition(":")[0] in ("preview", "window")
+        status = Status(
+            source, sink, pipeline, watch, governor,
+            drawing=drawing, has_keys=typed or shown, quiet=arguments.quiet,
+        )  # fmt: skip
         try:
             pipeline.run(status.tick)
         finally:

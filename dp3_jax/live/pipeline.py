@@ -21,6 +21,7 @@ from dp3_jax.anonymization.plans import Outcome
 from dp3_jax.errors import UserError
 from dp3_jax.live.governor import Governor, Load
 from dp3_jax.live.measuring import Meter
+from dp3_jax.live.persons import Persons
 from dp3_jax.live.queues import LatestQueue
 from dp3_jax.live.sinks import Sink, SinkClosed
 from dp3_jax.live.sources import Frame
@@ -33,7 +34,8 @@ _DEPTH, _DEPTH_WAITING = 1, 2
 _INTERVAL = 1.0  # s between two looks at the load
 _SOURCE_ENDING = 0.5  # s that the source gets to close; it may wait for input that never comes
 # A renderer that has met so many people, all of whom it remembers, is replaced when nobody is in the picture.
-_MOST_TRACKS = 100
+_MOST_PERSONS = 100
+_MOST_NOBODIES = 2000  # what passed for a face for a moment; little is remembered of it
 
 STAGES = ("source", "detect", "render", "sink")
 
@@ -60,10 +62,11 @@ class Renders(Protocol):
 class Painter:
     """Renders frames; a renderer that fails is replaced."""
 
-    def __init__(self, new_renderer: Callable[[], Renders]):
-        """Begins with a renderer that remembers nothing."""
+    def __init__(self, new_renderer: Callable[[], Renders], persons: Persons | None = None):
+        """Begins with a renderer that remembers nothing; `persons` says who each track becomes."""
         self._new_renderer = new_renderer
         self._renderer = new_renderer()
+        self._persons = Persons(each_entering=True) if persons is None else persons
         self._seen: set[int] = set()
         self._scene = -1
         self._count = 0
@@ -74,15 +77,20 @@ class Painter:
         Raises:
           ValueError: the renderer gave no frame of the same size; and whatever it raises.
         """
-        self._seen.update(watched.faces)
-        if len(self._seen) > _MOST_TRACKS and not watched.faces:
+        if self._has_met_many() and not watched.faces:
             self._renderer, self._seen = self._new_renderer(), set()
         cut, self._scene = watched.scene != self._scene, watched.scene
         # Counted as they are shown: where most are dropped, the last one shown is still the one before.
         self._count += 1
+        seen = watched.sightings()
+        numbers = self._persons.assign(seen)
+        self._seen.update(numbers)
         faces = [
-            (track, dataclasses.replace(sighting, frame=self._count))
-            for track, sighting in watched.sightings()
+            (
+                dataclasses.replace(track, number=number),
+                dataclasses.replace(sighting, frame=self._count),
+            )
+            for number, (track, sighting) in zip(numbers, seen, strict=True)
         ]
         image = watched.frame.image
         try:
@@ -95,6 +103,10 @@ class Painter:
             self._renderer = self._new_renderer()
             raise
         return shown, outcomes
+
+    def _has_met_many(self) -> bool:
+        persons = sum(number > 0 for number in self._seen)
+        return persons > _MOST_PERSONS or len(self._seen) - persons > _MOST_NOBODIES
 
 
 class Pipeline:
@@ -110,6 +122,7 @@ class Pipeline:
         governor: Governor,
         stopping: threading.Event,
         drop: bool = True,
+        persons: Persons | None = None,
     ):
         """Takes the parts; starts nothing.
 
@@ -121,6 +134,7 @@ class Pipeline:
           governor: sets how thoroughly is searched; observed once a second.
           stopping: set when no further frame is to be taken from the source; may be set from outside.
           drop: drop frames that wait when newer ones come; else the source waits.
+          persons: who each track becomes; None: each another one.
         """
         self.meter = Meter()
         self.failure = ""  # of the renderer, the last one in one line
@@ -132,6 +146,7 @@ class Pipeline:
         self._new_renderer = new_renderer
         self._sink = sink
         self._governor = governor
+        self._persons = persons
         # What has been decided together waits and is dropped together.
         self._arrived: LatestQueue[list[Frame]] = self._queue(drop)
         self._decided: LatestQueue[list[Watched]] = self._queue(drop)
@@ -249,7 +264,7 @@ class Pipeline:
             self._decided.put(decided)
 
     def _render(self) -> None:
-        painter = Painter(self._new_renderer)
+        painter = Painter(self._new_renderer, self._persons)
         for watched in itertools.chain.from_iterable(self._decided):
             try:
                 with self.meter.stage("render"):

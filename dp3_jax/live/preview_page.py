@@ -5,7 +5,7 @@ import http.server
 import ipaddress
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -26,22 +26,39 @@ _PAGE = """<!doctype html>
 img{display:block;max-width:100vw;max-height:calc(100vh - 2.5em);margin:auto}
 p{margin:.6em;text-align:center}</style>
 <img src="/stream" alt="anonymized picture">
-<p id="status">waiting for the first frame</p>
+<p><span id="status">waiting for the first frame</span> %s</p>
 <script>
 setInterval(async () => {
   const line = document.getElementById("status");
   try { line.textContent = (await (await fetch("/status")).json()).line; }
   catch { line.textContent = "ended"; }
 }, 1000);
+const button = document.getElementById("new");
+const ask = () => fetch("/new-person", {method: "POST", headers: {"%s": "1"}});
+if (button) {
+  button.onclick = ask;
+  document.onkeydown = event => {
+    if (event.key === "n" && !event.repeat && !event.ctrlKey && !event.metaKey && !event.altKey) ask();
+  };
+}
 </script></html>
 """
+_BUTTON = '<button id="new" title="key n">new person</button>'
+# A page from elsewhere cannot send it without asking first, which is not answered (CORS).
+_OWN_HEADER = "X-DP3-Live"
 
 
 class PreviewPage:
     """A sink that serves the newest frame; it is encoded only while somebody looks."""
 
-    def __init__(self, host: str = HOST, port: int = PORT):
-        """Starts the server; `port` 0 takes a free one.
+    def __init__(
+        self, host: str = HOST, port: int = PORT, on_new_person: Callable[[], None] | None = None
+    ):
+        """Starts the server.
+
+        Args:
+          host, port: where; port 0 takes a free one.
+          on_new_person: called when somebody presses the button for new persons; None: there is none.
 
         Raises:
           UserError: the address is in use or not this machine's.
@@ -58,6 +75,7 @@ class PreviewPage:
         self.host, self.port = host, self._server.server_address[1]
         self.name = f"http://{host}:{self.port}/"
         self.status = ""  # one line
+        self.on_new_person = on_new_person
         self._changed = threading.Condition()
         self._image: np.ndarray | None = None
         self._encoded: bytes | None = None
@@ -130,6 +148,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError, TimeoutError):  # the client has left
             answer()
 
+    def do_POST(self) -> None:
+        """POST /new-person."""
+        renew = self._page.on_new_person
+        if not self._is_for_us() or self.headers.get(_OWN_HEADER) is None:
+            self.send_error(403, "only from the page itself")
+        elif self.path != "/new-person" or renew is None:
+            self.send_error(404)
+        else:
+            renew()
+            self.send_response(204)
+            self.end_headers()
+
     def _is_for_us(self) -> bool:
         """Whether the request names this server by its address.
 
@@ -154,7 +184,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _send_page(self) -> None:
-        self._send("text/html; charset=utf-8", _PAGE.encode())
+        button = "" if self._page.on_new_person is None else _BUTTON
+        self._send("text/html; charset=utf-8", (_PAGE % (button, _OWN_HEADER)).encode())
 
     def _send_status(self) -> None:
         self._send("application/json", json.dumps({"line": self._page.status}).encode())

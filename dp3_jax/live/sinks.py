@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from dp3_jax.live.sources import is_address
 from dp3_jax.video.encoding import EncoderSettings
 
 _ESCAPE = 27
+NEW_PERSON_KEY = "n"
 
 
 class SinkClosed(Exception):
@@ -43,7 +44,13 @@ class Sink(Protocol):
 
 @contextlib.contextmanager
 def open_sink(
-    text: str, width: int, height: int, rate: float, settings: EncoderSettings
+    text: str,
+    width: int,
+    height: int,
+    rate: float,
+    settings: EncoderSettings,
+    *,
+    on_new_person: Callable[[], None] | None = None,
 ) -> Iterator[Sink]:
     """Opens what the user named; see docs/live.md.
 
@@ -52,6 +59,7 @@ def open_sink(
       width, height: of all frames, px.
       rate: frames a second, about.
       settings: of the encoder of a file or stream.
+      on_new_person: called when whoever looks at a page or window asks for new persons; None: nobody can.
 
     Raises:
       UserError: it cannot be opened.
@@ -60,11 +68,11 @@ def open_sink(
     if is_address(text):
         opened = recording.send_stream(text, width, height, rate, settings)
     elif kind == "preview":
-        opened = contextlib.closing(PreviewPage(*_place(text, rest)))
+        opened = contextlib.closing(PreviewPage(*_place(text, rest), on_new_person))
     elif kind == "camera":
         opened = contextlib.closing(_VirtualCamera(width, height, rate, rest or None))
     elif text == "window":
-        opened = contextlib.closing(_Window())
+        opened = contextlib.closing(_Window(on_new_person))
     elif text == "-":
         opened = contextlib.nullcontext(_Pipe())
     elif text == "null":
@@ -115,14 +123,15 @@ class _Pipe:
 
 
 class _Window:
-    """A window of OpenCV; ends when it is closed, or with Escape or q in it."""
+    """A window of OpenCV; ends when it is closed, or with Escape or q in it. n asks for new persons."""
 
     name = "window"
 
-    def __init__(self):
+    def __init__(self, on_new_person: Callable[[], None] | None):
         """Looks whether there can be a window; it opens with the first frame."""
         import cv2
 
+        self._on_new_person = on_new_person
         advice = "or use --to preview, a page in the browser"
         built = [line for line in cv2.getBuildInformation().splitlines() if "GUI:" in line]
         if any("NONE" in line for line in built):
@@ -144,8 +153,11 @@ class _Window:
             raise SinkClosed
         cv2.imshow("dp3 live", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         self._open = True
-        if cv2.waitKey(1) & 0xFF in (_ESCAPE, ord("q")):
+        key = cv2.waitKey(1) & 0xFF
+        if key in (_ESCAPE, ord("q")):
             raise SinkClosed
+        if key == ord(NEW_PERSON_KEY) and self._on_new_person is not None:
+            self._on_new_person()
 
     def close(self) -> None:
         """Closes the window."""
@@ -155,22 +167,44 @@ class _Window:
             cv2.destroyAllWindows()
 
 
+def _driver() -> str:
+    """What to do for a virtual camera besides the package."""
+    if sys.platform.startswith("linux"):
+        return "sudo modprobe v4l2loopback (for a container: on its host, and pass /dev/videoN in)"
+    return "install OBS, whose virtual camera is used"
+
+
+def _pyvirtualcam():
+    """The package that writes to virtual cameras; UserError says what to install."""
+    try:
+        import pyvirtualcam
+    except ImportError as error:
+        raise UserError(
+            f"a virtual camera needs a package and a driver: pip install pyvirtualcam; {_driver()}"
+        ) from error
+    return pyvirtualcam
+
+
+def check(text: str) -> None:
+    """Says at once, before anything is loaded, what is missing for a sink wherever that is.
+
+    Raises:
+      UserError: a package is missing.
+    """
+    if text.partition(":")[0] == "camera" and not is_address(text):
+        _pyvirtualcam()
+
+
 class _VirtualCamera:
     """A camera for other programs: v4l2loopback on Linux, that of OBS elsewhere."""
 
     def __init__(self, width: int, height: int, rate: float, device: str | None):
-        try:
-            import pyvirtualcam
-        except ImportError as error:
-            raise UserError(
-                "a virtual camera needs pyvirtualcam: pip install pyvirtualcam"
-            ) from error
+        pyvirtualcam = _pyvirtualcam()
         try:
             self._camera = pyvirtualcam.Camera(width, height, rate, device=device)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"no virtual camera: {error}; on Linux: sudo modprobe v4l2loopback, elsewhere install OBS"
-            ) from error
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).partition(". ")[0].rstrip(".")
+            raise UserError(f"no virtual camera: {reason}; {_driver()}") from error
         self.name = f"virtual camera {self._camera.device}"
 
     def write(self, image: np.ndarray, seconds: float) -> None:

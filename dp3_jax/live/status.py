@@ -3,9 +3,11 @@
 import sys
 from typing import Any
 
+from dp3_jax.anonymization.reports import PERSONS
+from dp3_jax.live.drawing import Drawing
 from dp3_jax.live.governor import Governor
 from dp3_jax.live.pipeline import Pipeline
-from dp3_jax.live.sinks import Sink
+from dp3_jax.live.sinks import NEW_PERSON_KEY, Sink
 from dp3_jax.live.sources import Source
 from dp3_jax.live.watching import Watch
 
@@ -21,14 +23,17 @@ class Status:
         watch: Watch,
         governor: Governor,
         *,
+        drawing: Drawing,
+        has_keys: bool,
         quiet: bool,
     ):
-        """Tells where the frames come from and go to."""
+        """Tells where the frames come from and go to, and who the new faces are."""
         self._source = source
         self._sink = sink
         self._pipeline = pipeline
         self._watch = watch
         self._governor = governor
+        self._drawing = drawing
         self._quiet = quiet
         self._in_place = sys.stderr.isatty()
         self._width = 0
@@ -36,6 +41,10 @@ class Status:
             f"{source.name} ({source.width}x{source.height}, {source.rate:.3g} fps) -> {sink.name}; "
             "Ctrl-C ends it\n"
         )
+        if drawing.identity:
+            instead = f"; not the prior's: {drawing.instead}" if drawing.instead else ""
+            hint = f"; {NEW_PERSON_KEY} makes other ones" if has_keys else ""
+            self._print(f"new faces: {PERSONS[drawing.identity]}{instead}{hint}\n")
 
     def tick(self, recent: dict[str, Any]) -> None:
         """Shows an interval as `Meter.interval` gives it."""
@@ -88,6 +97,8 @@ class Status:
             **self._pipeline.meter.total(),
             "detection": {"level": str(self._governor.level), "lowered": self._governor.lowered},
             "failures": failures,
+            "identity": self._drawing.identity,
+            "instead": self._drawing.instead,
         }
 
     def _print(self, text: str) -> None:
