@@ -33,12 +33,13 @@ class Slow(DrawnIdentities):
 
     def __init__(self):
         super().__init__()
-        self.may, self.broken = threading.Event(), False
+        self.may, self.broken, self.sizes = threading.Event(), False, []
 
     def render(self, *arguments):
         assert self.may.wait(60)
         if self.broken:
             raise RuntimeError("no paint")
+        self.sizes.append(arguments[-1])
         return super().render(*arguments)
 
 
@@ -54,10 +55,10 @@ def source():
     source.may.set()  # or the background would wait for ever
 
 
-def face(number, left):
+def face(number, left, scale=2.0):
     """A track with one sighting."""
-    box, points = (float(left), 40.0, 112.0, 144.0), (2 * FACE + [left, 40]).astype(np.float32)
-    return number, box, points
+    points = (scale * FACE + [left, 40]).astype(np.float32)
+    return number, (float(left), 40.0, 56 * scale, 72 * scale), points
 
 
 def picture(faces):
@@ -122,6 +123,17 @@ def test_who_enters_is_blurred_until_there_is_a_person_and_others_go_on(source, 
     _, outcomes = film.show(first, second)
     assert [o.done for o in outcomes] == ["generated", "generated"]
     assert outcomes[0].person != outcomes[1].person
+
+
+def test_who_comes_far_nearer_is_rendered_larger(source, network):
+    film, sizes = Film(source, network), []
+    source.may.set()
+    for scale in (0.9, 1.5, 2.4, 1.0):
+        film.show(face(1, 40, scale))
+        film.finish()
+        film.show(face(1, 40, scale))
+        sizes.append(source.sizes[-1])
+    assert sizes == [128, 128, 256, 256]
 
 
 def test_where_no_person_can_be_made_the_face_stays_covered(source, network):

@@ -35,7 +35,9 @@ _EAGER = 8  # frames in which a latent is looked for every time; later in every 
 _SMALL_SIZE = 128  # px of renderings: such faces are small
 _SMALL_EVERY = 24  # frames from one run of the fusion network to the next for them
 _MIN_REST = 2  # frames, the same for others, whatever moves
-_NEAR_SCALE = 0.6  # canonical px for each px of the frame below which a ring that is out of date is seen
+_NEAR_SCALE = (
+    0.6  # canonical px for each px of the frame below which a ring that is out of date is seen
+)
 _GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
 _GRAIN_FRESH = 0.3
 
@@ -109,6 +111,13 @@ class Memory:
             setattr(self, name, None)
         self.carried = None
         self.age = self.looked = 0
+
+    def render_at(self, size: int) -> None:
+        """Sets the size of renderings; a person at another one is another person."""
+        if self.size not in (0, size):
+            self.forget_pictures()
+            self.candidate, self.tries = None, 0
+        self.size = size
 
     def forget_place(self) -> None:
         """After a cut or a gap."""

@@ -40,6 +40,7 @@ _SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, f
 _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
 _SMALL = 80  # px, the longer side of a box up to which a person is rendered at 128 px
 _LARGER = 0.75  # quantile of a track's boxes that says how large it is
+_NOT_SMALL = 160  # px, from which on that is not good enough any more
 _RENDERED = 128, 256  # px
 
 
@@ -142,7 +143,7 @@ class Renderer:
         memory.now = sighting.frame + (track.number if self._causal else 0)
         memory.scale = place.smooth.scale
         if self._renderer is not None and self._renderer.takes_vector:
-            memory.size = memory.size or self._rendered_size(track, sighting)
+            memory.render_at(self._rendered_size(track, sighting, memory.size))
         return FaceTask(plan, job=placing.job(number, plan, place, shape, memory))
 
     def _forget(self, faces: Sequence[tuple[Track, Sighting]], cut: bool) -> None:
@@ -214,11 +215,16 @@ class Renderer:
             vector = vectors.centred(track, sighting, self._cuts)
         return None if vector is None else vectors.limited_to(vector, self._motion)
 
-    def _rendered_size(self, track: Track, sighting: Sighting) -> int:
-        """px of a track's renderings: of a file's by its larger boxes, live by its first."""
+    def _rendered_size(self, track: Track, sighting: Sighting, before: int) -> int:
+        """px of a track's renderings: of a file's by its larger boxes, live by its first.
+
+        Who comes far nearer live becomes another, sharper person once; `before` is 0 in the first frame.
+        """
+        if before and not (self._causal and before == _RENDERED[0]):
+            return before
         boxes = [sighting.box] if self._causal else [one.box for one in track.sightings]
         large = float(np.quantile([max(box[2:]) for box in boxes], _LARGER))
-        return _RENDERED[0] if large < _SMALL else _RENDERED[1]
+        return _RENDERED[0] if large < (_NOT_SMALL if before else _SMALL) else _RENDERED[1]
 
     def _follow(
         self, image: np.ndarray, moving: Sequence[tuple[tuple[Track, Sighting], FaceTask]]
