@@ -33,7 +33,6 @@ _EDGE = 1.0  # px, standard deviation by which the mask is blurred there
 _TIMES = 2  # the canonical size at which larger faces of clips are put together
 _LEAST_BLUR = 0.3  # px there, standard deviation that makes a difference
 _NO_CORRECTION = np.zeros((1, 1, 3), np.float32)
-
 _BLUR_SCALE = 0.3  # canonical px between the places where sharpness is measured on large faces
 _SHARP = 0.8  # px: what is this sharp is never blurred
 
@@ -114,18 +113,16 @@ def candidate_key(key: bytes, number: int) -> bytes:
     return key if number == 0 else secrets.derived_key(key, f"dp3 candidate {number}")
 
 
-def _no_classes(view: np.ndarray, mask: np.ndarray) -> Classes:
-    del view, mask
-    return Classes()
-
-
 class FusedRenderer:
     """Persons of an identity source, fused into the picture. Calls may come from one thread only."""
 
     takes_vector = True
 
     def __init__(
-        self, source: IdentitySource, network: FusionNetwork, classify: Classify = _no_classes
+        self,
+        source: IdentitySource,
+        network: FusionNetwork,
+        classify: Classify = lambda view, mask: Classes(),
     ):
         """`classify` tells a person's coarse classes from the surroundings."""
         self.source, self._network, self._classify = source, network, classify
@@ -383,9 +380,8 @@ def _enlarged(
 def _missing_blur(erased: np.ndarray, job: Job, donor: Donor) -> float:
     """Standard deviation in frame px by which the surroundings are less sharp than the donor."""
     part, own = blending.neighbourhood(job.own, erased.shape)
-    step = max(
-        1, round(_BLUR_SCALE / job.alignment.scale)
-    )  # of large faces every step-th px will do
+    # Of large faces every step-th px will do.
+    step = max(1, round(_BLUR_SCALE / job.alignment.scale))
     near = cv2.dilate(own[::step, ::step].astype(np.uint8), np.ones((5, 5), np.uint8))
     wanted = surroundings.edge_blur(_luma(erased[part][::step, ::step]), near == 0)
     if wanted is None or wanted < _SHARP:
