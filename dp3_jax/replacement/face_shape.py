@@ -13,7 +13,7 @@ import numpy as np
 from dp3_jax.models import mesh as face_mesh
 from dp3_jax.models.mesh import Expression, Pose
 
-_MOUTH = pathlib.Path(__file__).parents[1] / "weights" / "mouth_shapes.safetensors"
+MOUTH_SHAPES = pathlib.Path(__file__).parents[1] / "weights" / "mouth_shapes.safetensors"
 _STEPS = 3  # of correction; the first leaves a hundredth of the eye distance
 _MAX_OPENING = 0.45  # eye distances
 
@@ -80,7 +80,7 @@ def mouth_moves() -> tuple[np.ndarray, np.ndarray]:
     """f64[468, 3] each: how a shape changes when its mouth opens, or widens, by one eye distance."""
     from safetensors.numpy import load_file
 
-    stored = load_file(_MOUTH)
+    stored = load_file(MOUTH_SHAPES)
     return tuple(stored[name].astype(np.float64) for name in ("mouth_opening", "mouth_width"))
 
 
