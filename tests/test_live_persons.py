@@ -1,5 +1,7 @@
 """Who live faces become: blurred until a person is made, then that one until another is asked for."""
 
+import argparse
+import dataclasses
 import http.client
 import io
 import os
@@ -14,8 +16,10 @@ from hypothesis import strategies as st
 from dp3_jax.anonymization import plans
 from dp3_jax.anonymization.generation import AWAITED
 from dp3_jax.live import keyboard, preview_page
+from dp3_jax.live.drawing import Drawing
 from dp3_jax.live.persons import Persons
 from dp3_jax.live.preview_page import PreviewPage
+from dp3_jax.live.status import Status
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.renderers import FusedRenderer
 from dp3_jax.video.rendering import Renderer
@@ -255,6 +259,21 @@ def test_the_old_person_is_gone_with_the_next_frame(source, network):
     _, after = shown()
     assert before.done == after.done == "generated"
     assert before.person != after.person
+
+
+def test_it_is_said_once_whose_faces_are_shown(capsys):
+    drawing = Drawing(None, "none", "builtin", "no network", lambda: None)
+    source = argparse.Namespace(name="clip", width=4, height=4, rate=25.0)
+    parts = source, argparse.Namespace(name="nowhere"), None, None, None
+    told = {"has_keys": True, "quiet": False, "began": 0.0}
+    Status(*parts, drawing=drawing, **told)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1:] == [
+        "new faces: faces of the built-in generator; not the prior's: no network; n makes other ones"
+    ]
+    covered = dataclasses.replace(drawing, identity="", instead="")
+    Status(*parts, drawing=covered, **told)
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 # --- how another person is asked for ----------------------------------------------------------------

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -198,6 +199,7 @@ def _keys(renew: Callable[[], None] | None) -> Iterator[bool]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    began = time.perf_counter()
     from dp3_jax import files
     from dp3_jax.live import sinks, sources
     from dp3_jax.live.governor import Governor
@@ -241,7 +243,7 @@ def run(arguments: argparse.Namespace) -> int:
         shown = arguments.to.partition(":")[0] in ("preview", "window")
         status = Status(
             source, sink, pipeline, watch, governor,
-            drawing=drawing, has_keys=typed or shown, quiet=arguments.quiet,
+            drawing=drawing, has_keys=typed or shown, quiet=arguments.quiet, began=began,
         )  # fmt: skip
         try:
             pipeline.run(status.tick)

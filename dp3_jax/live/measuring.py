@@ -26,6 +26,7 @@ class Meter:
     """Counts from several threads; memory does not grow with time."""
 
     def __init__(self):
+        self.first: float | None = None  # when the first frame was shown, by `time.perf_counter`
         self._lock = threading.Lock()
         self._latency = np.zeros(_MOST_MS + 1, np.int64)
         self._counts: collections.Counter[str] = collections.Counter()
@@ -44,6 +45,8 @@ class Meter:
     def shown(self, latency: float) -> None:
         """Counts a frame that was handed over `latency` seconds after it arrived."""
         with self._lock:
+            if self.first is None:
+                self.first = time.perf_counter()
             self._counts["shown"] += 1
             self._latency[min(_MOST_MS, max(0, int(np.ceil(latency * 1000))))] += 1
 

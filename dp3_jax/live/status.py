@@ -26,8 +26,12 @@ class Status:
         drawing: Drawing,
         has_keys: bool,
         quiet: bool,
+        began: float,
     ):
-        """Tells where the frames come from and go to, and who the new faces are."""
+        """Tells where the frames come from and go to, and who the new faces are.
+
+        `began` is when the command did, by `time.perf_counter`; `has_keys`: a key makes new persons.
+        """
         self._source = source
         self._sink = sink
         self._pipeline = pipeline
@@ -35,6 +39,7 @@ class Status:
         self._governor = governor
         self._drawing = drawing
         self._quiet = quiet
+        self._began = began
         self._in_place = sys.stderr.isatty()
         self._width = 0
         self._print(
@@ -91,12 +96,14 @@ class Status:
             "renderer": self._pipeline.failures,
             "last": self._watch.failure or self._pipeline.failure,
         }
+        first = self._pipeline.meter.first
         return {
             "source": self._source.name,
             "sink": self._sink.name,
             **self._pipeline.meter.total(),
             "detection": {"level": str(self._governor.level), "lowered": self._governor.lowered},
             "failures": failures,
+            "first_frame_s": None if first is None else round(first - self._began, 3),
             "identity": self._drawing.identity,
             "instead": self._drawing.instead,
         }
