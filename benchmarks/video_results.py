@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, section video: new faces on three clips, beside an old build and real people.
+"""The tables of docs/results.md, section video: new faces on three clips beside an old build and real people.
 
     python benchmarks/video_results.py [CLIP ...] [--data FOLDER] [--strangers FOLDER] [--frames 60]
 

@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0  # of parameters, latents, masks and data order; same seed, same run
 
     config.data = ConfigDict()
-    config.data.source = "celeba"  # tfds | celeba | folder | packed | shapes
+    config.data.source = "celeba"  # tfds | celeba | folder | packed | clips | shapes
     config.data.path = "data/celeba"  # folder or zip of the source; tfds: its data_dir or ""
     config.data.image_size = 128  # px, side after the resize; a power of two
     config.data.crop = (0, 20, 178, 198)  # left, top, right, bottom in source px; () for the centred square
@@ -45,7 +45,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.max_unreadable = 0.01  # share of unreadable files above which the run stops
     config.data.on_device = False  # packed only: keep all images in device memory (49 kB each at 128 px)
     config.data.download = False  # tfds only: let it download CelebA
-    config.data.clips = ""  # file of pairs of video frames (dp3_jax/data/clips.py); "" for none
+    config.data.clips = ""  # folder of videos for the temporal loss (dp3_jax/data/clips.py); "" for none
+    config.data.clips_held_out = 0.2  # share of their pairs whose people only measure; 0 for none
     config.data.workers = 0  # images decoded at the same time; 0 lets tf.data choose
 
     config.model = ConfigDict()

@@ -1,12 +1,16 @@
 """Training pairs out of video: what is found in clips, how it is read back, and what mistakes say."""
 
+import pathlib
+
 import cv2
 import numpy as np
 import pytest
 
 from dp3_jax import flow, masks
-from dp3_jax.data import clips
+from dp3_jax.data import DataOptions, clip_people, clip_views, clips
 from dp3_jax.errors import UserError
+from dp3_jax.models import embedders
+from tests.face_photos import astronaut, detector_or_skip
 from tests.test_flow import texture
 
 
@@ -71,7 +75,8 @@ def test_a_real_clip_gives_aligned_faces_with_a_flow_that_explains_their_motion(
     with np.load(path) as opened:
         first, second = opened["first"], opened["second"]
         motion, seen, names = opened["flow"].astype(np.float32), opened["visible"], opened["clip"]
-    assert line.startswith("2 pairs of 1 clips") and set(names) == {"face.avi"}
+    assert line.startswith("2 pairs of 1 people (at least) in 1 clips")
+    assert set(names) == {str(pathlib.Path("deep") / "face.avi")}
     assert first.shape == second.shape == (2, 128, 128, 3) and seen.mean() > 0.5
     for a, b, f, v in zip(first, second, motion, seen, strict=True):
         warped = flow.warp(a, f)[0].astype(float)
@@ -135,6 +140,93 @@ def test_a_mirrored_pair_has_the_mirrored_flow(tmp_path):
     assert seen == {True, False}
 
 
+def units(rng, count, size=32):
+    rows = rng.normal(size=(count, size))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_clips_that_share_a_person_have_the_same_people():
+    rng = np.random.default_rng(0)
+    a, b, c, d = (person + 0.1 * units(rng, 6) for person in units(rng, 4)[:, None])
+    faces = {"a": a, "ab": np.concatenate([a, b]), "b": b, "c": c, "empty": a[:0], "d": d}
+    numbers = clip_people.numbered(faces)
+    assert numbers["a"] == numbers["ab"] == numbers["b"] == 0
+    assert len({numbers[name] for name in ("a", "c", "empty", "d")}) == 4
+    # One face among many of somebody else is rather a wrong detection than a shared person.
+    alone = clip_people.numbered({"a": a, "c": np.concatenate([c, a[:1]])})
+    assert alone == {"a": 0, "c": 1}
+
+
+@pytest.mark.parametrize("counts", [(5, 5), (1, 99), (99, 1), (10, 20, 30, 40), (1,) * 50])
+def test_whole_people_are_held_out_and_somebody_is_left(counts):
+    people = np.repeat(np.arange(len(counts)), counts)
+    out = clip_people.held_out(people, 0.2)
+    assert not set(people[out]) & set(people[~out])
+    assert out.any() and not out.all()
+    if len(counts) > 3:
+        assert 0 < out.mean() <= 0.2
+    np.testing.assert_array_equal(out, clip_people.held_out(people, 0.2))
+    assert not clip_people.held_out(people, 0.0).any()
+
+
+def test_nobody_is_held_out_of_one():
+    assert not clip_people.held_out([3, 3, 3], 0.5).any()
+    assert not clip_people.held_out([], 0.5).any()
+
+
+def test_people_who_are_held_out_are_in_no_batch_and_the_others_all(tmp_path):
+    count, people = 12, np.repeat([0, 1, 2, 3], 3)
+    arrays = pair_file(tmp_path / "a.npz", count=count)
+    np.savez(tmp_path / "b.npz", **arrays, person=people, clip=people.astype(str))
+    pairs = opened(tmp_path / "b.npz", held_out=0.3, batch_size=1)
+    out = {image.tobytes() for image in pairs.heldout["clip_first"]}
+    seen = {pairs.batch(number)["clip_first"].tobytes() for number in range(pairs.count)}
+    assert len(out) == 3 and len(seen) == 9 and not out & seen
+    views = clip_views.open_clip_views(
+        DataOptions(source="clips", path=str(tmp_path / "b.npz"), image_size=16, clips_held_out=0.3)
+    )
+    assert (views.partitions == 0).sum() == 18 and (views.partitions == 1).sum() == 6
+    assert not set(views.identities[views.partitions == 0]) & set(
+        views.identities[views.partitions == 1]
+    )
+    shown = {views.load(i, None).tobytes() for i in np.flatnonzero(views.partitions == 1)}
+    assert out <= shown and len(shown) == 6
+    assert len(set(views.names)) == 2 * count
+
+
+def test_a_folder_with_one_person_cannot_be_split(tmp_path):
+    arrays = pair_file(tmp_path / "a.npz", count=4)
+    np.savez(tmp_path / "one.npz", **arrays, person=np.zeros(4, int), clip=np.array(list("aabb")))
+    with pytest.raises(UserError, match=r"4 pairs in .*one\.npz are all of one person.*held_out=0"):
+        opened(tmp_path / "one.npz", held_out=0.2)
+    assert opened(tmp_path / "one.npz", held_out=0.0).count == 4
+    with pytest.raises(UserError, match=r"clips_held_out is 1\.0; it must be"):
+        DataOptions(source="clips", path="x", clips_held_out=1.0)
+
+
+def test_the_pairs_of_a_folder_are_found_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    """Both clips show one woman, so they cannot be split; without a split they are trained on."""
+    detector_or_skip()
+    monkeypatch.setattr(clips, "_kept", lambda folder: tmp_path / "kept" / f"{folder.name}.npz")
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    portrait = [astronaut()[20:276, 90 + 2 * n : 346 + 2 * n] for n in range(3)]
+    write_clip(folder / "a.avi", portrait)
+    found = clips.pairs_file(folder)
+    assert found.is_file()
+    with monkeypatch.context() as never:
+        never.setattr(clips, "_all_pairs", None)
+        assert clips.pairs_file(folder) == found
+    write_clip(folder / "b.avi", [frame[:, ::-1] for frame in portrait])
+    assert opened(folder, image_size=128, batch_size=1).count == 2
+    try:
+        embedders.SFace()
+    except UserError as error:
+        pytest.skip(f"who is in two clips cannot be told: {error}")
+    with pytest.raises(UserError, match=r"the 2 pairs in .* are all of one person"):
+        opened(folder, image_size=128, held_out=0.2)
+
+
 def test_mistakes_are_named(tmp_path):
     (tmp_path / "text.npz").write_text("no archive")
     for name in ("text.npz", "nowhere.npz"):
@@ -144,6 +236,13 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match=r"16 px, config\.data\.image_size is 128"):
         opened(tmp_path / "a.npz", image_size=128)
     with pytest.raises(UserError, match="no video files"):
+        clips.prepare_clips(tmp_path, tmp_path / "out.npz")
+    with pytest.raises(UserError, match="no video files"):
+        opened(tmp_path)
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    with pytest.raises(
+        UserError, match=r"none of the 1 clips can be read; the first: .*broken\.mp4"
+    ):
         clips.prepare_clips(tmp_path, tmp_path / "out.npz")
     frames = [np.zeros((64, 64, 3), np.uint8)] * 3
     write_clip(tmp_path / "black.avi", frames)

@@ -26,6 +26,7 @@ from dp3_jax.training import (
     temporal_steps,
     warm_start,
 )
+from dp3_jax.training.objectives import objective_of
 from tests import runs
 
 SIZE = 32
@@ -128,13 +129,14 @@ def test_the_gradient_is_the_plain_steps_plus_that_of_the_temporal_loss():
         np.testing.assert_allclose(a, b, atol=1e-6)  # the discriminator sees none of it
 
 
-def clip_file(path, count=5, size=16, seed=0):
+def clip_file(path, count=6, size=16, seed=0):
     """Pairs of views with exact flow, in the file form of `dp3_jax.data.clips`."""
     first = pictures(count, size, seed)
     flow = warping.random_motion(jax.random.key(seed), count, size)
     views = [images.to_uint8(np.asarray(v)) for v in (first, warping.warp(first, flow))]
+    names = np.array([f"{n % 3}.mp4" for n in range(count)])
     np.savez(path, first=views[0], second=views[1], flow=np.asarray(flow, np.float16),
-             visible=np.asarray(warping.inside(flow))[..., 0] > 0, clip=np.array(["a"] * count))  # fmt: skip
+             visible=np.asarray(warping.inside(flow))[..., 0] > 0, clip=names)  # fmt: skip
     return str(path)
 
 
@@ -163,6 +165,44 @@ def test_training_lowers_the_temporal_loss_of_stills_and_clips(trained, tmp_path
     held, free = temporal_losses(workdir), temporal_losses(tmp_path)
     assert len(held) == len(free) == 40
     assert (held[-10:].mean(0) < 0.75 * free[-10:].mean(0)).all()
+
+
+def test_each_checkpoint_has_the_warping_error_of_people_who_are_held_out(trained):
+    """The pairs move by their flow exactly, but for rounding: the source's own error is next to nothing."""
+    workdir, config = trained
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    measured = {r["step"]: r for r in records if "ssim" in r}
+    assert list(measured) == [20, 40]
+    assert all(0 < r["warping_error"] < 1 and r["warping_error_ratio"] > 0 for r in measured.values())
+    pairs = objective_of(config).companions(config)
+    assert pairs.count == 4 and len(pairs.heldout["clip_first"]) == 2
+
+    def as_they_are(inputs):
+        return np.asarray(inputs[0])
+
+    own = objective_of(config).measure(config, pairs, as_they_are)
+    assert own["warping_error_ratio"] == pytest.approx(1, abs=1e-3)
+    assert own["warping_error"] < 1e-4
+
+    def trembling(inputs):  # other light in the second view
+        trembling.calls += 1
+        return np.asarray(inputs[0]) + 0.2 * (trembling.calls % 2)
+
+    trembling.calls = 0
+    shaken = objective_of(config).measure(config, pairs, trembling)
+    assert shaken["warping_error"] == pytest.approx(0.1**2, rel=0.1)
+    config = config.copy_and_resolve_references()
+    config.data.clips_held_out = 0.0
+    none = objective_of(config).companions(config)
+    assert none.count == 6 and objective_of(config).measure(config, none, as_they_are) == {}
+
+
+def test_a_run_on_clips_alone_needs_no_other_images(tmp_path):
+    path = clip_file(tmp_path / "clips.npz", count=12)
+    config = tiny_config(data__source="clips", data__path=path, train__epochs=2.0, train__batch_size=8)
+    loop.train(config, tmp_path / "run")
+    records = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "temporal_clips" in records and "warping_error_ratio" in records
 
 
 def test_a_run_with_clips_goes_on_exactly_where_it_was_cut(trained, tmp_path):

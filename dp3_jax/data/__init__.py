@@ -1,7 +1,7 @@
 """Image data: batches for training, whole splits for evaluation, and the packed form.
 
 Sources are chosen by `DataOptions.source`; see options.py. Only the sources that read image files
-through tf.data import TensorFlow, when they are opened; `packed` and `shapes` never do.
+through tf.data import TensorFlow, when they are opened; `packed`, `clips` and `shapes` never do.
 """
 
 import os
@@ -60,7 +60,7 @@ def open_feed(
     }
     if isinstance(opened, PackedSplit):
         return PackedFeed(opened, **settings)
-    if options.source == "shapes":
+    if options.source in ("shapes", "clips"):
         return HostFeed(opened, **settings)
     from dp3_jax.data.pipeline import TfFeed
 
@@ -117,6 +117,10 @@ def _open_catalog(options: DataOptions) -> Catalog:
         from dp3_jax.data.folder import open_folder
 
         return open_folder(options)
+    if options.source == "clips":
+        from dp3_jax.data.clip_views import open_clip_views
+
+        return open_clip_views(options)
     from dp3_jax.data.shapes import open_shapes
 
     return open_shapes(options)

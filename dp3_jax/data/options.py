@@ -4,7 +4,7 @@ import dataclasses
 
 from dp3_jax.errors import UserError
 
-SOURCES = ("tfds", "celeba", "folder", "packed", "shapes")
+SOURCES = ("tfds", "celeba", "folder", "packed", "clips", "shapes")
 SPLITS = ("train", "validation", "test")
 
 
@@ -14,7 +14,8 @@ class DataOptions:
 
     Attributes:
       source: one of `SOURCES`.
-      path: folder or zip file (celeba), folder (folder), packed folder (packed), data_dir of
+      path: folder or zip file (celeba), folder (folder), packed folder (packed), folder of videos or the
+        file of their pairs (clips), data_dir of
         tensorflow_datasets (tfds; "" is its default), unused (shapes).
       image_size: side in pixels of the square images, after the resize.
       crop: (left, top, right, bottom) in pixels of the upright source image, the right and bottom
@@ -27,6 +28,7 @@ class DataOptions:
       on_device: packed source: the training loop keeps the whole split in device memory.
       download: tfds: allow tensorflow_datasets to download.
       workers: parallel decode calls; 0 lets tf.data choose.
+      clips_held_out: share of the pairs of clips whose people are not trained on.
     """
 
     source: str
@@ -41,6 +43,7 @@ class DataOptions:
     on_device: bool = False
     download: bool = False
     workers: int = 0
+    clips_held_out: float = 0.2
 
     def __post_init__(self) -> None:
         """Checks every value and makes `crop` a tuple.
@@ -50,7 +53,7 @@ class DataOptions:
         """
         if self.source not in SOURCES:
             raise UserError(f"data.source is {self.source!r}; choose one of {', '.join(SOURCES)}")
-        if self.source in ("celeba", "folder", "packed") and not self.path:
+        if self.source in ("celeba", "folder", "packed", "clips") and not self.path:
             raise UserError(f"data.source={self.source} needs data.path: where the data lies")
         for key in ("train_examples", "validation_examples", "subset_seed", "workers"):
             if getattr(self, key) < 0:
@@ -59,6 +62,10 @@ class DataOptions:
             raise UserError(f"data.image_size is {self.image_size}; it must be 1 to 4096 pixels")
         if not 0 <= self.max_unreadable <= 1:
             raise UserError(f"data.max_unreadable is {self.max_unreadable}; it must be 0 to 1")
+        if not 0 <= self.clips_held_out < 1:
+            raise UserError(
+                f"data.clips_held_out is {self.clips_held_out}; it must be 0 or more and below 1"
+            )
         if self.on_device and self.source != "packed":
             raise UserError(
                 f"data.on_device needs data.source=packed, not {self.source}; "

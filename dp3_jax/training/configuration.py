@@ -53,6 +53,7 @@ FREE_TO_CHANGE = ("log.", "evaluate.", "train.epochs", "train.max_skipped", "dat
 # Keys that runs of earlier versions do not have, with the values that mean what those runs did.
 _LATER = {
     "data.clips": "",
+    "data.clips_held_out": 0.0,
     "losses.temporal": 0.0,
     "losses.feature_diversity": 0.0,
     "losses.feature_diversity_target": 0.23,

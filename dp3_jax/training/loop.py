@@ -106,9 +106,15 @@ class _Run:
     """What the loop writes: records, progress lines, pictures and checkpoints."""
 
     def __init__(
-        self, config: ConfigDict, workdir: pathlib.Path, layout: sharding.Layout, feed: Feed
+        self,
+        config: ConfigDict,
+        workdir: pathlib.Path,
+        layout: sharding.Layout,
+        feed: Feed,
+        companions: Companions | None = None,
     ):
         self.config, self.workdir = config, workdir
+        self._companions = companions
         self.total = total_steps(config, feed.num_examples)
         self.micro = config.train.batch_size // config.train.accumulation
         self.steps_per_epoch = feed.num_examples / self.micro
@@ -152,13 +158,22 @@ class _Run:
         """Starts a checkpoint, with the SSIM that ranks it."""
         generated = self.samples(state)[: self.config.log.ssim_generated]
         ssim = float(np.mean(ssim_to_match(generated, self._real)[0]))
+
+        def generate(inputs: tuple[jax.Array, ...]) -> np.ndarray:
+            variables = state.sampling_variables
+            return np.asarray(self._generate(state.generator.apply_fn, variables, inputs))
+
+        more = objective_of(self.config).measure(self.config, self._companions, generate)
         checkpoint.save(self.manager, state, step, {checkpoint.RANKING: ssim})
         self._saved = time.monotonic()
         allocator.release_freed_memory()  # compiling and matching need more than a step does
         if self.writer:
-            self.writer.write(step, {checkpoint.RANKING: ssim})
+            self.writer.write(step, {checkpoint.RANKING: ssim, **more})
             draw_curves(self.workdir)
-        logging.info("checkpoint at step %s, SSIM to matched real images %.4f", f"{step:,}", ssim)
+        told = "".join(f", {name.replace('_', ' ')} {value:.3g}" for name, value in more.items())
+        logging.info(
+            "checkpoint at step %s, SSIM to matched real images %.4f%s", f"{step:,}", ssim, told
+        )
 
     def is_save_due(self, step: int) -> bool:
         """By steps, or by minutes on the first process's clock."""
@@ -289,7 +304,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> int | None:
     layout = sharding.make_layout()
     state, dtype, reason = build(config, layout)
     _log_sizes(state, dtype, reason)
-    run = _Run(config, workdir, layout, feed)
+    run = _Run(config, workdir, layout, feed, companions)
     restored = checkpoint.restore_state(run.manager, state)
     state = restored or warm_start.begin(config, state, layout)
     if jax.process_index() == 0:  # only now: what could not begin does not stand in another's way

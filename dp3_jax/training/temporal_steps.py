@@ -62,7 +62,7 @@ def move_stills(key: jax.Array, first: jax.Array, mask: jax.Array) -> Views:
     return Views(warping.warp(first, flow), second_mask, flow, region)
 
 
-def _clip_views(batch: steps.Batch, mask: jax.Array) -> tuple[jax.Array, Views]:
+def clip_views(batch: steps.Batch, mask: jax.Array) -> tuple[jax.Array, Views]:
     """(first views, the rest) of the batch's frames, both under `mask`."""
     flow = batch["clip_flow"].astype(jnp.float32)
     region = _hidden_in_both(mask, mask, flow) * batch["clip_visible"][..., None]
@@ -73,6 +73,16 @@ def _clip_views(batch: steps.Batch, mask: jax.Array) -> tuple[jax.Array, Views]:
 def difference(first: jax.Array, second: jax.Array, views: Views) -> jax.Array:
     """The loss of two generated images f32[B, S, S, 3]: mean |second - warp(first)| over the region."""
     return inpainting_losses.region_l1(second, warping.warp(first, views.flow), views.region)
+
+
+def warping_error(first: jax.Array, second: jax.Array, views: Views) -> jax.Array:
+    """f32[B]: mean square of second - warp(first) over the region, levels in [0, 1]; 0 of an empty one.
+
+    As `evaluation.video_metrics.warping_error`, by the clip's flow, of images f32[B, S, S, 3] in [-1, 1].
+    """
+    difference = jnp.square((second - warping.warp(first, views.flow)) / 2) * views.region
+    count = views.region.sum((1, 2, 3)) * first.shape[-1]
+    return difference.sum((1, 2, 3)) / jnp.maximum(count, 1.0)
 
 
 def _loss(
@@ -125,7 +135,7 @@ def train_step(
     if "clip_first" in batch:
         count, size = batch["clip_first"].shape[:2]
         clip_z = jax.random.normal(own[1], (count, options.latent_dim))
-        clips = (*_clip_views(batch, masks.random_masks(own[2], count, size)), clip_z)
+        clips = (*clip_views(batch, masks.random_masks(own[2], count, size)), clip_z)
     extra = functools.partial(
         _loss, apply_fn=state.generator.apply_fn, z=z, stills=stills, clips=clips,
         weight=weights.temporal,

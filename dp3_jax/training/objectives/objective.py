@@ -5,14 +5,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from dp3_jax.data.feed import Companions
 from dp3_jax.models.projected import Features
 
+Generate = Callable[[tuple[jax.Array, ...]], np.ndarray]
+
 
 def _nothing(config: ConfigDict) -> None:
     return None
+
+
+def _no_measure(config: ConfigDict, companions: Any, generate: Generate) -> dict[str, float]:
+    return {}
 
 
 def _no_problem(config: ConfigDict) -> tuple[()]:
@@ -39,6 +46,8 @@ class Objective:
         UserError where its weights cannot be had.
       companions: gives what the batches hold besides images, or None. Raises UserError where it cannot be
         read.
+      measure: (config, companions, generate) gives what is measured at each checkpoint besides the SSIM, by
+        name; `generate` draws images f32[n, S, S, 3] for inputs such as `sample_inputs` gives.
       adopt: (model, params, fresh) gives the generator's parameters for a run that begins with those of
         `train.initial_generator`: `params` of the `model` section found there, where `fresh` are its own.
         Needed only where another family's weights can be the beginning; names and shapes are checked after.
@@ -49,6 +58,7 @@ class Objective:
     check: Callable[[ConfigDict], Iterable[str]] = _no_problem
     perceptual_features: Callable[[ConfigDict], Features | None] = _nothing
     companions: Callable[[ConfigDict], Companions | None] = _nothing
+    measure: Callable[[ConfigDict, Any, Generate], dict[str, float]] = _no_measure
     adopt: Callable[[Mapping, Mapping, Mapping], Mapping[str, Any]] = _as_they_are
 
 
