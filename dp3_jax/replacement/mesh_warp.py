@@ -11,8 +11,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from dp3_jax.models.mesh import LEFT_EYE, RIGHT_EYE
+
 _PLACES = 48, 64  # along a side of a field, of pictures of 128 px and of larger ones
 _SMALL = 128  # px
+_HIDDEN = 0.18  # distances of the eyes' outer corners behind each of which a point counts less by e
+_NEARNESS = 0.01, 3.0
 
 
 class _Level(NamedTuple):
@@ -42,13 +46,27 @@ def places(size: int) -> int:
     return _PLACES[size > _SMALL]
 
 
-def displacement(target: np.ndarray, sources: np.ndarray, size: int) -> np.ndarray:
+def nearness(mesh: np.ndarray) -> np.ndarray:
+    """f32[N]: how much each point counts in a field: where the far cheek hides others, its own count.
+
+    Args:
+      mesh: f[468, 3] px, of the target.
+    """
+    unit = max(float(np.linalg.norm(mesh[LEFT_EYE[0]] - mesh[RIGHT_EYE[0]])), 1e-3)
+    depth = (mesh[:, 2] - np.median(mesh[:, 2])) / unit
+    return np.exp(-depth / _HIDDEN).clip(*_NEARNESS).astype(np.float32)
+
+
+def displacement(
+    target: np.ndarray, sources: np.ndarray, size: int, counts: np.ndarray | None = None
+) -> np.ndarray:
     """The field f32[R, R, 2 n] that carries points of a target to where they lie in n pictures.
 
     Args:
       target: f[N, 2] px.
       sources: f[n, N, 2] px.
       size: px, of the pictures.
+      counts: f32[N], see `nearness`; all alike by default.
     """
     resolution = places(size)
     target = np.asarray(target, np.float64)
@@ -60,7 +78,8 @@ def displacement(target: np.ndarray, sources: np.ndarray, size: int) -> np.ndarr
     for level in _LEVELS:
         own = resolution // level.coarser
         index, weights = _bilinear(target, own, size)
-        part = _spread(index, weights, left, own, level)
+        counted = weights if counts is None else weights * counts
+        part = _spread(index, counted, left, own, level)
         if level is not _LEVELS[-1]:
             left = left - _gathered(index, weights, part)
         if own != resolution:

@@ -15,7 +15,7 @@ from dp3_jax.replacement.pose_lattice import Look
 _FACE = 0.62  # share of a square picture that a face spans, as in the prior's
 _TONED = 64  # px, of the pictures that tones are compared on
 _TONE_BLUR = 0.10  # sides of the picture, standard deviation: what is finer stays as it is
-_GAINS = 0.6, 1.6  # between which tones are changed
+_GAINS = 0.7, 1.4  # between which tones are changed
 _FLOOR = 6.0  # levels that are added before tones are divided
 _INSIDE = 3  # px of _TONED that are left out at the outline
 
@@ -125,7 +125,7 @@ def blended(corners: Sequence[tuple[NodePicture, float]], mesh: np.ndarray) -> n
     """u8[S, S, 3]: the mean of corners' pictures, each warped to a mesh f32[468, 3]."""
     size = corners[0][0].image.shape[0]
     sources = np.stack([picture.mesh[:, :2] for picture, _ in corners])
-    field = mesh_warp.displacement(mesh[:, :2], sources, size)
+    field = mesh_warp.displacement(mesh[:, :2], sources, size, mesh_warp.nearness(mesh))
     image, total = None, 0.0
     for i, (picture, weight) in enumerate(corners):
         seen = mesh_warp.warped(picture.image, field[..., 2 * i : 2 * i + 2])
