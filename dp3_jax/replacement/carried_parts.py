@@ -22,14 +22,14 @@ _KNOWN = 0.3  # of the softened mask, from which on its ratio to alpha says some
 _SPREAD = 4.0  # px, standard deviation by which what is known there is carried on
 _SMOOTH = np.array([1, 2, 1], np.float32) / 4
 
-_FRESH = 0.08  # weight of what was said last in the average of gain and bias
-_FADING = 4  # frames in which a new fill takes over from the one before
+_FRESH = 0.04  # weight of what was said last in the average of gain and bias
+_FADING = 8  # frames in which a new fill takes over from the one before
 _REACH = 16.0  # px inside the mask over which motion seen outside of it dies away
 _CARRIED = 2.0  # cells, standard deviation by which it is carried inward
 _FASTEST = 4.0  # px a frame; what seems faster was not found
 _BAND = 8  # px outside the mask that are compared
 _SECTORS = 8
-_STALE = 14.0  # levels of difference in any sector from which on a fill is out of date
+_STALE = 18.0  # levels of difference in any sector from which on a fill is out of date
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -32,12 +32,11 @@ _FILL_EDGE = 2.0
 _FRESH_CAUSAL = 0.1  # added to what is out of date in live video
 _REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
+_FUSED_EVERY = 16  # frames from one run of the fusion network to the next at most
 _SMALL_SIZE = 128  # px of renderings: such faces are small
-_SMALL_EVERY = 24  # frames from one run of the fusion network to the next for them
+_SMALL_EVERY = 24  # frames, the same for them
 _MIN_REST = 2  # frames, the same for others, whatever moves
-_NEAR_SCALE = (
-    0.6  # canonical px for each px of the frame below which a ring that is out of date is seen
-)
+_NEAR_SCALE = 0.6  # canonical px for each px of the frame; below, a ring that is out of date is seen
 _GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
 _GRAIN_FRESH = 0.3
 
@@ -177,7 +176,7 @@ class Memory:
             return self.now // _SMALL_EVERY != self.beat // _SMALL_EVERY
         if self.now - self.beat < _MIN_REST:
             return False
-        if self.now // averaging.EVERY != self.beat // averaging.EVERY:
+        if self.now // _FUSED_EVERY != self.beat // _FUSED_EVERY:
             return True
         return self.scale < _NEAR_SCALE and carried_parts.is_stale(self.carried, view, mask)
 
