@@ -211,7 +211,7 @@ def test_a_new_fill_comes_in_over_some_frames():
     carried = carried_parts.said(old, oval, view)
     carried = carried_parts.said(new, oval, view, carried_parts.moved(carried, view, mask))
     away = []
-    for _ in range(7):
+    for _ in range(12):
         shown = carried_parts.placed(carried, oval).fill
         away.append(float(np.abs(shown - new.fill).mean()))
         carried = carried_parts.moved(carried, view, mask)
