@@ -249,3 +249,18 @@ def test_a_person_of_the_prior_is_measured_as_it_is_asked_for(prior):
         assert abs(pose.yaw - vector.yaw) < 4 and abs(pose.pitch - vector.pitch) < 4
         assert abs(mouth.mouth_opening - vector.mouth_opening) < 0.06
         assert np.linalg.norm(mesh[:, :2] - rendering.mesh, axis=1).mean() < 3
+
+
+def test_a_person_of_the_prior_stays_that_person(prior):
+    from dp3_jax.models import embedders
+
+    try:
+        verifier = embedders.SFace()
+    except UserError as error:
+        pytest.skip(str(error))
+    grid = PoseGrid(prior)
+    looks = [(0, 0, 0.02, 0.86), (-30, 0, 0.02, 0.86), (20, 8, 0.2, 0.86), (5, -8, 0.05, 1.04)]
+    views = [shown(grid, *look) for look in looks]
+    faces = [view.image for view in views], [view.points for view in views]
+    first, *others = embedders.unit(embedders.embed(verifier, *faces))
+    assert min(other @ first for other in others) > verifier.threshold
