@@ -13,6 +13,7 @@ from dp3_jax.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import bank, identities, light, prior_identities, silhouette
 from dp3_jax.replacement.attributes import Attributes
+from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.identities import Classes, Wishes
 
 
@@ -94,7 +95,7 @@ def shown(**attributes):
     """Measured on a candidate's rendering."""
     usual = dict.fromkeys((f.name for f in dataclasses.fields(Attributes)), 0.0)
     usual |= {"age": 25.0, "female": 0.0, "ita": 35.0, "fringe": 9.0, "lightness": 65.0}
-    usual |= {"redness": 15.0, "yellowness": 18.0}
+    usual |= {"redness": 15.0, "yellowness": 18.0, "confidence": 0.94}
     return Attributes(**usual | attributes)
 
 
@@ -103,7 +104,14 @@ def test_a_rendering_must_show_what_was_asked_for():
     wanted = prior_identities.target(Classes(False, "young", 3), Wishes())
     assert prior_identities.shortcoming(shown(), wanted) == 0
     assert prior_identities.shortcoming(shown(age=36.0, ita=45.0), wanted) == 0  # can be corrected
-    for bad in ({"age": 49.0}, {"age": 6.0}, {"female": 0.9}, {"ita": -30.0}, {"fringe": 35.0}):
+    for bad in (
+        {"age": 49.0},
+        {"age": 6.0},
+        {"female": 0.9},
+        {"ita": -30.0},
+        {"fringe": 35.0},
+        {"confidence": 0.8},
+    ):
         assert prior_identities.shortcoming(shown(**bad), wanted) > 0
     violet = shown(redness=30.0, yellowness=-12.0)
     assert prior_identities.shortcoming(violet, wanted) > 0
@@ -126,6 +134,16 @@ def test_the_silhouette_is_drawn_in_on_all_sides():
     inner = silhouette.drawn_in(outline)
     assert (inner.min(0) > outline.min(0)).all() and (inner.max(0) < outline.max(0)).all()
     np.testing.assert_allclose(inner.min(0) + inner.max(0), outline.min(0) + outline.max(0))
+
+
+def test_distinctness_knows_nothing_of_the_attributes():
+    table = load_directions()
+    rng = np.random.default_rng(0)
+    w = table.mean + rng.normal(size=(5, 512)).astype(np.float32) / 2
+    away = table.distinctness(w)
+    assert (away < np.linalg.norm(w - table.mean, axis=1)).all()
+    np.testing.assert_allclose(table.distinctness(w + 3 * table.regression[2]), away, rtol=1e-3)
+    assert (table.distinctness(table.mean + 2 * (w - table.mean)) > 1.9 * away).all()
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 40))

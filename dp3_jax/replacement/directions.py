@@ -65,6 +65,12 @@ class Directions(NamedTuple):
         values = self.offset + (w - self.mean) @ self.regression.T
         return {name: values[..., i] for i, name in enumerate(self.names)}
 
+    def distinctness(self, w: np.ndarray) -> np.ndarray:
+        """f32[...]: how far f32[..., 512] w lie from the mean in all that no attribute tells."""
+        apart = w - self.mean
+        known, _ = np.linalg.qr(self.regression.T)
+        return np.linalg.norm(apart - (apart @ known) @ known.T, axis=-1)
+
     def move(self, w: np.ndarray, amounts: Mapping[str, float]) -> np.ndarray:
         """f32[8, 512]: w after moves, the amount of each in its unit.
 
