@@ -163,7 +163,7 @@ def main() -> None:
         print(f"\n{clip or 'all clips'}: found to be shown, not encoded | at CRF {QUALITIES[1:]}")
         for name in dict.fromkeys(name for name, _ in counts):
             cells = [f"{counts[name, q][1]:5} of {counts[name, q][0]:<5}" for q in QUALITIES]
-            print(f"{name if name in TO_FIND else f'hidden: {name}':30}", *cells, flush=True)
+            print(f"{name if name in TO_FIND else f'hidden: {name}':36}", *cells, flush=True)
         for key, count in counts.items() if clip else ():
             total[key] += count
 

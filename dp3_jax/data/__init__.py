@@ -4,6 +4,7 @@ Sources are chosen by `DataOptions.source`; see options.py. Only the sources tha
 through tf.data import TensorFlow, when they are opened; `packed`, `clips` and `shapes` never do.
 """
 
+import dataclasses
 import os
 
 from dp3_jax.data.catalog import Catalog
@@ -99,6 +100,8 @@ def prepare(options: DataOptions, output: str | os.PathLike) -> str:
 
 def _open_split(options: DataOptions, split: str) -> Split:
     check_split(split)
+    if options.source == "clips":  # its faces are cut out already
+        options = dataclasses.replace(options, crop=None)
     if options.source == "packed":
         return PackedSplit(open_packed(options.path), split, options)
     return FileSplit(_open_catalog(options), split, options)

@@ -160,12 +160,12 @@ def _strangers(arguments: argparse.Namespace, halved: bool):
     """(u8[k, 128, 128, 3] people for what chance gives, the same or None who lend their faces)."""
     import numpy as np
 
-    from dp3_jax.evaluation import people
+    from dp3_jax.evaluation import people, real_people
 
     if not arguments.strangers:
         return None, None
     images = people.read_folder(pathlib.Path(arguments.strangers), 1)[0].images
-    if not halved:
+    if not halved or len(images) < 5 * real_people.NEAREST:
         return images, None
     images = images[np.random.default_rng(0).permutation(len(images))]
     return images[len(images) // 2 :], images[: len(images) // 2]
@@ -265,7 +265,7 @@ class _Making:
             "ablations": not arguments.no_ablations,
             "real": None,
         }
-        if lent is not None and len(lent) >= 2 * real_people.NEAREST:
+        if lent is not None:
             options["real"] = real_people.OnePerson(real_people.RealPeople(lent))
         _ = self._anonymizer.opened  # says what is missing
         most = arguments.frames or (None if tracking is None else tracking.frames)
