@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dp3_jax.models import mesh as face_mesh
-from dp3_jax.models.mesh import Expression, Pose
+from dp3_jax.models.mesh import Pose
 
 MOUTH_SHAPES = pathlib.Path(__file__).parents[1] / "weights" / "mouth_shapes.safetensors"
 _STEPS = 3  # of correction; the first leaves a hundredth of the eye distance
-_MAX_OPENING = 0.45  # eye distances
 
 
 class Placed(NamedTuple):
@@ -82,8 +81,3 @@ def mouth_moves() -> tuple[np.ndarray, np.ndarray]:
 
     stored = load_file(MOUTH_SHAPES)
     return tuple(stored[name].astype(np.float64) for name in ("mouth_opening", "mouth_width"))
-
-
-def mouth_of(shape: np.ndarray) -> Expression:
-    """What a shape's mouth and lids show."""
-    return face_mesh.expression(shape)

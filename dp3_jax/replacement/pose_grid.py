@@ -48,7 +48,7 @@ class PoseGrid:
           max_bytes: of pictures that are kept, over all persons; those that were not used for longest go.
             One look's pictures are kept even if they are more.
         """
-        self._source, self._max_bytes = source, max_bytes
+        self._max_bytes = max_bytes
         self._render = getattr(source, "render_roughly", source.render)
         self._kept: OrderedDict[tuple[_Person, Node], NodePicture | None] = OrderedDict()
         self._bytes = 0
