@@ -6,10 +6,12 @@ from PIL import Image
 
 from dp3_jax import assets
 from dp3_jax.anonymization import demo
+from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.cli import main
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation.verification import open_verifier
-from dp3_jax.video import demo_clip, reading
+from dp3_jax.video import demo_clip, demo_person, reading
+from tests.face_photos import Painter
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_the_demo_hides_the_astronaut_and_touches_nothing_else(made):
     assert Image.open(folder / "preview.png").size == (3 * 512, 512)
 
 
-def test_the_demo_hides_her_in_every_frame_of_the_clip(made):
+def test_the_demo_hides_whom_the_clip_shows_in_every_frame(made):
     folder, report = made
     video = report["video"]
     assert (video["frames"], video["tracks"]) == (12, 1)
@@ -50,7 +52,8 @@ def test_the_demo_hides_her_in_every_frame_of_the_clip(made):
     assert video["warping_to_original"] > 0 and video["identity_to_original"] > 0.8
     for name in (demo_clip.ORIGINAL, demo_clip.ANONYMIZED):
         info = reading.open_video(folder / name)
-        assert (info.width, info.height, info.codec, info.rate) == (640, 480, "h264", 25)
+        size = (384, 384) if report["identity"] == "prior" else (640, 480)
+        assert (info.width, info.height, info.codec, info.rate) == (*size, "h264", 25)
         with reading.read_frames(folder / name) as frames:
             assert sum(1 for _ in frames) == 12
 
@@ -71,6 +74,25 @@ def test_the_camera_sees_nothing_but_the_photo():
     assert len(frames) == 40 and frames[0].shape == (480, 640, 3)
     assert max(frame.max() for frame in frames) < 150
     assert np.abs(frames[0].astype(int) - frames[1]).mean() > 1  # the noise of a camera
+
+
+def test_without_the_prior_the_clip_is_the_photo():
+    anonymizer = Anonymizer(generator=Painter())
+    assert anonymizer.renderer.identity == "builtin"
+    clip = demo_clip.original(np.full((512, 512, 3), 90, np.uint8), anonymizer, 3)
+    assert [picture.shape for picture in clip.pictures] == [(480, 640, 3)] * clip.frames
+    assert "photo" in clip.what
+
+
+def test_the_generated_person_moves_smoothly_blinks_and_begins_anew():
+    steps = 4 * demo_person.RATE
+    looks = np.array([demo_person.look(i / demo_person.RATE) for i in range(steps + 1)])
+    np.testing.assert_allclose(looks[-1], looks[0], atol=1e-9)
+    yaw, pitch, opening, eyes = looks.T
+    assert np.abs(np.diff(yaw)).max() < 1 and np.abs(np.diff(pitch)).max() < 1  # degrees a frame
+    assert yaw.max() > 10 and yaw.min() < -10
+    assert opening.min() == 0 and 0.1 < opening.max() <= 0.2
+    assert eyes.min() < 0.1 and np.mean(eyes == 1) > 0.7
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(verifier, tmp_path, capsys):

@@ -52,6 +52,7 @@ LAYERS = [
      "dp3_jax.video.following", "dp3_jax.video.memory", "dp3_jax.video.rendering",
      "dp3_jax.video.second_pass",
      "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",
+     "dp3_jax.video.demo_person",
      "dp3_jax.evaluation.video_clip", "dp3_jax.evaluation.video_variants",
      "dp3_jax.evaluation.motion_attack",
      "dp3_jax.evaluation.video_targets",

@@ -1,4 +1,4 @@
-"""`dp3 demo`: a new face for the public-domain astronaut photo, and for a clip made from it, measured."""
+"""`dp3 demo`: new faces for the public-domain astronaut photo and for a clip, measured."""
 
 import pathlib
 from typing import Any
@@ -42,16 +42,16 @@ def run(
     folder: pathlib.Path,
     verifier: Verifier,
     seed: int | None = None,
-    frames: int = demo_clip.FRAMES,
+    frames: int | None = None,
 ) -> dict[str, Any]:
-    """Anonymizes the photo by every method, and a clip of it, into `folder`; returns what was measured.
+    """Anonymizes the photo by every method, and a clip, into `folder`; returns what was measured.
 
     Args:
       folder: gets astronaut.png, astronaut_METHOD.png, preview.png (before | boxes | after), and the clip's
         files (see `demo_clip.make`).
       verifier: judges the photos.
       seed: of the new faces; None for a fresh secret.
-      frames: of the clip.
+      frames: of the clip; None for as many as it takes.
 
     Raises:
       UserError: a model or the photo cannot be had, or a file cannot be written.
@@ -83,9 +83,10 @@ def run(
         if method == "generate":
             preview.write_preview(folder / "preview.png", photo, result)
     # Each frame is looked at, drawn and measured; disable=None: no bar where nobody sees it.
-    with tqdm.tqdm(total=3 * frames, desc="video", leave=False, disable=None) as bar:
+    clip = demo_clip.original(photo, anonymizer, frames)
+    with tqdm.tqdm(total=3 * clip.frames, desc="video", leave=False, disable=None) as bar:
         report["video"] = demo_clip.run(
-            folder, photo, anonymizer, secret, lambda _, count, __: bar.update(count), frames=frames
+            folder, clip, anonymizer, secret, lambda _, count, __: bar.update(count)
         )
     return report
 
@@ -102,7 +103,7 @@ def format_report(report: dict[str, Any], folder: pathlib.Path) -> str:
             verdict += "  the same person" if same else "  not the same person"
         lines.append(f"  {name:<28} {verdict}")
     lines += [
-        f"the photo's new face: {PERSONS[report['identity']]}; the clip's: {PERSONS['builtin']}",
+        f"new faces: {PERSONS[report['identity']]}",
         f"before | boxes | after: {folder / 'preview.png'}",
         "",
         demo_clip.format_report(report["video"], folder),

@@ -1,8 +1,11 @@
-"""The video part of `dp3 demo`: a clip made from the public-domain photo, anonymized and measured."""
+"""The video part of `dp3 demo`: a clip of a generated person, anonymized and measured.
+
+Where the face prior cannot be had, the clip is made from the public-domain photo.
+"""
 
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -12,14 +15,16 @@ from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.errors import UserError
 from dp3_jax.evaluation import evaluate_video
 from dp3_jax.files import atomic_target
-from dp3_jax.video import job, track_file
+from dp3_jax.video import demo_person, job, track_file
 from dp3_jax.video.stages import Progress
 from dp3_jax.video.tracks import Tracking
 
-FRAMES, RATE = 75, 25
-WIDTH, HEIGHT = 640, 480  # px
+RATE = demo_person.RATE  # frames a second
+WIDTH, HEIGHT = 640, 480  # px, of the photo's clip
 ORIGINAL, ANONYMIZED = "clip.mp4", "clip_anonymized.mp4"
 
+_TALKING_FRAMES, _TALKING_SIDE = 50, 384  # px
+_PANNED_FRAMES = 75
 _NOISE = 2.0  # levels, standard deviation of a camera's; without it nothing changes but by motion
 # The camera's path over the photo, from the first frame to the last: where it looks in shares of the photo's
 # size, px of the clip for each px of the photo, and degrees of roll.
@@ -28,7 +33,7 @@ _ZOOM = (1.5, 2.0)
 _ROLL = (-3.0, 5.0)
 
 
-def pan(photo: np.ndarray, frames: int = FRAMES) -> Iterator[np.ndarray]:
+def pan(photo: np.ndarray, frames: int) -> Iterator[np.ndarray]:
     """A camera that goes over a square photo u8[s, s, 3]: u8[480, 640, 3], one after the other."""
     random = np.random.default_rng(0)
     side = photo.shape[0]
@@ -45,43 +50,71 @@ def pan(photo: np.ndarray, frames: int = FRAMES) -> Iterator[np.ndarray]:
         yield np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
-def write_clip(path: pathlib.Path, photo: np.ndarray, frames: int = FRAMES) -> None:
-    """Writes `pan` as H.264 in MP4.
+class Original(NamedTuple):
+    """A clip to be anonymized.
+
+    Attributes:
+      what: it shows, as the report says it.
+      frames: how many.
+      pictures: u8[h, w, 3], one after the other.
+    """
+
+    what: str
+    frames: int
+    pictures: Iterable[np.ndarray]
+
+
+def original(photo: np.ndarray, anonymizer: Anonymizer, frames: int | None = None) -> Original:
+    """The best clip that can be made: of a generated person, or of the photo u8[s, s, 3] without the prior.
+
+    Raises:
+      UserError: no new faces can be had.
+    """
+    renderer = anonymizer.renderer
+    if renderer.identity == "prior":
+        frames = frames or _TALKING_FRAMES
+        pictures = demo_person.talking(renderer.source, frames, _TALKING_SIDE)
+        return Original("a generated person who turns, speaks and blinks", frames, pictures)
+    frames = frames or _PANNED_FRAMES
+    return Original("the photo, over which a camera moves", frames, pan(photo, frames))
+
+
+def write_clip(path: pathlib.Path, pictures: Iterable[np.ndarray]) -> None:
+    """Writes u8[h, w, 3] as H.264 in MP4.
 
     Raises:
       UserError: it cannot be written.
     """
     with atomic_target(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
         stream = output.add_stream("libx264", RATE, options={"crf": "16", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for picture in pan(photo, frames):
+        stream.pix_fmt = "yuv420p"
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                stream.height, stream.width = picture.shape[:2]
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode(None))
 
 
 def make(
     folder: pathlib.Path,
-    photo: np.ndarray,
+    pictures: Iterable[np.ndarray],
     anonymizer: Anonymizer,
     secret: bytes,
     progress: Progress,
-    *,
-    frames: int = FRAMES,
 ) -> tuple[Tracking, job.Summary]:
-    """Makes the clip and anonymizes it as `dp3 anonymize` does, into `folder`.
+    """Writes a clip and anonymizes it as `dp3 anonymize` does, into `folder`.
 
     Args:
       folder: gets ORIGINAL, ANONYMIZED and its tracks.
-      photo: u8[s, s, 3].
-      anonymizer: detector and generator.
+      pictures: u8[h, w, 3], of the clip.
+      anonymizer: detector and what makes new faces.
       secret: of the new face.
       progress: as of `job.process`.
-      frames: of the clip.
 
     Raises:
       UserError: a model cannot be had, or a file cannot be written.
     """
-    write_clip(folder / ORIGINAL, photo, frames)
+    write_clip(folder / ORIGINAL, pictures)
     target = folder / ANONYMIZED
     request = job.Request(source=folder / ORIGINAL, target=target, secret=secret, sidecar=True)
     _, summary = job.process(request, anonymizer, progress)
@@ -90,21 +123,19 @@ def make(
 
 def run(
     folder: pathlib.Path,
-    photo: np.ndarray,
+    clip: Original,
     anonymizer: Anonymizer,
     secret: bytes,
     progress: Progress,
-    *,
-    frames: int = FRAMES,
 ) -> dict[str, Any]:
     """`make`, and measures the result; arguments and errors as there.
 
     Returns:
-      For `format_report`: frames, tracks, seconds_finding, seconds_drawing, faces_judged, faces_shown;
+      For `format_report`: what, frames, tracks, seconds_finding, seconds_drawing, faces_judged, faces_shown;
       warping_to_original: warping error by the own flow, as a ratio; identity_to_original: the same of the
       likeness of all pairs of frames; best_cosine of any frame to the original, same_person_from.
     """
-    tracking, summary = make(folder, photo, anonymizer, secret, progress, frames=frames)
+    tracking, summary = make(folder, clip.pictures, anonymizer, secret, progress)
     result = evaluate_video.compare(
         folder / ORIGINAL,
         folder / ANONYMIZED,
@@ -118,6 +149,7 @@ def run(
     warping, own = row["warping_error_own"], row["recognition"]["sface"]
     finding, drawing = summary.seconds_of_passes
     return {
+        "what": clip.what,
         "frames": summary.frames,
         "tracks": len(tracking.tracks),
         "seconds_finding": finding,
@@ -157,9 +189,8 @@ def format_report(report: dict[str, Any], folder: pathlib.Path) -> str:
     }
     return "\n".join(
         [
-            f"The photo as a video, {report['frames']} frames of {WIDTH}x{HEIGHT}:",
+            f"A clip of {report['what']}, {report['frames']} frames:",
             *(f"  {name:<28} {value}" for name, value in rows.items()),
-            "  (A photo that is only moved hardly flickers, so the ratio of warping errors is high here.)",
             f"before: {folder / ORIGINAL}",
             f"after:  {folder / ANONYMIZED}",
         ]
