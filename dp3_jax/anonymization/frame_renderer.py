@@ -7,7 +7,7 @@ over all the rest.)
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +20,7 @@ from dp3_jax.replacement.surroundings import Exposure
 
 DONE = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}
 
-_EXPOSURE_EVERY = 8  # frames between two looks at a clip's exposure
-_EXPOSURE_FRESH = 0.2  # weight of a new look
+_ROUND = 0.75  # of a face's size: how far round it the picture's exposure counts
 
 
 class FaceMemory(Protocol):
@@ -45,6 +44,10 @@ class FaceMemory(Protocol):
         self, frame: np.ndarray, target: geometry.Region, hidden: np.ndarray, key: bytes
     ) -> None:
         """As `blending.add_grain`, with the grain of this frame."""
+        ...
+
+    def steady_exposure(self, look: Callable[[], Exposure]) -> Exposure:
+        """The exposure round the face over time, looked at now and then."""
         ...
 
     def forget_pictures(self) -> None:
@@ -77,17 +80,13 @@ class FrameMemory:
 
     Attributes:
       toned: whether all frames with a new face were grey, or sepia, since the last cut; None before.
-      exposure: average of the frames'; None before the first.
-      frames: with new faces, since the last cut.
     """
 
     toned: bool | None = None
-    exposure: Exposure | None = None
-    frames: int = 0
 
     def forget(self) -> None:
         """After a cut."""
-        self.toned, self.exposure, self.frames = None, None, 0
+        self.toned = None
 
     def colour_curve(self, erased: np.ndarray) -> np.ndarray | None:
         """As `surroundings.colour_curve`, steady: a scene that once had colours has them to its end."""
@@ -96,17 +95,6 @@ class FrameMemory:
         curve = surroundings.colour_curve(erased, was_toned=bool(self.toned))
         self.toned = curve is not None
         return curve
-
-    def exposed(self, erased: np.ndarray) -> Exposure:
-        """As `surroundings.exposure`, steady."""
-        if self.frames % _EXPOSURE_EVERY == 0:
-            seen = surroundings.exposure(erased)
-            if self.exposure is not None:
-                steps = zip(self.exposure, seen, strict=True)
-                seen = Exposure(*(old + _EXPOSURE_FRESH * (new - old) for old, new in steps))
-            self.exposure = seen
-        self.frames += 1
-        return self.exposure
 
 
 def hide(
@@ -165,9 +153,9 @@ def render_frame(
     result, hidden = hide(frame, covers, targets, quick=memory is not None)
     tones = FrameMemory() if memory is None else memory
     if jobs:
-        curve, exposure = tones.colour_curve(result), tones.exposed(result)
+        curve = tones.colour_curve(result)
         for job in jobs:
-            job.exposure = None if exposure.is_usual else exposure
+            job.exposure = _exposure(result, job)
     filling = _Filling(result, hidden, renderer, is_face, candidates)
     for wave in generation.waves(jobs):
         # From here on the original frame is not looked at any more.
@@ -194,6 +182,19 @@ def _obfuscate(
         inside = job.target.inside & ~blending.union(others, frame.shape)[job.target.slices]
         shown = methods.apply("blur", frame, job.target, job.alignment.scale)
         geometry.place(result, dataclasses.replace(job.target, inside=inside), shown)
+
+
+def _exposure(erased: np.ndarray, job: Job) -> Exposure | None:
+    """The exposure round a face; None for the usual one. A lit stage does not light the audience."""
+
+    def look() -> Exposure:
+        part, _ = blending.neighbourhood(job.target, erased.shape, _ROUND)
+        return surroundings.exposure(erased[part])
+
+    if not job.target.inside.any():
+        return None
+    found = look() if job.memory is None else job.memory.steady_exposure(look)
+    return None if found.is_usual else found
 
 
 def _without_new_face(task: FaceTask) -> Outcome | None:

@@ -18,6 +18,7 @@ from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.geometry import Region
 from dp3_jax.replacement import carried_parts
 from dp3_jax.replacement.carried_parts import Carried
+from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.video import averaging, coherence, following
 from dp3_jax.video.coherence import ALL, Coherence, Motion
 from dp3_jax.video.poses import Pose
@@ -64,6 +65,7 @@ class Memory:
       age, looked: frames since the pictures below began, and those in which blur was looked at.
       beat: `now` of the network's last run.
       grain: standard deviation in levels.
+      exposure: as of `surroundings.Exposure`, on average; None before it was looked at.
       blur: standard deviation in px by which a rendering is too sharp.
       latest: u8[S, S, 3], the last drawing.
       view: f32[S, S, 3], average of the drawings.
@@ -94,6 +96,7 @@ class Memory:
     looked: int = 0
     beat: int = -1
     grain: float = 0.0
+    exposure: tuple[float, float] | None = None
     blur: float = 0.0
     latest: np.ndarray | None = None
     view: np.ndarray | None = None
@@ -108,7 +111,7 @@ class Memory:
         """After a cut, a gap or a failure; the face stays who it is."""
         for name in ARRAYS:
             setattr(self, name, None)
-        self.carried = None
+        self.carried = self.exposure = None
         self.age = self.looked = 0
 
     def render_at(self, size: int) -> None:
@@ -194,6 +197,15 @@ class Memory:
                 correct = averaging.drift(before, correct, self._share_due)
             self.correct = correct
         return correct
+
+    def steady_exposure(self, look: Callable[[], Exposure]) -> Exposure:
+        """The exposure round the face, on average; looked at now and then."""
+        if self.exposure is None:
+            self.exposure = tuple(look())
+        elif self.age % _GRAIN_EVERY == 0:
+            pairs = zip(self.exposure, look(), strict=True)
+            self.exposure = tuple(old + _GRAIN_FRESH * (new - old) for old, new in pairs)
+        return Exposure(*self.exposure)
 
     def steady_blur(self, look: Callable[[], float]) -> float:
         """Standard deviation in px by which a rendering is to be blurred; looked at now and then."""

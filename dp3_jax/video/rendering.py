@@ -22,7 +22,6 @@ from dp3_jax.anonymization.frame_renderer import FaceTask, FrameMemory, render_f
 from dp3_jax.anonymization.generation import FaceCheck, FaceRenderer
 from dp3_jax.anonymization.plans import Outcome, Plan, Settings
 from dp3_jax.replacement.face_vector import FaceVector
-from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.video import coherence, following, placing, poses, vectors
 from dp3_jax.video.coherence import Coherence
 from dp3_jax.video.memory import Memory
@@ -257,8 +256,7 @@ class Renderer:
         for number, memory in self._memories.items():
             entries[str(number)], own = memory.to_state()
             arrays |= {f"{number}/{name}": array for name, array in own.items()}
-        frames = [self._frames.toned, self._frames.exposure, self._frames.frames]
-        content = {"format": _FORMAT, "tracks": entries, "frames": frames}
+        content = {"format": _FORMAT, "tracks": entries, "toned": self._frames.toned}
         text = np.frombuffer(json.dumps(content).encode(), np.uint8)
         target = io.BytesIO()
         np.savez(target, text=text, **arrays)
@@ -284,8 +282,7 @@ class Renderer:
                     if name.startswith(f"{number}/")
                 }
                 memories[int(number)] = Memory.from_state(entry, own, **self._bound)
-            toned, exposure, count = content["frames"]
-            frames = FrameMemory(toned, None if exposure is None else Exposure(*exposure), count)
+            frames = FrameMemory(content["toned"])
         except Exception as error:
             raise ValueError(f"this is no state of a renderer: {error}") from error
         self._memories, self._frames = memories, frames
