@@ -91,10 +91,10 @@ def stand_in_generator(monkeypatch):
     monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
 
 
-def hole(one, shape=(512, 512)):
-    """bool of `shape`: the pixels that a new face replaces."""
+def hole(one, shape=(512, 512), yaw=0.0):
+    """bool of `shape`: the pixels that a new face replaces, of one that is turned by `yaw` degrees."""
     alignment = geometry.align(one.box, one.points)
-    target = geometry.region(alignment, geometry.face_mask(alignment, one.box), shape)
+    target = geometry.region(alignment, geometry.face_mask(alignment, one.box, yaw=yaw), shape)
     inside = np.zeros(shape, bool)
     inside[target.slices] = target.inside
     return inside

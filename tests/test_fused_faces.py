@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dp3_jax import assets, cli
-from dp3_jax.anonymization import anonymize, geometry, plans, secrets
+from dp3_jax.anonymization import anonymize, geometry, plans, secrets, transparency
 from dp3_jax.anonymization.anonymize import Anonymizer, anonymize_frame
 from dp3_jax.anonymization.faces import Face
 from dp3_jax.masks import CANONICAL_POINTS, inference_mask
@@ -79,16 +79,18 @@ def scaled(factor):
     return frame, Face(box, (POINTS * factor).astype(np.float32), 1.0)
 
 
-@pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
-def test_nothing_outside_changes_and_nothing_inside_is_seen(network, factor):
+@pytest.mark.parametrize(("factor", "yaw"), [(0.4, 4.0), (1.0, 4.0), (3.0, 4.0), (1.0, 30.0)])
+def test_nothing_outside_changes_and_nothing_inside_is_seen(network, factor, yaw):
     frame, one = scaled(factor)
-    inside = hole(one, frame.shape[:2])
-    result, (outcome,) = render(frame, [one], network)
+    inside = hole(one, frame.shape[:2], yaw)
+    vector = VECTOR._replace(yaw=yaw)
+    result, (outcome,) = render(frame, [one], network, vector=vector)
     assert outcome.done == "generated" and outcome.person.startswith("person")
     np.testing.assert_array_equal(result[~inside], frame[~inside])
     changed = frame.copy()
     changed[inside] = np.random.default_rng(0).integers(0, 256, (inside.sum(), 3))
-    np.testing.assert_array_equal(render(changed, [one], network)[0], result)
+    again, _ = render(changed, [one], network, vector=vector)
+    np.testing.assert_array_equal(again, result)
 
 
 def test_the_vector_is_all_that_passes_and_its_expression_can_be_left_out(network):
@@ -233,6 +235,29 @@ def test_the_vector_is_coarse_and_bounded():
     vector = face_vector.face_vector(Pose(33.3, -80.0, 7.0), Expression(0.123, 9.0, 0.3))
     assert vector == FaceVector(34.0, -60.0, 0.12, 1.4)
     assert vector.without_expression() == FaceVector(34.0, -60.0)
+
+
+def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypatch, network):
+    """The mask follows what is measured, which must not differ between colours and transparency."""
+    anonymizer = Anonymizer(method="generate")
+    monkeypatch.setattr(
+        Anonymizer, "opened", property(lambda self: (FusedRenderer(Persons(), network), ""))
+    )
+    monkeypatch.setattr(Anonymizer, "_is_face", None)
+    monkeypatch.setattr(anonymize, "mesh_at_hand", lambda: None)
+    turned = POINTS.copy()
+    turned[2, 0] -= 14  # the nose
+    one = Face(BOX, turned.astype(np.float32), 1.0)
+    planned = plans.plan_faces([one], SECRET)
+    alpha = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY)
+    black = np.zeros_like(astronaut())
+    result, new = transparency.render(anonymizer, black, alpha, planned, plans.Settings())
+    (outcome,) = result.outcomes
+    assert abs(outcome.plan.yaw) > 15
+    inside = hole(one, alpha.shape, outcome.plan.yaw)
+    assert (new[inside] == 255).all()  # opaque, and drawn in the colours
+    np.testing.assert_array_equal(new[~inside], alpha[~inside])
+    assert not result.frame[~inside].any()
 
 
 # The command.
