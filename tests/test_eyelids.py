@@ -61,7 +61,7 @@ def test_nothing_changes_away_from_the_eye_that_closes(face):
     left, right = mesh[33, :2], mesh[133, :2]
     away = np.linalg.norm(changed - (left + right) / 2, axis=1)
     assert away.max() < 0.9 * np.linalg.norm(right - left)
-    assert (whites(winking) & ~whites(image)).sum() == 0
+    assert (whites(winking) & ~whites(image)).sum() < 0.02 * whites(image).sum()
     np.testing.assert_array_equal(
         moved[list(eyelids.EYES[1].upper)], mesh[list(eyelids.EYES[1].upper)]
     )
