@@ -24,11 +24,12 @@ _MIN_IN_BIN = 3  # px
 # which has seen ordinary portraits, gets it stretched, and what it says is shrunk again. One in which
 # something is black is seldom dark as a whole: a flash lights the face, which is masked. Of 40 held-out
 # photos of CelebA with a range of 65 to 150 round the face, faces that were shrunk came out 13 levels of L too
-# dark, and 2 too dark as they were. Where nothing is black there is haze, and stretching brings faces nearer.
+# dark, and 2 too dark as they were; the few below 100 are taken for dark rooms. Where nothing is black there
+# is haze, and stretching brings faces nearer.
 _TONES, _USUAL_RANGE, _MAX_SCALE = (1, 99), 200.0, 4.0
-_MIN_RANGES = 80.0, 150.0  # where the darkest places are black, and where they are grey
+_MIN_RANGES = 100.0, 150.0  # where the darkest places are black, and where they are grey
 _GREY = 36.0, 80.0  # levels
-_SOFTLY = 30.0  # levels of range below the limit until a photo is stretched wholly
+_SOFTLY = 15.0  # levels of range below the limit until a photo is stretched wholly
 _BLACK = 16.0  # levels, the most that the darkest places have afterwards
 
 _REBLUR = 1.0  # px, standard deviation of the blur that edges are compared under
