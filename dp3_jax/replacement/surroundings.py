@@ -23,9 +23,9 @@ _MIN_IN_BIN = 3  # px
 # A photo whose tones, without the outermost percent, span less than a limit is dark or hazy; the network,
 # which has seen ordinary portraits, gets it stretched, and what it says is shrunk again. One in which
 # something is black is seldom dark as a whole: a flash lights the face, which is masked. Of 40 held-out
-# photos of CelebA with a range of 65 to 150 round the face, faces that were shrunk came out 13 levels of L too
-# dark, and 2 too dark as they were; the few below 100 are taken for dark rooms. Where nothing is black there
-# is haze, and stretching brings faces nearer.
+# photos of CelebA with a range of 65 to 150 round the face, faces that were shrunk came out 13 levels of L
+# too dark, and 2 too dark as they were; the few below 100 are taken for dark rooms. Where nothing is black
+# there is haze, and stretching brings faces nearer.
 _TONES, _USUAL_RANGE, _MAX_SCALE = (1, 99), 200.0, 4.0
 _MIN_RANGES = 100.0, 150.0  # where the darkest places are black, and where they are grey
 _GREY = 36.0, 80.0  # levels
