@@ -105,6 +105,32 @@ def test_every_module_has_a_layer_and_imports_only_from_below(repository):
     assert wrong == []
 
 
+def import_cycles(graph):
+    """Groups of modules each of which imports all others of its group, directly or not."""
+
+    def reached(start):
+        found, ahead = set(), [start]
+        while ahead:
+            for name in graph[ahead.pop()] - found:
+                found.add(name)
+                ahead.append(name)
+        return found
+
+    from_each = {name: reached(name) for name in graph}
+    own = {
+        name: {other for other in names if name in from_each[other]}
+        for name, names in from_each.items()
+    }
+    return sorted({tuple(sorted(group)) for group in own.values() if len(group) > 1})
+
+
+def test_no_cycle_of_files_is_left_in_the_video_package(repository):
+    paths = {name: path for name, path in modules(repository) if name.startswith("dp3_jax.video.")}
+    graph = {name: set(imports(path)) & paths.keys() - {name} for name, path in paths.items()}
+    assert import_cycles(graph) == []
+    assert import_cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
+
+
 def test_no_file_is_too_long_to_read(repository):
     folders = [repository / name for name in ("dp3_jax", "configs", "tests", "benchmarks")]
     paths = [p for folder in folders for p in folder.rglob("*.py")]

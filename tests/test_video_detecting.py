@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dp3_jax.anonymization.detection import Face
 from dp3_jax.video import looking
-from dp3_jax.video.detecting import Budget, LiveDetector, VideoDetector
+from dp3_jax.video.detecting import VideoDetector
+from dp3_jax.video.live_detecting import Budget, LiveDetector
 from tests.face_photos import BOX, astronaut, detector_or_skip
 
 CHUNK = 6
@@ -67,22 +68,23 @@ def find(images, cuts=(), threads=2, **options):
 
 def as_numbers(result):
     return [
-        (number, [(f.box, f.points.tolist(), f.confidence, f.source) for f in faces], cut)
-        for number, faces, cut in result
+        (number, [(f.box, f.points.tolist(), f.confidence, f.source) for f in faces], cut, steps)
+        for number, faces, cut, steps in result
     ]
 
 
 def glanced(image):
     factor = looking.coarse_factor(image.shape, 640 * 360)
-    return video_detector().glance(image, factor)[1]
+    detector = video_detector()
+    return detector.confirmed(*detector.glance(image, factor))
 
 
 def test_a_face_that_moves_is_found_in_every_frame_in_order():
     places = [(150 + 25 * i, 180, 60) for i in range(8)]
     result = find([shown(*place) for place in places])
-    assert [number for number, _, _ in result] == list(range(8))
-    assert not any(cut for _, _, cut in result)
-    for place, (_, faces, _) in zip(places, result, strict=True):
+    assert [one.number for one in result] == list(range(8))
+    assert not any(one.cut for one in result)
+    for place, (_, faces, *_) in zip(places, result, strict=True):
         assert [is_at(face, *place) for face in faces] == [True]
 
 
@@ -93,7 +95,7 @@ def test_a_face_too_small_for_the_coarse_pass_is_followed_both_ways():
     assert not any(is_at(f, *places[2]) for f in glanced(images[2]))
     result = find(images)
     assert result[0][1] == []
-    for place, (_, faces, _) in list(zip(places, result, strict=True))[1:]:
+    for place, (_, faces, *_) in list(zip(places, result, strict=True))[1:]:
         assert any(is_at(face, *place) for face in faces)
 
 
@@ -102,7 +104,7 @@ def test_a_face_upside_down_is_followed_and_keeps_its_points():
     images = [shown(*place) for place in places]
     wrong = glanced(images[2])  # the wrong way up, if at all
     assert all(face.points[:2, 1].mean() < face.points[3:, 1].mean() for face in wrong)
-    for place, (_, faces, _) in zip(places, find(images), strict=True):
+    for place, (_, faces, *_) in zip(places, find(images), strict=True):
         assert [is_at(face, *place[:3]) for face in faces] == [True]
         eyes, mouth = faces[0].points[:2].mean(0), faces[0].points[3:].mean(0)
         assert eyes[1] > mouth[1]
@@ -110,7 +112,7 @@ def test_a_face_upside_down_is_followed_and_keeps_its_points():
 
 def test_a_face_that_grows_dim_is_followed():
     light = [1.0, 0.5, 0.25, 0.12, 0.08, 0.08, 0.12, 0.25]
-    for number, faces, _ in find([shown(300, 180, 30, brightness=b) for b in light]):
+    for number, faces, *_ in find([shown(300, 180, 30, brightness=b) for b in light]):
         assert any(is_at(face, 300, 180, 30) for face in faces), number
 
 
@@ -119,7 +121,7 @@ def test_nothing_is_found_where_a_face_is_hidden_and_it_is_found_after():
     images = [shown(300 + 4 * i, 180, 60) for i in range(9)]
     for i in hidden:
         images[i][100:260, 200:420] = 128
-    for number, faces, _ in find(images):
+    for number, faces, *_ in find(images):
         found = any(is_at(face, 300 + 4 * number, 180, 60) for face in faces)
         assert found == (number not in hidden)
 
@@ -129,15 +131,15 @@ def test_a_face_is_not_followed_across_a_cut():
     first = [np.full((360, 640, 3), 128, np.uint8)] * 4
     second = [shown(300, 180, 60)] * 4
     result = find([*first, *second, *first], cuts={4, 8})
-    assert [cut for _, _, cut in result] == [i in (4, 8) for i in range(12)]
-    assert [len(faces) for _, faces, _ in result] == [0] * 4 + [1] * 4 + [0] * 4
+    assert [one.cut for one in result] == [i in (4, 8) for i in range(12)]
+    assert [len(one.faces) for one in result] == [0] * 4 + [1] * 4 + [0] * 4
 
 
 def test_a_small_face_is_found_in_a_scene_that_ends_within_a_chunk():
     empty = np.full((720, 1280, 3), 128, np.uint8)
     small = [shown(500 + 5 * i, 300, 17, size=(1280, 720)) for i in range(4)]
     result = find([empty, *small, empty], cuts={5})
-    assert [len(faces) for _, faces, _ in result] == [0, 1, 1, 1, 1, 0]
+    assert [len(one.faces) for one in result] == [0, 1, 1, 1, 1, 0]
 
 
 def test_the_result_depends_neither_on_the_threads_nor_on_where_a_job_goes_on():
@@ -148,8 +150,8 @@ def test_the_result_depends_neither_on_the_threads_nor_on_where_a_job_goes_on():
     whole = find(images)
     assert as_numbers(find(images, threads=1)) == as_numbers(whole)
     done = whole[:CHUNK]
-    rest = find(images[CHUNK:], before=[faces for _, faces, _ in done])
-    expected = [(number - CHUNK, faces, cut) for number, faces, cut in whole[CHUNK:]]
+    rest = find(images[CHUNK:], before=[one.faces for one in done], last=images[CHUNK - 1])
+    expected = [one._replace(number=one.number - CHUNK) for one in whole[CHUNK:]]
     assert as_numbers(rest) == as_numbers(expected)
 
 
@@ -161,7 +163,7 @@ def test_no_more_than_a_chunk_and_a_quarter_is_read_ahead():
             read.append(i)
             yield Frame(i, np.full((64, 64, 3), 99, np.uint8))
 
-    for number, faces, _ in video_detector().find(frames(), lambda image: False):
+    for number, faces, *_ in video_detector().find(frames(), lambda image: False):
         assert faces == [] and len(read) <= (number // CHUNK + 1) * CHUNK + CHUNK // 4
     assert len(read) == 3 * CHUNK
     assert video_detector().chunk_of(np.broadcast_to(np.uint8(0), (4320, 7680, 3))) == 2
@@ -169,7 +171,56 @@ def test_no_more_than_a_chunk_and_a_quarter_is_read_ahead():
 
 def test_a_clip_without_frames_or_with_tiny_ones_has_no_faces():
     assert find([]) == []
-    assert find([np.zeros((5, 7, 3), np.uint8)] * 2) == [(0, [], False), (1, [], False)]
+    assert find([np.zeros((5, 7, 3), np.uint8)] * 2) == [(0, [], False, {}), (1, [], False, {})]
+
+
+def still(count, **options):
+    return [shown(300, 180, 60, **options)] * count
+
+
+def test_between_keyframes_a_face_is_carried_to_where_it_is():
+    """Also one that speeds up, turns and grows; nobody looks at these frames by themselves."""
+    places = [(200 + 2 * i * i, 180 - 6 * i, 50 + 2 * i, 4 * i) for i in range(CHUNK)]
+    images = [shown(*place) for place in places]
+    detector = video_detector()
+    looked = [detector.confirmed(*detector.glance(image, 1.0))[0] for image in images]
+    for one, alone in zip(find(images), looked, strict=True):
+        assert len(one.faces) == 1
+        points = np.linalg.norm(one.faces[0].points - alone.points, axis=1)
+        assert points.max() < 0.12 * alone.box[2], one.number
+        assert np.abs(np.subtract(one.faces[0].box, alone.box)).max() < 0.15 * alone.box[2]
+
+
+def test_the_motion_of_carried_heads_is_told():
+    result = find([shown(200 + 4 * i, 180, 60) for i in range(CHUNK)])
+    told = [one.steps[0] for one in result if one.steps]
+    assert len(told) >= CHUNK - 2
+    for step in told:
+        assert abs(step.a - 1) < 0.02
+        x, y = 210.0, 180.0
+        assert abs(step.a * complex(x, y) + step.b - complex(x + 4, y)) < 1.0
+
+
+def test_a_face_that_is_swapped_for_another_thing_between_keyframes_is_not_carried_through_it():
+    images = still(9)
+    for i in (4, 5):  # keyframes are 3 and, as the last of a chunk, 5; frame 4 shows none either
+        images[i] = np.full_like(images[i], 128)
+    assert [len(one.faces) for one in find(images)] == [1, 1, 1, 1, 0, 0, 1, 1, 1]
+
+
+def test_a_frame_that_looks_different_is_a_keyframe():
+    detector = video_detector()
+    glances = []
+    original = detector.glance
+    detector.glance = lambda image, factor: glances.append(1) or original(image, factor)
+    try:
+        quiet = [np.full((360, 640, 3), 90, np.uint8)] * CHUNK
+        find(quiet)
+        few, glances[:] = len(glances), []
+        find([np.full((360, 640, 3), 40 * (i % 2) + 90, np.uint8) for i in range(CHUNK)])
+    finally:
+        del detector.glance
+    assert few < len(glances) == CHUNK
 
 
 def live_detector():

@@ -108,21 +108,22 @@ class Finder:
     missed: frozenset = frozenset()
     chunk: int = 8
 
-    def __call__(self, min_confidence=0.5):
+    def __call__(self, min_confidence=0.5, **_):
         return self
 
     def chunk_of(self, image):
         return self.chunk
 
-    def find(self, frames, is_cut, before=()):
+    def find(self, frames, is_cut, before=(), last=None):
         for frame in frames:
             cut = is_cut(frame.image)
-            yield frame.number, [] if frame.number in self.missed else self._faces(frame), cut
+            faces = [] if frame.number in self.missed else self._faces(frame)
+            yield frame.number, faces, cut, {}
 
     def _faces(self, frame):
         if self.told is not None:
             return [Face(box, None, 0.9, "detected") for box in self.told[frame.number]]
-        y, x = np.nonzero(signal(frame.image))
+        y, x = np.nonzero(signal(np.asarray(frame.image)))
         if not len(x):
             return []
         box = (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)

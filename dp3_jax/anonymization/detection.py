@@ -87,9 +87,10 @@ def _turned(image: np.ndarray, degrees: float) -> tuple[np.ndarray, geometry.Ali
 class _Pyramid:
     """A frame in several sizes; small ones are made from a smaller one that is at least twice as large."""
 
-    def __init__(self, frame: np.ndarray):
+    def __init__(self, frame: np.ndarray, *smaller: np.ndarray):
+        """Takes the frame, and it in sizes that are there already."""
         self.frame = frame
-        self._shrunk = [frame]
+        self._shrunk = [frame, *smaller]
 
     def resized(self, factor: float) -> np.ndarray:
         """The frame resized by `factor`."""
@@ -102,7 +103,7 @@ class _Pyramid:
         if factor > 1:
             return cv2.resize(self.frame, size, interpolation=cv2.INTER_LINEAR)
         large = [image for image in self._shrunk if image.shape[1] >= 2 * size[0]]
-        source = min(large, key=len) if large else self.frame
+        source = np.asarray(min(large, key=len) if large else self.frame)
         self._shrunk.append(cv2.resize(source, size, interpolation=cv2.INTER_AREA))
         return self._shrunk[-1]
 
@@ -205,9 +206,11 @@ class Detector:
             return np.zeros((0, 15), np.float32)
         return rows[np.isfinite(rows).all(1) & (rows[:, 2] >= 4) & (rows[:, 3] >= 4)]
 
-    def _in_tile(self, tile: np.ndarray, left: int, top: int, scale: np.ndarray) -> list[Face]:
+    def _in_tile(
+        self, tile: np.ndarray, left: int, top: int, scale: np.ndarray, least: float = 1.0
+    ) -> list[Face]:
         corner = np.array([left, top])
-        rows = self.rows(tile, self.min_confidence)
+        rows = self.rows(tile, min(least, self.min_confidence))
         return _faces(rows, lambda p: (p + corner) / scale, "detected")
 
     def _with_border(self, image: np.ndarray, scale: np.ndarray) -> list[Face]:
@@ -240,6 +243,7 @@ class Detector:
         tile: int = _TILE,
         turned: int = _ROTATED_SIDE,
         glanced: float = 0.0,
+        finest: float = np.inf,
     ) -> Iterator[Callable[[], list[Face]]]:
         """Every call of the network for a frame, the large ones first; each gives faces in the frame's px.
 
@@ -248,11 +252,13 @@ class Detector:
           tile: the most px that a tile's side has.
           turned: the longer side in the passes with rotation, px; 0 for none of these.
           glanced: the factor of a `glance` over the frame; what that sees is left out.
+          finest: the frame is resized by this factor instead of larger ones.
         """
         sizes, longer = _Pyramid(frame), max(frame.shape[:2])
         if min(frame.shape[:2]) < SMALLEST:
             return
-        for factor in (f for f in scales(*frame.shape[:2]) if f > 1.2 * glanced):
+        factors = {min(factor, finest) for factor in scales(*frame.shape[:2])}
+        for factor in sorted((f for f in factors if f > 1.2 * glanced), reverse=True):
             image = sizes.resized(factor)
             for top, bottom in _tiles(image.shape[0], tile):
                 for left, right in _tiles(image.shape[1], tile):
@@ -268,15 +274,20 @@ class Detector:
                 image = sizes.resized(min(1.0, side / longer))
                 yield functools.partial(self._rotated, image, sizes.scale(image), degrees)
 
-    def glance(self, frame: np.ndarray, factor: float) -> tuple[np.ndarray, list[Face]]:
-        """The frame resized by `factor`, and what one pass over that and one with a border find."""
-        sizes = _Pyramid(frame)
-        image = sizes.resized(factor)
+    def glance(self, frame: np.ndarray, coarse: np.ndarray, least: float = 1.0) -> list[Face]:
+        """What one pass over a frame made small and one with a border find.
+
+        Args:
+          frame: u8[h, w, 3] RGB.
+          coarse: the same, resized.
+          least: confidence of what is given, where that is less than the detector's own.
+        """
+        sizes = _Pyramid(frame, coarse)
         small = sizes.resized(min(1.0, _GLANCED / max(frame.shape[:2])))
-        found = self._in_tile(image, 0, 0, sizes.scale(image))
+        found = self._in_tile(coarse, 0, 0, sizes.scale(coarse), least)
         found += self._with_border(small, sizes.scale(small))
         height, width = frame.shape[:2]
-        return image, merge([f for f in found if _touches(f.box, width, height)])
+        return merge([f for f in found if _touches(f.box, width, height)])
 
     def _look_again(self, frame: np.ndarray, face: Face) -> list[Face]:
         """The face with the points found in its canonical view; none when there is no face in it."""

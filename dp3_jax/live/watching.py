@@ -32,8 +32,9 @@ from dp3_jax.live.governor import Level
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.video import tracks
 from dp3_jax.video.cuts import CutDetector
-from dp3_jax.video.detecting import Budget, LiveDetector, Numbered
+from dp3_jax.video.detecting import Numbered
 from dp3_jax.video.first_pass import DOUBTFUL
+from dp3_jax.video.live_detecting import Budget, LiveDetector
 from dp3_jax.video.tracking import Linking, Tracker
 from dp3_jax.video.tracks import Sighting, Track
 from dp3_jax.video.vector_meter import BesideMeter, VectorMeter, Vectors, meter_for

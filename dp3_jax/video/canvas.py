@@ -14,7 +14,7 @@ import numpy as np
 
 from dp3_jax.anonymization import alpha
 from dp3_jax.video.colours import PLANAR, ToRgb, samples
-from dp3_jax.video.lazy_pictures import LazyPicture, Picture
+from dp3_jax.video.lazy_pictures import Image, LazyPicture
 from dp3_jax.video.levels import Levels, Unpack
 from dp3_jax.video.probing import VideoInfo
 from dp3_jax.video.tones import Tones, is_hdr
@@ -86,7 +86,7 @@ class Canvas:
             stored = self._cleared(stored) if self._shows_alpha else self._flat(stored)
         return self._shown(stored), stored if self._keep else None
 
-    def lazily(self, frame: av.VideoFrame) -> Picture:
+    def lazily(self, frame: av.VideoFrame) -> Image:
         """The canvas of a decoded frame, converted where it is looked at if it can be."""
         info, name = self._info, frame.format.name
         ordinary = "420" in name and PLANAR.get(name) == 8

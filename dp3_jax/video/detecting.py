@@ -1,67 +1,90 @@
-"""Finding faces in frames that follow one another: a coarse pass over each, all passes over a few, and
-looks at the places where a face must be, forward and backward from where one was seen.
+"""Finding faces in frames that follow one another: a coarse pass over keyframes, all passes over a few of
+them, and looks at the places where a face must be, forward and backward from where one was seen. Between two
+keyframes faces are carried by what their heads do in the picture; who is not found there is looked for.
 
 The points of YuNet's coarse pass are the steadiest that can be had: a look at the canonical view moves them
 by 5% of the distance of the eyes, each time differently. So a face has those of the coarse pass wherever that
 sees it, in frames with all passes too, and those of a look only where it does not.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from dp3_jax.anonymization import detection
 from dp3_jax.anonymization.detection import Face
-from dp3_jax.video import looking
+from dp3_jax.video import carrying, lazy_pictures, looking
+from dp3_jax.video.keyframes import CHUNK, Schedule, Search
+from dp3_jax.video.lazy_pictures import Image
+from dp3_jax.video.motion import Step
 
-CHUNK = 32  # frames
 MEMORY = 8  # frames whose faces tell all that is known for the next
 
 _CHUNK_BYTES = 200e6  # that the frames of a chunk may have
 _AHEAD = 4  # a share of 1 / _AHEAD of the next chunk is begun while one is finished
-_UPRIGHT_EVERY = 16  # frames, between those with all upright passes
-_SHORT_SCENE = (
-    3  # frames since one with all passes, from which on the last one before a cut has them too
-)
 _COARSE_AREA = 640 * 360  # px of the frame made small for the coarse pass
 _TURNED = 512  # px, the longer side in the passes with rotation
+_FINER = 4 / 3  # times as fine as the coarse pass is one beside it, in every second keyframe
 
-_LIVE_TILE = 384  # px, the side of the pieces in which a whole frame is searched
-_LIVE_TURNED = 352  # px, the longer side of a frame turned
 
-Found = tuple[int, list[Face], bool]
+class FrameDetections(NamedTuple):
+    """What was found in a frame.
+
+    Attributes:
+      number: of the frame.
+      faces: in it.
+      cut: whether there is a cut before it.
+      steps: how heads have come there from the frame before, by place in `faces`: of those that were
+        followed; None where it cannot be told.
+    """
+
+    number: int
+    faces: list[Face]
+    cut: bool
+    steps: Mapping[int, Step | None]
 
 
 class Numbered(Protocol):
     """A frame of a clip: its number, and u8[h, w, 3] RGB."""
 
     number: int
-    image: np.ndarray
+    image: Image
 
 
-@dataclasses.dataclass(eq=False)
 class _View:
-    """A frame on which the passes have been started."""
+    """A frame, and the passes that have been started on it: none where it is not a keyframe."""
 
-    number: int
-    image: np.ndarray
-    cut: bool
-    factor: float
-    glance: futures.Future
-    passes: list[futures.Future]
+    def __init__(self, frame: Numbered, cut: bool):
+        self.number, self.image, self.cut = frame.number, frame.image, cut
+        self.factor = looking.coarse_factor(frame.image.shape, _COARSE_AREA)
+        self.glance: futures.Future | None = None
+        self.passes: list[futures.Future] = []
+
+    @functools.cached_property
+    def grey(self) -> np.ndarray:
+        """u8[h, w]."""
+        return lazy_pictures.grey(self.image)
+
+    @functools.cached_property
+    def picture(self) -> looking.Picture:
+        """The frame as it is looked at; waits for the coarse pass of a keyframe."""
+        return self.glance.result()[0] if self.glance else looking.Picture(self.image)
 
 
 class VideoDetector(looking.Looker):
     """Finds the faces in the frames of a clip, a chunk of frames at a time.
 
-    Every frame has a coarse pass; the last one of each chunk, the clip's first and those at a cut have all
-    passes of `Detector`, and the one in the middle of a chunk the upright ones. A face that is seen in one
-    frame is looked for in the next and in the one before, up to the chunk's first frame, so small and turned
-    faces that only all passes can find are followed through the frames between. The result does not depend
-    on the number of threads or their timing.
+    Keyframes have a coarse pass: one in so many frames, those that look much different from the last one, and
+    those at a cut. The last frame of each chunk, the clip's first and those at a cut have all passes of
+    `Detector`, and the one in the middle of a chunk the upright ones. A face that is seen in two keyframes is
+    carried through the frames between where the motion in the picture agrees; any other is looked for in
+    every next frame and in every one before, up to the chunk's first, so small and turned faces that only all
+    passes can find are followed through the frames between. The result does not depend on the number of
+    threads or their timing.
     """
 
     def __init__(
@@ -70,6 +93,7 @@ class VideoDetector(looking.Looker):
         rotations: bool = True,
         *,
         chunk: int = CHUNK,
+        every: int = 4,
         threads: int | None = None,
     ):
         """Loads the network, fetching it once.
@@ -77,6 +101,7 @@ class VideoDetector(looking.Looker):
         Args:
           min_confidence, rotations: as of `Detector`.
           chunk: frames that are held in memory at most; fewer of large ones, so that they have 200 MB.
+          every: frames from one keyframe to the next, see `interval`.
           threads: by default one for each core, up to 4.
 
         Raises:
@@ -84,174 +109,233 @@ class VideoDetector(looking.Looker):
         """
         super().__init__(min_confidence, rotations, threads)
         self._chunk = chunk
+        self._every = every
 
-    def chunk_of(self, image: np.ndarray) -> int:
+    def chunk_of(self, image: Image) -> int:
         """How many frames like u8[h, w, 3] are in a chunk."""
         return max(2, min(self._chunk, int(_CHUNK_BYTES // max(1, image.nbytes))))
 
     def find(
         self,
         frames: Iterable[Numbered],
-        is_cut: Callable[[np.ndarray], bool],
+        is_cut: Callable[[Image], bool],
         before: Sequence[Sequence[Face]] = (),
-    ) -> Iterator[Found]:
-        """Yields (number, faces, whether a cut is before it) of each frame, in order.
+        last: Image | None = None,
+    ) -> Iterator[FrameDetections]:
+        """Yields what is in each frame, in order.
 
         Args:
           frames: of one clip, in order; at most a chunk and a quarter of them are held.
           is_cut: called once with each image, in order: whether a new scene begins with it.
           before: where a job goes on at the end of a chunk: what was found in the frames before, oldest
             first; the last 8 are enough, and none before the last cut.
+          last: the picture before the first of these frames then.
         """
         recent = [list(faces) for faces in before]
+        schedule = Schedule(self._every, last, not recent)
+        previous = None if last is None else lazy_pictures.grey(last)
         views: list[_View] = []
-        since = 0 if recent else CHUNK  # frames since one with all passes
-        begins = not recent
         finishing: futures.Future | None = None  # of the chunk before, which takes one core only
         with futures.ThreadPoolExecutor(1) as worker:
             for frame in frames:
                 cut = bool(is_cut(frame.image))
                 size = self.chunk_of(frame.image)
-                if cut and views and since >= _SHORT_SCENE:
-                    self._start_passes(views[-1])
-                views.append(self._start(frame, cut))
-                since += 1
-                if cut or begins or len(views) == size:
-                    self._start_passes(views[-1])
-                    since = 0
-                elif len(views) % _UPRIGHT_EVERY == 0 and since >= _SHORT_SCENE:
-                    self._start_passes(views[-1], turned=0)
-                begins = False
+                if cut and views:
+                    self._search(views[-1], schedule.search_at_end())
+                view, place = _View(frame, cut), len(views)
+                last_one = place + 1 == size
+                self._search(
+                    view, schedule.search(frame.image, cut=cut, place=place, last=last_one)
+                )
+                views.append(view)
                 if finishing is not None and len(views) >= size // _AHEAD:
                     found, recent = finishing.result()
                     yield from found
                     finishing = None
-                if len(views) == size:
-                    finishing = worker.submit(self._finish, views, recent)
-                    views = []
+                if last_one:
+                    finishing = worker.submit(self._finish, views, recent, previous)
+                    previous, views = view.grey, []
             if finishing is not None:
                 found, recent = finishing.result()
                 yield from found
         if views:
-            self._start_passes(views[-1])
-            yield from self._finish(views, recent)[0]
+            self._search(views[-1], Search.ALL)
+            yield from self._finish(views, recent, previous)[0]
 
-    def _start(self, frame: Numbered, cut: bool) -> _View:
-        factor = looking.coarse_factor(frame.image.shape, _COARSE_AREA)
-        glance = self.pool.submit(self.glance, frame.image, factor)
-        return _View(frame.number, frame.image, cut, factor, glance, [])
-
-    def _start_passes(self, view: _View, turned: int = _TURNED) -> None:
-        if not view.passes:
-            passes = self.detector.passes(view.image, turned=turned, glanced=view.factor)
+    def _search(self, view: _View, kind: Search) -> None:
+        """Starts the passes of a search that have not been started."""
+        if kind and view.glance is None:
+            view.glance = self.pool.submit(self.glance, view.image, view.factor)
+        if kind >= Search.FINER and not view.passes:
+            turned = _TURNED if kind == Search.ALL else 0
+            finest = _FINER * view.factor if kind == Search.FINER else np.inf
+            passes = self.detector.passes(
+                np.asarray(view.image), turned=turned, glanced=view.factor, finest=finest
+            )
             view.passes.extend(self.pool.submit(one) for one in passes)
 
     def _finish(
-        self, views: Sequence[_View], recent: list[list[Face]]
-    ) -> tuple[list[Found], list[list[Face]]]:
-        """The results of a chunk, and what was found in the last frames since a cut."""
-        pictures, found = [], []
-        for view in views:
-            picture, faces = view.glance.result()
-            if view.passes:
-                passed = [face for one in view.passes for face in one.result()]
-                faces = self.with_passes(view.image, faces, passed)
-            pictures.append(picture)
-            found.append(faces)
-        cuts = [view.cut for view in views]
-        self._follow(pictures, found, cuts, recent)
-        backward = found[::-1]
-        self._follow(pictures[::-1], backward, [False, *cuts[:0:-1]], [])
+        self, views: Sequence[_View], recent: list[list[Face]], previous: np.ndarray | None
+    ) -> tuple[list[FrameDetections], list[list[Face]]]:
+        """The results of a chunk, and what was found in the last frames since a cut.
+
+        Args:
+          views: of its frames; the last one is a keyframe, and so are those at both sides of a cut.
+          recent: what was found in the last frames before, since a cut.
+          previous: u8[h, w], the frame before, grey.
+        """
+        bridge = _Bridge(self, views)
+        scene, start = _Scene(recent), 0
+        for end, view in enumerate(views):
+            if view.glance is None:
+                continue
+            if view.cut:
+                scene, previous = _Scene(), None
+            bridge.forward(range(start, end + 1), scene, previous)
+            previous, start = view.grey, end + 1
+        keys = [i for i, view in enumerate(views) if view.glance is not None]
+        scene = _Scene()
+        for start, end in itertools.pairwise([len(views), *reversed(keys), -1]):
+            if start < len(views) and views[start].cut:
+                scene = _Scene()
+            bridge.backward(range(start - 1, max(end, 0) - 1, -1), scene, is_key=end >= 0)
         results = []
-        for view, faces in zip(views, backward[::-1], strict=True):
-            recent = [] if view.cut else recent
-            recent = [*recent, faces][-MEMORY:]
-            results.append((view.number, faces, view.cut))
+        for i, (view, faces) in enumerate(zip(views, bridge.found, strict=True)):
+            recent = [*([] if view.cut else recent), faces][-MEMORY:]
+            results.append(FrameDetections(view.number, faces, view.cut, bridge.steps_of(i)))
         return results, recent
 
-    def _follow(
-        self,
-        pictures: Sequence[looking.Picture],
-        found: list[list[Face]],
-        cuts: Sequence[bool],
-        recent: Sequence[list[Face]],
-    ) -> None:
-        """Adds to `found` the faces that looks see in frames next to those they were found in.
+    def in_key(self, view: _View, expected: Sequence[Face]) -> list[Face]:
+        """The faces that the passes over a keyframe find, and those expected ones that looks do."""
+        picture, glanced = view.glance.result()
+        faces = self.confirmed(picture, glanced, expected)
+        if view.passes:
+            passed = [face for one in view.passes for face in one.result()]
+            faces = self.with_passes(view.image, faces, passed)
+        return self.followed(picture, faces, expected)
 
-        Args:
-          cuts: whether there is a cut between each frame and the one before it in this order.
-          recent: what was found in the last frames before.
-        """
-        known: list[looking.Known] = []
+
+class _Scene:
+    """What is known of the faces up to a frame, in one direction of time."""
+
+    def __init__(self, recent: Iterable[Sequence[Face]] = ()):
+        self.known: list[looking.Known] = []
         for faces in recent:
-            known = looking.advanced(known, faces)
-        for i, (picture, cut) in enumerate(zip(pictures, cuts, strict=True)):
-            if cut:
-                known = []
-            found[i] = self.followed(picture, found[i], [one.expected() for one in known])
-            known = looking.advanced(known, found[i])
+            self.add(faces)
+
+    def add(self, faces: Sequence[Face]) -> None:
+        """Takes in what was found in the next frame."""
+        self.known = looking.advanced(self.known, faces)
+
+    def seen(self) -> list[looking.Known]:
+        """Those that were found in the last frame."""
+        return [one for one in self.known if not one.missed]
 
 
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """What is done in one frame of a live picture.
+class _Bridge:
+    """Finds in the frames of a chunk, keyframe by keyframe, who is known from other frames of it or before.
 
     Attributes:
-      side: the longer side of the frame in the coarse pass, px; None for no coarse pass.
-      scan: whether one piece of the whole frame, upright or turned, is searched in full detail.
+      found: the faces in each frame.
     """
 
-    side: int | None = 640
-    scan: bool = True
+    def __init__(self, detector: VideoDetector, views: Sequence[_View]):
+        self.found: list[list[Face]] = [[] for _ in views]
+        self._detector = detector
+        self._views = views
+        self._steps: dict[
+            int, tuple[Face, Step]
+        ] = {}  # by the id of the face, which it keeps alive
 
+    def steps_of(self, frame: int) -> dict[int, Step]:
+        """As of `FrameDetections`."""
+        known = (self._steps.get(id(face)) for face in self.found[frame])
+        return {i: one[1] for i, one in enumerate(known) if one is not None}
 
-class LiveDetector(looking.Looker):
-    """Finds the faces in one frame after another at a cost that is steady and can be lowered.
-
-    The passes of `Detector` are spread over the frames, one piece in each, in turn.
-    """
-
-    def __init__(
-        self,
-        min_confidence: float = detection.MIN_CONFIDENCE,
-        rotations: bool = True,
-        *,
-        threads: int | None = None,
-    ):
-        """Loads the network, fetching it once; arguments and errors as of `VideoDetector`."""
-        super().__init__(min_confidence, rotations, threads)
-        self._turn = 0
-
-    def detect(
-        self, image: np.ndarray, predicted: Sequence[Face], budget: Budget | None = None
-    ) -> list[Face]:
-        """The faces that are found in a frame, the most confident first.
+    def forward(self, frames: range, scene: _Scene, previous: np.ndarray | None) -> None:
+        """Goes on to the next keyframe.
 
         Args:
-          image: u8[h, w, 3] RGB.
-          predicted: the faces that must be somewhere near their boxes in it. Those that no pass sees are
-            looked for one by one, whatever the budget is: about 1 ms each.
-          budget: of this frame; the default one if None.
+          frames: up to the keyframe.
+          scene: what is known; moves on to the keyframe.
+          previous: the keyframe before, grey; None where there is none in the scene.
         """
-        budget = budget or Budget()
-        picture, found, factor = looking.Picture(image), [], 0.0
-        if budget.side is not None:
-            height, width = image.shape[:2]
-            area = round(budget.side**2 * min(height, width) / max(height, width))
-            factor = looking.coarse_factor(image.shape, area)
-        scan = self.pool.submit(self._scan, image, factor) if budget.scan else None
-        if budget.side is not None:
-            picture, found = self.glance(image, factor)
-        if scan is not None:
-            wholes = [*found, *predicted]
-            news = [f for f in scan.result() if not looking.is_part(f, wholes)]
-            found = self.with_passes(image, found, news)
-        return self.followed(picture, found, predicted)
+        known = [] if previous is None else scene.seen()
+        chains = self._chains(known, [previous, *(self._views[i].grey for i in frames)])
+        led = _led(known, chains, len(frames))
+        lost = [one.expected(len(frames)) for one in scene.known if one.missed]
+        key = frames[-1]
+        self.found[key] = self._detector.in_key(self._views[key], [*led, *lost])
+        self._carry(frames, known, chains, led)
+        self._go_on(frames, scene)
 
-    def _scan(self, image: np.ndarray, glanced: float) -> list[Face]:
-        """What the next piece shows of what a glance does not."""
-        pieces = list(self.detector.passes(image, _LIVE_TILE, _LIVE_TURNED, glanced))
-        if not pieces:
-            return []
-        self._turn = (self._turn + 1) % len(pieces)
-        return pieces[self._turn]()
+    def backward(self, frames: range, scene: _Scene, *, is_key: bool) -> None:
+        """Goes back to the keyframe before, or to the chunk's first frame.
+
+        Args:
+          frames: backward in time.
+          scene: as of `forward`, of what comes after them.
+          is_key: whether the last of them is a keyframe.
+        """
+        seen = scene.seen()
+        if seen and is_key:
+            there = looking.paired([one.expected() for one in seen], self.found[frames[0]])
+            known = [one for i, one in enumerate(seen) if i not in there]
+            after = self._views[frames[0] + 1].grey
+            chains = self._chains(known, [after, *(self._views[i].grey for i in frames)])
+            led = _led(known, chains, len(frames))
+            picture = self._views[frames[-1]].picture
+            self.found[frames[-1]] = self._detector.followed(picture, self.found[frames[-1]], led)
+            self._carry(frames, known, chains, led)
+        self._go_on(frames, scene)
+
+    def _chains(
+        self, known: Sequence[looking.Known], greys: Sequence[np.ndarray]
+    ) -> list[carrying.Chain]:
+        follow = functools.partial(carrying.chained, greys=greys)
+        speeds = [one.motion.speed for one in known]
+        return list(self._detector.pool.map(follow, [one.face for one in known], speeds))
+
+    def _carry(
+        self,
+        frames: range,
+        known: Sequence[looking.Known],
+        chains: Sequence[carrying.Chain],
+        led: Sequence[Face],
+    ) -> None:
+        """Adds the faces between that the flow tells, and how heads have moved there."""
+        for i, j in looking.paired(led, self.found[frames[-1]]).items():
+            first, last, chain = known[i].face, self.found[frames[-1]][j], chains[i]
+            between = carrying.carried(first, last, chain, len(frames))
+            if between is None:
+                continue
+            for frame, face in zip(frames, between, strict=False):
+                self.found[frame].append(face)
+            if len(chain.steps) == len(frames):
+                path = [first, *between, last]
+                arrived = path[1:] if frames.step > 0 else path[:-1]
+                for face, step in zip(arrived, chain.steps, strict=True):
+                    self._steps[id(face)] = face, step if frames.step > 0 else step.back()
+
+    def _go_on(self, frames: range, scene: _Scene) -> None:
+        """Looks for those who are missing in each frame."""
+        for i in frames:
+            view = self._views[i]
+            among = (
+                scene.known
+                if view.glance is not None or __import__("os").environ.get("AMONG")
+                else scene.seen()
+            )
+            expected = [one.expected() for one in among]
+            self.found[i] = self._detector.followed(view.picture, self.found[i], expected)
+            scene.add(self.found[i])
+
+
+def _led(
+    known: Sequence[looking.Known], chains: Sequence[carrying.Chain], count: int
+) -> list[Face]:
+    """Where faces should be so many frames on: by the flow, else by how they moved before."""
+    return [
+        chain.faces[-1] if len(chain.faces) == count else one.expected(count)
+        for one, chain in zip(known, chains, strict=True)
+    ]

@@ -23,7 +23,7 @@ from dp3_jax.video import mastering, pixel_formats
 from dp3_jax.video.codecs import CODECS, PRESETS, X264_ANY_WIDTH, Codec
 from dp3_jax.video.colours import FULL, LIMITED, Colours, FromRgb, is_yuv
 from dp3_jax.video.levels import Levels, Pack
-from dp3_jax.video.reading import VideoInfo
+from dp3_jax.video.probing import VideoInfo
 from dp3_jax.video.tones import is_hdr
 
 # The muxer for each ending that can be written.

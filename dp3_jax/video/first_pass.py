@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import cv2
 import numpy as np
 
 from dp3_jax.anonymization.detection import Face
@@ -15,9 +14,10 @@ from dp3_jax.anonymization.plans import Settings
 from dp3_jax.anonymization.second_opinion import MIN_GENERATED_CONFIDENCE
 from dp3_jax.data.prefetch import Prefetcher
 from dp3_jax.replacement.face_vector import FaceVector
-from dp3_jax.video import detecting, motion, reading, tracking
+from dp3_jax.video import detecting, lazy_pictures, motion, reading, tracking
 from dp3_jax.video.cuts import CutDetector
 from dp3_jax.video.detecting import VideoDetector
+from dp3_jax.video.lazy_pictures import Image
 from dp3_jax.video.motion import Step
 from dp3_jax.video.reading import VideoInfo
 from dp3_jax.video.tracks import Box, Track, Tracking, from_face
@@ -130,7 +130,7 @@ def detect(
     ends: list[dict[str, Any]] = []  # what `cuts` remembered at each end of a chunk: it is ahead
     images = itertools.count(1)
 
-    def is_cut(image: np.ndarray) -> bool:
+    def is_cut(image: Image) -> bool:
         cut = cuts.update(image)
         if next(images) % size == 0:
             ends.append(cuts.state())
@@ -153,7 +153,7 @@ def detect(
 def _look(
     info: VideoInfo,
     detector: VideoDetector,
-    is_cut: Callable[[np.ndarray], bool],
+    is_cut: Callable[[Image], bool],
     keeper: Keeper | None,
     before: Sequence[Found],
     *,
@@ -166,9 +166,7 @@ def _look(
     for one in before:
         known = [*([] if one.cut else known), one.faces]
     times: dict[int, int] = {}
-    images: dict[
-        int, np.ndarray
-    ] = {}  # that wait for their faces; the detector has them all the same
+    images: dict[int, Image] = {}  # that wait for their faces; the detector has them all the same
 
     def noted(frames: Iterator[reading.Frame]) -> Iterator[reading.Frame]:
         for frame in frames:
@@ -177,25 +175,26 @@ def _look(
             yield frame
 
     # A whole chunk, as what the journal has is whole ones.
-    waiting: list[tuple[Found, list[Future | None], Future | None]] = []
+    waiting: list[tuple[Found, list[Future | Step | None], Future | None]] = []
     # The frame before tells how heads have come into the first one.
-    decoded = reading.read_frames(info, max(start - 1, 0))
+    decoded = reading.read_frames(info, max(start - 1, 0), lazy=True)
     loading: Future | None = None
     with (
         ThreadPoolExecutor(2) as pool,
         BesideMeter(meter) as beside,
         Prefetcher(decoded, 4) as frames,
     ):
-        last = _grey(next(frames).image) if start else None
-        for number, faces, cut in detector.find(noted(frames), is_cut, known):
+        last = next(frames).image if start else None
+        for number, faces, cut, followed in detector.find(noted(frames), is_cut, known, last):
             image = images.pop(number)
             looked = keeper is not None and number % COMPARED_EVERY == 0
-            kept = tuple(keeper.decide(image, faces)) if looked else None
-            now = _grey(image)
-            steps: list[Future | None] = [None] * len(faces)
-            if last is not None and not cut:
-                steps = [pool.submit(motion.step, last, now, f.box, f.points) for f in faces]
-            last = now
+            kept = tuple(keeper.decide(np.asarray(image), faces)) if looked else None
+            steps: list[Future | Step | None] = [followed.get(i) for i in range(len(faces))]
+            if last is not None and not cut and len(followed) < len(faces):
+                greys = lazy_pictures.grey(last), lazy_pictures.grey(image)
+                for i in set(range(len(faces))) - followed.keys():
+                    steps[i] = pool.submit(motion.step, *greys, faces[i].box, faces[i].points)
+            last = image
             if loading is None and len(faces) > 1:
                 loading = pool.submit(tracking.solver)  # `link` may need it
             vectors = beside.submit(number, image, faces)
@@ -208,13 +207,9 @@ def _look(
         yield from (_measured(*one) for one in waiting)
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-
-
-def _measured(found: Found, steps: Sequence[Future | None], vectors: Future | None) -> Found:
+def _measured(found: Found, steps: Sequence[Future | Step | None], vectors: Future | None) -> Found:
     """What was found, with what others have measured meanwhile."""
-    known = tuple(one and one.result() for one in steps)
+    known = tuple(one.result() if isinstance(one, Future) else one for one in steps)
     return dataclasses.replace(found, steps=known, vectors=vectors.result() if vectors else ())
 
 

@@ -41,6 +41,7 @@ from dp3_jax.video import (
 from dp3_jax.video.coherence import Coherence
 from dp3_jax.video.detecting import VideoDetector
 from dp3_jax.video.interlacing import DEINTERLACED
+from dp3_jax.video.keyframes import interval
 from dp3_jax.video.names import as_one, is_pattern
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.spans import Span
@@ -288,7 +289,7 @@ def find_tracks(
     Returns:
       The tracks, and i64[frames] the frames' times in ticks.
     """
-    detector = VideoDetector(min_confidence)
+    detector = VideoDetector(min_confidence, every=interval(float(info.rate), *info.canvas_size))
     found = first_pass.detect(info, detector, keeper, folder, progress, saw=saw, meter=meter)
     return first_pass.link(info, found), np.array([one.pts for one in found], np.int64)
 

@@ -81,7 +81,7 @@ class LazyPicture:
         return cv2.transform(cv2.merge([*planes]), self._to_rgb)
 
 
-Picture: TypeAlias = np.ndarray | LazyPicture  # u8[h, w, 3] RGB
+Image: TypeAlias = np.ndarray | LazyPicture  # u8[h, w, 3] RGB
 
 
 def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -91,14 +91,14 @@ def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def grey(image: Picture) -> np.ndarray:
+def grey(image: Image) -> np.ndarray:
     """u8[h, w]: how bright a picture is; where it is stored so, in the levels that are stored."""
     return (
         image.grey() if isinstance(image, LazyPicture) else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     )
 
 
-def resized(image: Picture, factor: float) -> np.ndarray:
+def resized(image: Image, factor: float) -> np.ndarray:
     """u8[h, w, 3]: a picture in another size."""
     height, width = image.shape[:2]
     size = max(1, round(width * factor)), max(1, round(height * factor))

@@ -6,7 +6,6 @@ likes, and may ask less confidence, as that there is a face is known.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Iterable, Sequence
 from concurrent import futures
 
@@ -14,6 +13,8 @@ import numpy as np
 
 from dp3_jax.anonymization import detection, geometry
 from dp3_jax.anonymization.detection import Detector, Face
+from dp3_jax.video import lazy_pictures
+from dp3_jax.video.lazy_pictures import Image
 from dp3_jax.video.prediction import Motion, moved
 
 # A look shows YuNet the place of a face turned upright, the face _FACE px wide.
@@ -34,6 +35,7 @@ _SURE = 0.85
 _CONFIRM_WIDTH = 24  # px
 _CONFIRM_REACH = 0.4
 _UNCONFIRMED = 0.1
+_FAINT = 0.35  # confidence from which on the coarse pass may show a face that a look confirms
 _CLEARLY = 0.25  # more confidence than the coarse pass has: then the other face is taken
 _TURNED = np.pi / 3  # radians between two opinions on which way is up
 
@@ -46,7 +48,7 @@ _STRIDE = 32  # px; YuNet pads a picture to a multiple
 class Picture:
     """A frame, and the same resized by `factor`; None where that is not at hand."""
 
-    frame: np.ndarray
+    frame: Image
     coarse: np.ndarray | None = None
     factor: float = 1.0
 
@@ -65,9 +67,9 @@ class Known:
     motion: Motion
     missed: int = 0
 
-    def expected(self) -> Face:
-        """The face in the next frame."""
-        return moved(self.face, self.motion.way(self._next))
+    def expected(self, frames: int = 1) -> Face:
+        """The face in the next frame, or so many on."""
+        return moved(self.face, self.motion.way(self._next + frames - 1))
 
     def after(self, face: Face | None) -> "Known":
         """What is known after the next frame, in which it was seen, or not."""
@@ -87,16 +89,19 @@ def _centre(face: Face) -> np.ndarray:
 
 def paired(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
     """Which of `faces` each of `expected` is: indices, nearest first, each used once."""
-    near = []
-    for (i, one), (j, other) in itertools.product(enumerate(expected), enumerate(faces)):
-        width = np.sqrt(one.box[2] * one.box[3])
-        other_width = np.sqrt(other.box[2] * other.box[3])
-        distance = float(np.abs(_centre(one) - _centre(other)).max() / np.sqrt(width * other_width))
-        if distance < _REACH and 1 / _AT_ONCE < width / other_width < _AT_ONCE:
-            near.append((distance, i, j))
+    if not expected or not faces:
+        return {}
+    x, y, w, h = np.array([one.box for one in expected]).T[..., None]
+    other_x, other_y, other_w, other_h = np.array([one.box for one in faces]).T[:, None]
+    size, other_size = np.sqrt(w * h), np.sqrt(other_w * other_h)
+    across = np.abs(x + w / 2 - other_x - other_w / 2)
+    down = np.abs(y + h / 2 - other_y - other_h / 2)
+    distance = np.maximum(across, down) / np.sqrt(size * other_size)
+    ratio = size / other_size
+    near = (distance < _REACH) & (ratio < _AT_ONCE) & (ratio > 1 / _AT_ONCE)
     pairs: dict[int, int] = {}
     taken = set()
-    for _, i, j in sorted(near):
+    for _, i, j in sorted((distance[i, j], int(i), int(j)) for i, j in np.argwhere(near)):
         if i not in pairs and j not in taken:
             pairs[i] = j
             taken.add(j)
@@ -131,12 +136,18 @@ def _same(one: Face, other: Face) -> bool:
     return len(detection.merge([one, other])) == 1
 
 
-def _is_turned(one: Face, other: Face) -> bool:
+def is_turned(one: Face, other: Face) -> bool:
     """Whether two views of a face disagree on which way is up: YuNet takes some chins for foreheads."""
     if one.points is None or other.points is None:
         return False
     turns = [geometry.align(face.box, face.points).a for face in (one, other)]
     return abs(np.angle(turns[0] * np.conj(turns[1]))) > _TURNED
+
+
+def _is_better(face: Face, other: Face) -> bool:
+    """Whether one view of a face is clearly better than the other."""
+    margin = 0 if is_turned(face, other) else _CLEARLY
+    return face.confidence > other.confidence + margin
 
 
 def joined(steady: Sequence[Face], others: Iterable[Face]) -> list[Face]:
@@ -151,7 +162,7 @@ def joined(steady: Sequence[Face], others: Iterable[Face]) -> list[Face]:
             result.append(other)
             continue
         mine = result[place]
-        if other.confidence > mine.confidence + (0 if _is_turned(mine, other) else _CLEARLY):
+        if _is_better(other, mine):
             result[place] = other
         elif other.confidence > mine.confidence:
             result[place] = dataclasses.replace(mine, confidence=other.confidence)
@@ -162,7 +173,7 @@ def coarse_factor(shape: Sequence[int], area: int) -> float:
     """The factor by which a frame of (height, width, ...) has about `area` px, for the coarse pass."""
     shorter = min(shape[:2])
     factor = min(_COARSE_LARGEST, (area / (shape[0] * shape[1])) ** 0.5)
-    if factor < 1 and 1 / round(1 / factor) < 1.06 * factor:
+    if factor < 1 and 0.88 * factor < 1 / round(1 / factor) < 1.06 * factor:
         return 1 / round(1 / factor)  # quick to resize by
     whole = shorter * factor // _STRIDE * _STRIDE  # no time is spent on padding
     return whole / shorter if whole else factor
@@ -221,30 +232,46 @@ class Looker:
         over = dataclasses.replace(face, points=points)
         return self._look(picture, over, _TURNED_OVER, _CONFIRM_REACH) or seen
 
-    def glance(self, frame: np.ndarray, factor: float) -> tuple[Picture, list[Face]]:
-        """A coarse pass over u8[h, w, 3] resized by `factor`: what it is sure of or a look confirms."""
+    def glance(self, frame: Image, factor: float) -> tuple[Picture, list[Face]]:
+        """A coarse pass over a frame resized by `factor`: all that may be a face."""
         if min(frame.shape[:2]) < detection.SMALLEST:
             return Picture(frame), []
-        coarse, faces = self.detector.glance(frame, factor)
-        picture = Picture(frame, coarse, factor)
-        return picture, [f for f in faces if self._is_confirmed(picture, f)]
+        coarse = lazy_pictures.resized(frame, factor)
+        return Picture(frame, coarse, factor), self.detector.glance(frame, coarse, _FAINT)
 
-    def _is_confirmed(self, picture: Picture, face: Face) -> bool:
+    def confirmed(
+        self, picture: Picture, glanced: Sequence[Face], expected: Sequence[Face] = ()
+    ) -> list[Face]:
+        """Those faces of a glance of which it is sure, that are expected, or that a look confirms."""
+        known = set(paired(expected, glanced).values())
+        confirm = functools.partial(self._confirmed, picture)
+        news = [i for i in range(len(glanced)) if i not in known]
+        right = dict(zip(news, self.pool.map(confirm, [glanced[i] for i in news]), strict=True))
+        faces = (right.get(i, face) for i, face in enumerate(glanced))
+        return [face for face in faces if face is not None]
+
+    def _confirmed(self, picture: Picture, face: Face) -> Face | None:
+        """The face as the glance saw it; a faint one has to be seen again as clearly as any other."""
+        if face.confidence < self.detector.min_confidence:
+            seen = self._look(picture, face, self.detector.min_confidence, _CONFIRM_REACH)
+            return seen and dataclasses.replace(face, confidence=seen.confidence)
         if face.confidence >= _SURE or min(face.box[2:]) < _CONFIRM_WIDTH:
-            return True
-        return self._look(picture, face, _UNCONFIRMED, _CONFIRM_REACH) is not None
+            return face
+        return self._look(picture, face, _UNCONFIRMED, _CONFIRM_REACH) and face
 
     def with_passes(
-        self, frame: np.ndarray, glanced: Sequence[Face], found: Sequence[Face]
+        self, frame: Image, glanced: Sequence[Face], found: Sequence[Face]
     ) -> list[Face]:
         """What a glance at a frame has found, and `found` in other passes over it."""
 
-        def is_news(face: Face) -> bool:
-            same = [other.confidence for other in glanced if _same(face, other)]
-            return not same or face.confidence > max(same)
+        def is_known(face: Face) -> bool:
+            """Whether `joined` takes no more than the confidence of it."""
+            return any(_same(face, other) and not _is_better(face, other) for other in glanced)
 
-        fresh = [face for face in found if is_news(face)]
-        return joined(glanced, self.detector.judge(frame, fresh, glanced))
+        known = [face for face in found if is_known(face)]
+        fresh = [face for face in found if not is_known(face)]
+        judged = self.detector.judge(frame, fresh, glanced)
+        return joined(glanced, [*known, *judged])
 
     def followed(
         self, picture: Picture, found: Sequence[Face], expected: Sequence[Face]
@@ -254,7 +281,7 @@ class Looker:
         missing = [
             face
             for i, face in enumerate(expected)
-            if i not in pairs or _is_turned(face, found[pairs[i]])
+            if i not in pairs or is_turned(face, found[pairs[i]])
         ]
         look = functools.partial(self._look_for_known, picture)
         sure = [face for face in found if face.confidence >= _SURE]

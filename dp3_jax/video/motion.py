@@ -64,6 +64,15 @@ class Step(NamedTuple):
     a: complex
     b: complex
 
+    def back(self) -> "Step":
+        """The motion from that frame to the one before."""
+        return Step(1 / self.a, -self.b / self.a)
+
+    def part(self, count: int) -> "Step":
+        """The motion that, so many times one after the other, is this one."""
+        a = self.a ** (1 / count)
+        return Step(a, self.b / sum(a**i for i in range(count)))
+
 
 Steps = Mapping[tuple[int, Box], Step]
 

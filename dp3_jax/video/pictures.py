@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -22,8 +22,8 @@ from dp3_jax.video import sequences
 from dp3_jax.video.colours import Colours
 from dp3_jax.video.encoding import SEQUENCE, EncoderSettings, Encoding
 from dp3_jax.video.names import is_pattern
+from dp3_jax.video.picture_reading import shown
 from dp3_jax.video.probing import VideoInfo, open_video, plain_info
-from dp3_jax.video.reading import Frame, FrameReader
 from dp3_jax.video.segments import PacketWriter, SegmentWriter, read_segment
 
 
@@ -63,45 +63,12 @@ def open_input(path: str | os.PathLike, rate: Fraction, deinterlace: bool = Fals
     )
 
 
-def shown(photo: Photo) -> np.ndarray:
-    """u8[h, w, 3]: the picture as viewers show it; over grey, where faces of light and of dark stand out."""
-    if photo.alpha is None or photo.alpha.min() == 255:
-        return photo.pixels
-    return alpha.over(photo.pixels, photo.alpha, alpha.GREY)
-
-
 def with_shown(photo: Photo, image: np.ndarray) -> Photo:
     """The picture with `image`, u8[h, w, 3], to be shown in the place of `shown`."""
     if photo.alpha is None or photo.alpha.min() == 255:
         return photo.with_pixels(image)
     pixels, opacity = alpha.changed(photo.pixels, photo.alpha, shown(photo), image)
     return dataclasses.replace(photo.with_pixels(pixels), alpha=opacity)
-
-
-class SequenceReader(FrameReader):
-    """The pictures as frames, from a number (counted from 0) on.
-
-    A picture that cannot be read, or has another size than the first one, ends the iteration with a
-    UserError, so `damage` stays None.
-    """
-
-    def __init__(self, pattern: pathlib.Path, start: int = 0):
-        super().__init__(self._read(pattern, sequences.numbers(pattern), start))
-
-    @staticmethod
-    def _read(pattern: pathlib.Path, found: range, start: int) -> Generator[Frame]:
-        first = sequences.path_of(pattern, found[0])
-        size = None if start == 0 else read_photo(first).pixels.shape
-        for number in range(start, len(found)):
-            path = sequences.path_of(pattern, found[number])
-            pixels = shown(read_photo(path))
-            size = size or pixels.shape
-            if pixels.shape != size:
-                raise UserError(
-                    f"{path} has {pixels.shape[1]}x{pixels.shape[0]} pixels, {first} {size[1]}x{size[0]}; "
-                    "scale them to one size"
-                )
-            yield Frame(number, number, 1, np.require(pixels, requirements=["C", "W"]))
 
 
 @dataclasses.dataclass(frozen=True)

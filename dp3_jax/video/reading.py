@@ -1,22 +1,20 @@
 """Reading video files: their frames, upright, with exact numbers and times (PyAV)."""
 
-import dataclasses
 import functools
 import os
 import pathlib
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
-from typing import Self
 
 import av
-import numpy as np
 
 from dp3_jax.video import alpha
 from dp3_jax.video.canvas import Canvas
 from dp3_jax.video.clocks import CorruptPackets, Restarts
+from dp3_jax.video.frames import Frame, FrameReader
 from dp3_jax.video.interlacing import progressive
-from dp3_jax.video.lazy_pictures import Picture
 from dp3_jax.video.names import is_pattern, is_video_name
+from dp3_jax.video.picture_reading import SequenceReader
 from dp3_jax.video.probing import (
     StreamSummary,
     VideoInfo,
@@ -48,27 +46,6 @@ _FLASH = (
     16  # frames in the time of a usual one: what is said to be shorter follows from a wrong rate
 )
 _SLACK = (0.5, 0.1)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Frame:
-    """A frame as it is shown.
-
-    Attributes:
-      number: in the order of showing, from 0.
-      pts: when it is shown, in ticks of the stream's `time_base`; strictly rising.
-      duration: ticks; None if the file does not say.
-      image: u8[h, w, 3], RGB, upright, in square pixels (`VideoInfo.canvas_size`); a `LazyPicture` only where
-        that was asked for.
-      stored: the same picture as it is stored, for `canvas.Canvas.merged`; None where `image` is that, or
-        nobody asked for it.
-    """
-
-    number: int
-    pts: int
-    duration: int | None
-    image: Picture
-    stored: np.ndarray | None = None
 
 
 def has_captions(frame: av.VideoFrame) -> bool:
@@ -122,35 +99,6 @@ class Clock:
         if promised - end <= slack or is_whole(promised - slack):
             return None
         return f"{self._info.path} may be cut off: pictures for {end:.2f} of {promised:.2f} s"
-
-
-class FrameReader(Iterator[Frame]):
-    """The frames of a video in order, as a context manager; see `read_frames`.
-
-    Attributes:
-      damage: None, or in words what could not be read; final once the iteration has ended.
-      jumps: see `clocks.Restarts`; complete once the iteration has ended.
-      captions: whether there are some inside the pictures; final once the iteration has ended.
-    """
-
-    def __init__(self, frames: Generator[Frame]):
-        self.damage: str | None = None
-        self.jumps: list[Fraction] = []
-        self.captions = False
-        self._frames = frames
-
-    def __next__(self) -> Frame:
-        return next(self._frames)
-
-    def close(self) -> None:
-        """Closes what is read; also happens at the end of the iteration."""
-        self._frames.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Reader(FrameReader):
@@ -225,7 +173,7 @@ def read_frames(
 
     Args:
       source: the file, what is known of it, or the pattern of numbered pictures (see
-        `pictures.SequenceReader`).
+        `picture_reading.SequenceReader`).
       start: number of the first frame to give.
       threads: decode several frames at once; without, frames come out with less delay.
       stored: give the stored pictures too.
@@ -236,8 +184,6 @@ def read_frames(
     """
     path = source.path if isinstance(source, VideoInfo) else source
     if is_pattern(path):
-        from dp3_jax.video.pictures import SequenceReader  # which takes `Frame` from here
-
         return SequenceReader(pathlib.Path(path), start)
     info = source if isinstance(source, VideoInfo) else open_video(path)
     return Reader(info, start, threads, stored=stored, lazy=lazy)

@@ -26,7 +26,7 @@ from dp3_jax.files import atomic_target
 from dp3_jax.video import encoding as encoders
 from dp3_jax.video.encoding import Encoding
 from dp3_jax.video.levels import has_alpha
-from dp3_jax.video.reading import VideoInfo
+from dp3_jax.video.probing import VideoInfo
 
 SEGMENT_SUFFIX = ".segment"
 

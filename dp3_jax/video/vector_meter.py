@@ -12,6 +12,8 @@ from dp3_jax.errors import UserError
 from dp3_jax.models.iris import Iris
 from dp3_jax.models.mesh import FaceMesh
 from dp3_jax.replacement.face_vector import FaceVector, measure_raw
+from dp3_jax.video.lazy_pictures import Image
+from dp3_jax.video.prediction import moved
 
 Vectors = tuple[FaceVector | None, ...]
 
@@ -24,6 +26,8 @@ MIN_SIZE = 64
 EYES_RATE, MESH_RATE, LIVE_MESH_RATE = 15.0, 15.0, 30.0
 # A frame on average: with more faces each is measured in every second, third, ... frame.
 MAX_MESHES = 4
+# Longer sides of a face's box from its middle: the mesh looks at .75 to all sides, turned.
+_REACH = 1.5
 _MOST = 8  # frames between two looks that a high rate leads to
 _AHEAD = 8  # frames that wait to be measured, at most
 
@@ -60,9 +64,7 @@ class VectorMeter:
         except UserError:
             return None
 
-    def __call__(
-        self, number: int, image: np.ndarray, faces: Sequence[Face], every: int = 1
-    ) -> Vectors:
+    def __call__(self, number: int, image: Image, faces: Sequence[Face], every: int = 1) -> Vectors:
         """One for each face, None where it is not known or not looked at in this frame.
 
         Args:
@@ -76,14 +78,23 @@ class VectorMeter:
         eyes = number // every % self._eyes_every == 0
         return tuple(self._measured(image, face, number % every == 0, eyes) for face in faces)
 
-    def _measured(
-        self, image: np.ndarray, face: Face, looked: bool, eyes: bool
-    ) -> FaceVector | None:
+    def _measured(self, image: Image, face: Face, looked: bool, eyes: bool) -> FaceVector | None:
         if min(face.box[2:]) < MIN_SIZE:
             return measure_raw(image, face, None)
         if not looked:
             return None
-        return measure_raw(image, face, self._mesh, self._iris if eyes else None)
+        part, face = _close_up(image, face)
+        return measure_raw(part, face, self._mesh, self._iris if eyes else None)
+
+
+def _close_up(image: Image, face: Face) -> tuple[np.ndarray, Face]:
+    """All of a frame that is looked at to measure a face, and the face in it."""
+    x, y, width, height = face.box
+    reach = _REACH * max(width, height)
+    left, top = max(0, int(x + width / 2 - reach)), max(0, int(y + height / 2 - reach))
+    right, bottom = int(x + width / 2 + reach) + 1, int(y + height / 2 + reach) + 1
+    part = image[top : max(bottom, top), left : max(right, left)]
+    return part, moved(face, np.array([-left, -top]))
 
 
 def meter_for(method: str, motion: str, rate: float, *, live: bool = False) -> VectorMeter | None:
@@ -107,7 +118,7 @@ class BesideMeter:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(
-        self, number: int, image: np.ndarray, faces: Sequence[Face], every: int = 1
+        self, number: int, image: Image, faces: Sequence[Face], every: int = 1
     ) -> Future[Vectors] | None:
         """What the meter gives for these arguments, None without one; waits while too many frames do."""
         if self._meter is None or not faces:
