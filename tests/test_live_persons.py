@@ -137,7 +137,7 @@ def test_who_comes_far_nearer_is_rendered_larger(source, network):
         film.finish()
         film.show(face(1, 40, scale))
         sizes.append(source.sizes[-1])
-    assert sizes == [128, 128, 256, 256]
+    assert sizes == [128, 128, 192, 192]
 
 
 def test_where_no_person_can_be_made_the_face_stays_covered(source, network):

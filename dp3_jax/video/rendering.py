@@ -37,10 +37,11 @@ _TOLERATED = 2.0
 _MOST_GROWN = 4.0  # canonical px; what is further off is rather a wrong measurement
 _SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, for a new mask shows
 _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
-_SMALL = 80  # px, the longer side of a box up to which a person is rendered at 128 px
 _LARGER = 0.75  # quantile of a track's boxes that says how large it is
-_NOT_SMALL = 160  # px, from which on that is not good enough any more
-_RENDERED = 128, 256  # px
+# px: of renderings, and the longer side of a box from which on they have that size; likewise of faces that
+# come nearer live. Below 256 px a person turns and speaks in coarser steps, for which few renderings do.
+_RENDERED = {128: 0, 192: 80, 256: 140}
+_NEARER = {192: 160, 256: 200}
 
 
 class Renderer:
@@ -217,13 +218,15 @@ class Renderer:
     def _rendered_size(self, track: Track, sighting: Sighting, before: int) -> int:
         """px of a track's renderings: of a file's by its larger boxes, live by its first.
 
-        Who comes far nearer live becomes another, sharper person once; `before` is 0 in the first frame.
+        Who comes far nearer live becomes sharper, and from 128 px another person; `before` is 0 in the first
+        frame.
         """
-        if before and not (self._causal and before == _RENDERED[0]):
+        if before and not self._causal:
             return before
         boxes = [sighting.box] if self._causal else [one.box for one in track.sightings]
         large = float(np.quantile([max(box[2:]) for box in boxes], _LARGER))
-        return _RENDERED[0] if large < (_NOT_SMALL if before else _SMALL) else _RENDERED[1]
+        limits = _NEARER if before else _RENDERED
+        return max([before, *(size for size, least in limits.items() if large >= least)])
 
     def _follow(
         self, image: np.ndarray, moving: Sequence[tuple[tuple[Track, Sighting], FaceTask]]
