@@ -11,7 +11,7 @@ _RATIOS = (
     "landmark_jitter",
     "flicker",
 )
-_LABEL = 30  # the width of names
+_LABEL = 38  # the width of names
 _SOURCE = "source"  # as in dp3_jax.evaluation.video_clip
 _WIDTHS = (10, 10, 10, 10, 10, 9, 8, 14)
 _HEADS = (
