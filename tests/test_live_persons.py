@@ -21,6 +21,9 @@ from dp3_jax.live.persons import Persons
 from dp3_jax.live.preview_page import PreviewPage
 from dp3_jax.live.status import Status
 from dp3_jax.replacement import fusing
+from dp3_jax.replacement.face_vector import FaceVector
+from dp3_jax.replacement.identities import Classes
+from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.renderers import FusedRenderer
 from dp3_jax.video.rendering import Renderer
 from dp3_jax.video.tracks import Sighting, Track
@@ -37,13 +40,14 @@ class Slow(DrawnIdentities):
 
     def __init__(self):
         super().__init__()
-        self.may, self.broken, self.sizes = threading.Event(), False, []
+        self.may, self.broken, self.sizes, self.keys = threading.Event(), False, [], []
 
     def render(self, *arguments):
         assert self.may.wait(60)
         if self.broken:
             raise RuntimeError("no paint")
         self.sizes.append(arguments[-1])
+        self.keys.append(arguments[0])
         return super().render(*arguments)
 
 
@@ -138,6 +142,29 @@ def test_who_comes_far_nearer_is_rendered_larger(source, network):
         film.show(face(1, 40, scale))
         sizes.append(source.sizes[-1])
     assert sizes == [128, 128, 192, 192]
+
+
+def test_in_a_crowd_who_enters_is_neither_forgotten_nor_last():
+    source = Slow()
+    grid = PoseGrid(source)
+    source.may.set()
+    keys = [bytes([n, 1]) * 16 for n in range(30)]
+    for key in keys[:20]:
+        grid.rendering(key, Classes(), FaceVector(0.0, 0.0), 256)
+    source.may.clear()
+    for key in keys[:20]:  # heads turn, which asks for more than is kept in mind
+        look = FaceVector(20.0, 8.0, 0.2, 0.9)
+        grid.rendering(key, Classes(), look, 256, wait=False)
+    assert not any(grid.begin(key, Classes(), 256) for key in keys[20:])
+    assert all(grid.awaits(key, Classes(), 256) for key in keys[20:])
+    for key in keys[:20]:
+        grid.rendering(key, Classes(), FaceVector(-20.0, -5.0, 0.2, 0.9), 256, wait=False)
+    assert all(grid.awaits(key, Classes(), 256) for key in keys[20:])
+    source.keys.clear()
+    source.may.set()
+    grid.finish()
+    assert set(source.keys[1:11]) == set(keys[20:])  # after the one that was begun before
+    assert all(grid.begin(key, Classes(), 256) for key in keys[20:])
 
 
 def test_where_no_person_can_be_made_the_face_stays_covered(source, network):

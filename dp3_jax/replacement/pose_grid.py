@@ -18,7 +18,7 @@ from dp3_jax.replacement.pose_lattice import Lattice, Look, Node
 
 MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
 _COARSE_BELOW = 256  # px
-_MAX_ASKED = 64  # nodes that the background is to render
+_MAX_ASKED = 64  # nodes that the background is to render, besides persons' first ones
 _FADE = 6  # calls over which a picture from the background comes in
 
 
@@ -229,8 +229,9 @@ class PoseGrid:
             for name in reversed(missing):
                 self._asked[name] = None
                 self._asked.move_to_end(name, last=False)
-            while len(self._asked) > _MAX_ASKED:
-                self._asked.popitem()
+            others = [name for name in self._asked if not _is_first(name)]
+            for name in others[_MAX_ASKED:]:  # a person that is waited for is not dropped
+                del self._asked[name]
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="pose grid")
                 self._worker.start()
@@ -243,7 +244,8 @@ class PoseGrid:
                     self._asked.clear()
                     self._worker = None
                     return
-                name = next(iter(self._asked))
+                # Who is not there yet goes before how others look.
+                name = next(filter(_is_first, self._asked), next(iter(self._asked)))
             try:
                 self._picture(*name)
             except Exception as error:  # the next call raises it
@@ -258,6 +260,11 @@ class PoseGrid:
 def _first(key: bytes, classes: Classes, size: int) -> tuple[_Person, Node]:
     person = _Person(key, classes, size)
     return person, person.lattice.centre
+
+
+def _is_first(name: tuple[_Person, Node]) -> bool:
+    person, node = name
+    return node == person.lattice.centre
 
 
 def _bytes(picture: NodePicture | None) -> int:
