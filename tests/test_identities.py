@@ -111,6 +111,7 @@ def test_a_rendering_must_show_what_was_asked_for():
         {"ita": -30.0},
         {"fringe": 35.0},
         {"confidence": 0.8},
+        {"light": -35.0},
     ):
         assert prior_identities.shortcoming(shown(**bad), wanted) > 0
     violet = shown(redness=30.0, yellowness=-12.0)

@@ -32,10 +32,9 @@ _MAX_CACHED = 256  # persons
 
 _CHOICE = 2  # one more whenever a key's person changes by anything below
 
-# Length of w - mean, at truncation 1, outside of what the regressions tell: half of all latents have more.
-# Those near the mean look like one another: SFace at .363 took two persons of one class, pose and expression
-# for one in 30% of 60 pairs, and in 18% with 9.5 here.
-_MIN_DISTINCTNESS = 9.2
+# Length of w - mean, at truncation 1, outside of what the regressions tell; the middle half of all latents.
+# Those near the mean look like one another, and those far from it melt when they are turned.
+_DISTINCTNESS = 8.3, 10.5
 # By the regressions on w, where 1 is with and 0 without. On 750 labelled faces, 5-fold: 99% of those with
 # glasses lie above the limit and 14% of those without, of those with something on the head 90 and 13%.
 _MAX_GLASSES, _MAX_HAT = 0.4, 0.35
@@ -61,6 +60,8 @@ _OPENED, _CLOSED = 0.6, 0.05
 # A rendering that is this near to what was asked for is taken as it is; degrees and eye distances.
 _NEAR = {"yaw": 4.0, "pitch": 4.0, "mouth_opening": 0.05, "mouth_width": 0.06}
 _MIN_CONFIDENCE = 0.93  # of YuNet in a rendering; nearly all that are as they should be have more
+_CONFIDENCE_COUNTS = 50.0  # what has .86 is no face any more
+_MAX_SHOWN_LIGHT = 20.0  # as _MAX_LIGHT, on the rendering
 _MAX_OWN_YAW = 20.0  # degrees: who looks away by more by nature is turned back with too much loss
 _TONE_SLACK = (
     8.0  # degrees that a candidate's tone may lie outside of its band; it is moved into it
@@ -159,7 +160,8 @@ def shortcoming(own: Attributes, wanted: _Target) -> float:
       wanted: what is asked.
     """
     lack = max(own.fringe - _MAX_FRINGE, 0) / 10 + light.cast(own) / 10
-    lack += max(_MIN_CONFIDENCE - own.confidence, 0) * 20
+    lack += max(_MIN_CONFIDENCE - own.confidence, 0) * _CONFIDENCE_COUNTS
+    lack += max(abs(own.light) - _MAX_SHOWN_LIGHT, 0) / 10
     values, units = _measured(own), {"age": 10.0, "female": 2.0, "ita": 15.0}
     for name, (low, high) in wanted.ranges.items():
         away = max(low - values[name], values[name] - high)
@@ -267,7 +269,8 @@ class PriorIdentities:
         for block in range(_MAX_BLOCKS):
             w = self.candidates(key, block * _BLOCK, _BLOCK)
             distance = misfit(self._table.predict(w), wanted)
-            distance += np.maximum(_MIN_DISTINCTNESS * self._psi - self._table.distinctness(w), 0)
+            away = self._table.distinctness(w) / self._psi
+            distance += np.abs(away - np.clip(away, *_DISTINCTNESS))
             for index in np.flatnonzero(distance == 0):
                 yield block * _BLOCK + int(index), w[index]
             index = int(np.argmin(distance))  # the first of equals
