@@ -244,6 +244,22 @@ def test_live_a_face_is_found_at_once_and_then_by_looks_alone():
     assert detector.detect(shown(200, 180, 60), [elsewhere], nothing) == []
 
 
+def test_live_a_face_is_carried_in_two_frames_at_most_and_never_past_what_hides_it():
+    detector = live_detector()
+    nothing = Budget(side=None, scan=False)
+    faces = detector.detect(shown(200, 180, 60), [])
+    looks = []
+    look = detector._look_for_known
+    detector._look_for_known = lambda *given: looks.append(1) or look(*given)
+    counts = []
+    for i in range(1, 8):
+        faces = detector.detect(shown(200 + i, 180, 60), faces, nothing)
+        assert [is_at(face, 200 + i, 180, 60) for face in faces] == [True]
+        counts.append(len(looks))
+    assert np.diff([0, *counts]).tolist() == [0, 0, 1, 0, 0, 1, 0]
+    assert detector.detect(np.full((360, 640, 3), 128, np.uint8), faces, nothing) == []
+
+
 @pytest.mark.parametrize(("width", "angle"), [(17, 0), (70, 180)])
 def test_live_small_and_turned_faces_are_found_within_a_round_and_kept(width, angle):
     detector = live_detector()

@@ -7,6 +7,7 @@ before precision: every pass may only add faces, and a second look at each takes
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from dp3_jax.errors import UserError
 from dp3_jax.opencv import quiet_opencv
 
 MIN_CONFIDENCE = 0.5
+
+Pass = Callable[[], list[Face]]  # one call of the network
 
 SMALLEST = 16  # px, the width of the smallest face that is looked for
 
@@ -91,9 +94,15 @@ class _Pyramid:
         """Takes the frame, and it in sizes that are there already."""
         self.frame = frame
         self._shrunk = [frame, *smaller]
+        self._made: dict[float, np.ndarray] = {}
 
     def resized(self, factor: float) -> np.ndarray:
         """The frame resized by `factor`."""
+        if factor not in self._made:
+            self._made[factor] = self._resized(factor)
+        return self._made[factor]
+
+    def _resized(self, factor: float) -> np.ndarray:
         import cv2
 
         height, width = self.frame.shape[:2]
@@ -244,7 +253,7 @@ class Detector:
         turned: int = _ROTATED_SIDE,
         glanced: float = 0.0,
         finest: float = np.inf,
-    ) -> Iterator[Callable[[], list[Face]]]:
+    ) -> list[Pass]:
         """Every call of the network for a frame, the large ones first; each gives faces in the frame's px.
 
         Args:
@@ -254,25 +263,52 @@ class Detector:
           glanced: the factor of a `glance` over the frame; what that sees is left out.
           finest: the frame is resized by this factor instead of larger ones.
         """
-        sizes, longer = _Pyramid(frame), max(frame.shape[:2])
-        if min(frame.shape[:2]) < SMALLEST:
+        sizes = _Pyramid(frame)
+        return [one(sizes) for one in self._planned(frame.shape, tile, turned, glanced, finest)]
+
+    def one_pass(
+        self, frame: np.ndarray, turn: int, tile: int, turned: int, glanced: float
+    ) -> list[Face]:
+        """The faces of one of these calls, that at place `turn` of them all, over and over again."""
+        planned = list(self._planned(frame.shape, tile, turned, glanced, np.inf))
+        return planned[turn % len(planned)](_Pyramid(frame))() if planned else []
+
+    def _planned(
+        self, shape: Sequence[int], tile: int, turned: int, glanced: float, finest: float
+    ) -> Iterator[Callable[[_Pyramid], Pass]]:
+        """What makes each call when it is given the frame, of this shape; the rest is as of `passes`."""
+        longer = max(shape[:2])
+        if min(shape[:2]) < SMALLEST:
             return
-        factors = {min(factor, finest) for factor in scales(*frame.shape[:2])}
-        for factor in sorted((f for f in factors if f > 1.2 * glanced), reverse=True):
+
+        def tiled(sizes: _Pyramid, factor: float, rows: slice, columns: slice) -> Pass:
             image = sizes.resized(factor)
-            for top, bottom in _tiles(image.shape[0], tile):
-                for left, right in _tiles(image.shape[1], tile):
-                    part = image[top:bottom, left:right]
-                    yield functools.partial(self._in_tile, part, left, top, sizes.scale(image))
+            part = image[rows, columns]
+            return functools.partial(
+                self._in_tile, part, columns.start, rows.start, sizes.scale(image)
+            )
+
+        def bordered(sizes: _Pyramid, factor: float) -> Pass:
+            small = sizes.resized(factor)
+            return functools.partial(self._with_border, small, sizes.scale(small))
+
+        def rotated(sizes: _Pyramid, factor: float, degrees: float) -> Pass:
+            image = sizes.resized(factor)
+            return functools.partial(self._rotated, image, sizes.scale(image), degrees)
+
+        factors = {min(factor, finest) for factor in scales(*shape[:2])}
+        for factor in sorted((f for f in factors if f > 1.2 * glanced), reverse=True):
+            height, width = (max(1, round(length * factor)) for length in shape[:2])
+            for down, across in itertools.product(_tiles(height, tile), _tiles(width, tile)):
+                parts = {"rows": slice(*down), "columns": slice(*across)}
+                yield functools.partial(tiled, factor=factor, **parts)
         if not glanced:
-            small = sizes.resized(min(1.0, _COARSEST / 2 / longer))
-            yield functools.partial(self._with_border, small, sizes.scale(small))
+            yield functools.partial(bordered, factor=min(1.0, _COARSEST / 2 / longer))
         if self.rotations and turned:
             # Upright passes see 45 degrees to each side, and so do these.
             for degrees in _ROTATIONS:
                 side = turned * (_DIAGONAL if degrees % 90 else 1.0)
-                image = sizes.resized(min(1.0, side / longer))
-                yield functools.partial(self._rotated, image, sizes.scale(image), degrees)
+                yield functools.partial(rotated, factor=min(1.0, side / longer), degrees=degrees)
 
     def glance(self, frame: np.ndarray, coarse: np.ndarray, least: float = 1.0) -> list[Face]:
         """What one pass over a frame made small and one with a border find.

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """How new faces are searched for. Known ones are looked for in every frame at every level.
+    """How new faces are searched for. Known ones are followed in every frame at every level.
 
     Attributes:
       every: frames of which one has a pass over the whole picture; those before it wait for it.
@@ -27,10 +27,10 @@ LEVELS = (
     Level(1, 960, 1),
     Level(1, 640, 1),
     Level(1, 640, 2),
-    Level(1, 480, 4),
-    Level(2, 480, 4),
-    Level(2, 416, 8),
-    Level(3, 320, 12),
+    Level(1, 640, 4),
+    Level(2, 640, 4),
+    Level(2, 480, 8),
+    Level(3, 416, 12),
 )
 START = 1  # which level is begun with: the second, as the first needs more than two cores
 

@@ -2,9 +2,9 @@
 
 A frame is shown only when all of this holds:
 
-1. It was itself looked at by the detector, and the look did not fail: known faces are looked for in every
-   frame, whatever the load, and those not found are carried on by their motion, ever wider, for `grace`
-   frames of the tracker.
+1. It was itself looked at by the detector, and the look did not fail: known faces are followed in every
+   frame, whatever the load (in at most two frames in a row only by the motion in the picture), and those not
+   found are carried on by their speed, ever wider, for `grace` frames of the tracker.
 2. A pass over the whole picture, for faces that nobody knows yet, ran on it or on one of the next
    `Level.every` - 1 frames of the same scene. Until then it waits; faces that this pass finds are carried
    back into the frames that wait.

@@ -102,7 +102,7 @@ def _led(alignment: Alignment, step: Step) -> Alignment:
     return Alignment(alignment.a / step.a, alignment.b - alignment.a * step.b / step.a)
 
 
-def _apart(one: Face, other: Face) -> float:
+def apart(one: Face, other: Face) -> float:
     """Between their centres, in sizes."""
     way = measured(one.box)[:2] - measured(other.box)[:2]
     return float(np.abs(way).max()) / np.sqrt(_size(one) * _size(other))
@@ -121,9 +121,9 @@ def carried(first: Face, last: Face, chain: Chain, count: int) -> list[Face] | N
       count: of the frames from the first keyframe to the last.
     """
     small = min(first.box[2:]) < _SMALL
-    if len(chain.faces) == count and _apart(chain.faces[-1], last) < _CLOSED:
+    if len(chain.faces) == count and apart(chain.faces[-1], last) < _CLOSED:
         led = chain.faces
-    elif small and _apart(first, last) < _STILL:
+    elif small and apart(first, last) < _STILL:
         led = (first,) * count
     else:
         return None

@@ -107,3 +107,15 @@ def resized(image: Image, factor: float) -> np.ndarray:
     if size == (width, height):
         return image
     return _resized(image, *size)
+
+
+class GreyParts:
+    """How bright a picture is, as u8[h, w] of which parts are converted when asked for."""
+
+    def __init__(self, image: Image):
+        """Takes the picture."""
+        self._image = image
+        self.shape = image.shape[:2]
+
+    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
+        return cv2.cvtColor(np.ascontiguousarray(self._image[part]), cv2.COLOR_RGB2GRAY)

@@ -144,6 +144,16 @@ def is_turned(one: Face, other: Face) -> bool:
     return abs(np.angle(turns[0] * np.conj(turns[1]))) > _TURNED
 
 
+def missing(expected: Sequence[Face], found: Sequence[Face]) -> list[Face]:
+    """Those expected faces that are not among those found, or were found another way up."""
+    pairs = paired(expected, found)
+    return [
+        face
+        for i, face in enumerate(expected)
+        if i not in pairs or is_turned(face, found[pairs[i]])
+    ]
+
+
 def _is_better(face: Face, other: Face) -> bool:
     """Whether one view of a face is clearly better than the other."""
     margin = 0 if is_turned(face, other) else _CLEARLY
@@ -277,17 +287,11 @@ class Looker:
         self, picture: Picture, found: Sequence[Face], expected: Sequence[Face]
     ) -> list[Face]:
         """`found`, and those expected ones that are not among them but are seen in a look."""
-        pairs = paired(expected, found)
-        missing = [
-            face
-            for i, face in enumerate(expected)
-            if i not in pairs or is_turned(face, found[pairs[i]])
-        ]
         look = functools.partial(self._look_for_known, picture)
         sure = [face for face in found if face.confidence >= _SURE]
         seen = [
             face
-            for face in self.pool.map(look, missing)
+            for face in self.pool.map(look, missing(expected, found))
             if face is not None and not (face.confidence < _DOUBTFUL and _covers(face, sure))
         ]
         return joined(found, detection.merge(seen)) if seen else list(found)

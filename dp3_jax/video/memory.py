@@ -37,7 +37,9 @@ _FUSED_EVERY = 16  # frames from one run of the fusion network to the next at mo
 _SMALL_SIZE = 128  # px of renderings: such faces are small
 _SMALL_EVERY = 24  # frames, the same for them
 _MIN_REST = 2  # frames, the same for others, whatever moves
-_NEAR_SCALE = 0.6  # canonical px for each px of the frame; below, a ring that is out of date is seen
+_NEAR_SCALE = (
+    0.6  # canonical px for each px of the frame; below, a ring that is out of date is seen
+)
 _GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
 _GRAIN_FRESH = 0.3
 

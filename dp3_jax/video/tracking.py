@@ -26,6 +26,9 @@ _REACH_UNSURE = 1.0  # the same for less confident detections
 _SAME_IOU = 0.3  # a box that overlaps the expected one more fits, whatever the motion
 _ALONE = 12.0  # cost of leaving a track and a detection alone, as of a bad fit
 
+_JUST_SEEN = 3  # frames in which a face that was not found is expected in each, later in one of
+_LOST_EVERY = 3
+
 _JOIN_REACH = 1.5  # sizes between where two pieces of a track expect each other
 _JOIN_DRIFT = 0.03  # sizes more for each frame between them
 _JOIN_REACH_MOST = 2.5
@@ -200,12 +203,17 @@ class Tracker:
         return found
 
     def expected(self, frame: int) -> list[Face]:
-        """Where the faces seen in the last `grace` frames should be in a later one, as seen last."""
-        return [
-            moved(tracks.to_face(target.seen), target.motion.way(frame))
-            for target in self._targets
-            if frame - target.seen.frame <= self._options.grace
-        ]
+        """Where known faces should be in a later frame, as they were seen last.
+
+        All of the last few frames, and of those lost for longer, up to `grace` frames, each in some frames
+        only: most of them have gone, and looking for them takes longer than for one that is there.
+        """
+        found = []
+        for target in self._targets:
+            away = frame - target.seen.frame
+            if away <= _JUST_SEEN or (away <= self._options.grace and away % _LOST_EVERY == 0):
+                found.append(moved(tracks.to_face(target.seen), target.motion.way(frame)))
+        return found
 
 
 def _joins(pieces: Sequence[Sequence[Sighting]], options: Linking) -> list[tuple[int, int]]:
