@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dp3_jax.anonymization import detection, geometry
+from dp3_jax.anonymization import detection, geometry, pyramid
 from dp3_jax.anonymization.detection import Detector, Face
 from dp3_jax.errors import UserError
 from tests.face_photos import BOX, POINTS, astronaut, detector_or_skip
@@ -62,19 +62,19 @@ def test_merging_tells_one_face_twice_from_two_faces():
 
 @given(st.integers(1, 20000))
 def test_tiles_cover_the_length_and_overlap(length):
-    tiles = detection._tiles(length)
+    tiles = pyramid.tiles(length)
     assert tiles[0][0] == 0 and tiles[-1][1] == length
-    assert all(0 < end - start <= detection._TILE + 1 for start, end in tiles)
+    assert all(0 < end - start <= pyramid.TILE + 1 for start, end in tiles)
     for (_, end), (start, _) in itertools.pairwise(tiles):
-        assert end - start >= detection._OVERLAP
+        assert end - start >= pyramid._OVERLAP
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (480, 640), (3000, 4000), (9000, 200)])
 def test_scales_reach_from_the_smallest_faces_to_those_that_fill_the_frame(height, width):
-    factors = detection.scales(height, width)
+    factors = pyramid.scales(height, width)
     assert factors[0] >= 1  # 16 px are looked at as 16 px or more
-    assert max(height, width) * factors[-1] <= detection._COARSEST
-    assert all(a / b <= detection._STEP + 1e-9 for a, b in itertools.pairwise(factors) if a <= 1)
+    assert max(height, width) * factors[-1] <= pyramid.COARSEST
+    assert all(a / b <= pyramid._STEP + 1e-9 for a, b in itertools.pairwise(factors) if a <= 1)
 
 
 def test_the_least_confidence_is_a_probability():

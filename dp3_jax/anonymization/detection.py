@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from dp3_jax import assets
-from dp3_jax.anonymization import geometry
+from dp3_jax.anonymization import geometry, pyramid
 from dp3_jax.anonymization.faces import Face, merge, once_each
+from dp3_jax.anonymization.pyramid import COARSEST, TILE, Pyramid, scales, tiles
 from dp3_jax.errors import UserError
 from dp3_jax.opencv import quiet_opencv
 
@@ -28,12 +29,6 @@ Pass = Callable[[], list[Face]]  # one call of the network
 
 SMALLEST = 16  # px, the width of the smallest face that is looked for
 
-# YuNet finds faces of about 10 to 300 px at the size it is shown, best between 20 and 150.
-_STEP = 3.0  # between scales
-_COARSEST = 320  # px, the longer side of the coarsest pass: faces that fill the frame
-_UPSCALE_BELOW = 1000  # px: pictures with a shorter longer side are looked at in double size
-_TILE = 1100  # px, the side of a tile; larger ones do not fit the caches
-_OVERLAP = 128  # px that tiles share; larger faces are found in the next coarser pass
 _ROTATIONS = (90, 135, 180, 225, 270)  # degrees; upright passes see up to 45
 _ROTATED_SIDE = 640  # px, the longer side in the passes with rotation
 _DIAGONAL = (
@@ -53,72 +48,6 @@ _LEAST_OF_NEW = 0.3  # confidence asked of a face that was made
 _GLANCED = 128  # px, the longer side for the border in a glance
 _BORDER = 0.25  # of the side: black round the coarsest pass, for faces cut off by the frame
 _MOST_THREADS = 4  # each has a network with up to 100 MB of activations for a tile
-
-
-def _tiles(length: int, most: int = _TILE) -> list[tuple[int, int]]:
-    """Intervals of about `most` px at most that cover 0..length; neighbours share _OVERLAP px."""
-    count = max(1, -(-(length - _OVERLAP) // (most - _OVERLAP)))
-    size = -(-(length + (count - 1) * _OVERLAP) // count)
-    starts = [min(i * (size - _OVERLAP), length - size) for i in range(count)]
-    return [(start, start + size) for start in starts]
-
-
-def scales(height: int, width: int) -> list[float]:
-    """Factors by which a frame is resized for its passes, finest first."""
-    longer = max(height, width)
-    factor = 2.0 if longer < _UPSCALE_BELOW else 1.0
-    found = [factor]
-    while longer * factor > _COARSEST * _STEP:
-        factor /= _STEP
-        found.append(factor)
-    return [*found, min(1.0, _COARSEST / longer)]
-
-
-def _turned(image: np.ndarray, degrees: float) -> tuple[np.ndarray, geometry.Alignment]:
-    """The image turned by an angle, with black in the corners; and how its pixels moved."""
-    import cv2
-
-    a = complex(np.exp(1j * np.radians(degrees)))
-    height, width = image.shape[:2]
-    corners = np.array([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
-    moved = geometry.Alignment(a, 0j).apply(corners)
-    turn = geometry.Alignment(a, -complex(*moved.min(0)))
-    size = np.round(np.ptp(moved, axis=0)).astype(int) + 1
-    return cv2.warpAffine(image, turn.matrix, (int(size[0]), int(size[1]))), turn
-
-
-class _Pyramid:
-    """A frame in several sizes; small ones are made from a smaller one that is at least twice as large."""
-
-    def __init__(self, frame: np.ndarray, *smaller: np.ndarray):
-        """Takes the frame, and it in sizes that are there already."""
-        self.frame = frame
-        self._shrunk = [frame, *smaller]
-        self._made: dict[float, np.ndarray] = {}
-
-    def resized(self, factor: float) -> np.ndarray:
-        """The frame resized by `factor`."""
-        if factor not in self._made:
-            self._made[factor] = self._resized(factor)
-        return self._made[factor]
-
-    def _resized(self, factor: float) -> np.ndarray:
-        import cv2
-
-        height, width = self.frame.shape[:2]
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        if factor == 1:
-            return self.frame
-        if factor > 1:
-            return cv2.resize(self.frame, size, interpolation=cv2.INTER_LINEAR)
-        large = [image for image in self._shrunk if image.shape[1] >= 2 * size[0]]
-        source = np.asarray(min(large, key=len) if large else self.frame)
-        self._shrunk.append(cv2.resize(source, size, interpolation=cv2.INTER_AREA))
-        return self._shrunk[-1]
-
-    def scale(self, image: np.ndarray) -> np.ndarray:
-        """f64[2]: how many px of `image` a px of the frame is, in x and y."""
-        return np.array(image.shape[1::-1]) / np.array(self.frame.shape[1::-1])
 
 
 def available_cores() -> int:
@@ -232,7 +161,7 @@ class Detector:
         return _faces(rows, lambda p: (p - border) / scale, "detected")
 
     def _rotated(self, image: np.ndarray, scale: np.ndarray, degrees: float) -> list[Face]:
-        turned, turn = _turned(image, degrees)
+        turned, turn = pyramid.turned(image, degrees)
         rows = self.rows(turned, min(1.0, self.min_confidence + _ROTATED_EXTRA))
         found = []
         faces = _faces(rows, lambda p: turn.invert(p) / scale, "rotated")
@@ -249,7 +178,7 @@ class Detector:
     def passes(
         self,
         frame: np.ndarray,
-        tile: int = _TILE,
+        tile: int = TILE,
         turned: int = _ROTATED_SIDE,
         glanced: float = 0.0,
         finest: float = np.inf,
@@ -263,7 +192,7 @@ class Detector:
           glanced: the factor of a `glance` over the frame; what that sees is left out.
           finest: the frame is resized by this factor instead of larger ones.
         """
-        sizes = _Pyramid(frame)
+        sizes = Pyramid(frame)
         return [one(sizes) for one in self._planned(frame.shape, tile, turned, glanced, finest)]
 
     def one_pass(
@@ -271,39 +200,39 @@ class Detector:
     ) -> list[Face]:
         """The faces of one of these calls, that at place `turn` of them all, over and over again."""
         planned = list(self._planned(frame.shape, tile, turned, glanced, np.inf))
-        return planned[turn % len(planned)](_Pyramid(frame))() if planned else []
+        return planned[turn % len(planned)](Pyramid(frame))() if planned else []
 
     def _planned(
         self, shape: Sequence[int], tile: int, turned: int, glanced: float, finest: float
-    ) -> Iterator[Callable[[_Pyramid], Pass]]:
+    ) -> Iterator[Callable[[Pyramid], Pass]]:
         """What makes each call when it is given the frame, of this shape; the rest is as of `passes`."""
         longer = max(shape[:2])
         if min(shape[:2]) < SMALLEST:
             return
 
-        def tiled(sizes: _Pyramid, factor: float, rows: slice, columns: slice) -> Pass:
+        def tiled(sizes: Pyramid, factor: float, rows: slice, columns: slice) -> Pass:
             image = sizes.resized(factor)
             part = image[rows, columns]
             return functools.partial(
                 self._in_tile, part, columns.start, rows.start, sizes.scale(image)
             )
 
-        def bordered(sizes: _Pyramid, factor: float) -> Pass:
+        def bordered(sizes: Pyramid, factor: float) -> Pass:
             small = sizes.resized(factor)
             return functools.partial(self._with_border, small, sizes.scale(small))
 
-        def rotated(sizes: _Pyramid, factor: float, degrees: float) -> Pass:
+        def rotated(sizes: Pyramid, factor: float, degrees: float) -> Pass:
             image = sizes.resized(factor)
             return functools.partial(self._rotated, image, sizes.scale(image), degrees)
 
         factors = {min(factor, finest) for factor in scales(*shape[:2])}
         for factor in sorted((f for f in factors if f > 1.2 * glanced), reverse=True):
             height, width = (max(1, round(length * factor)) for length in shape[:2])
-            for down, across in itertools.product(_tiles(height, tile), _tiles(width, tile)):
+            for down, across in itertools.product(tiles(height, tile), tiles(width, tile)):
                 parts = {"rows": slice(*down), "columns": slice(*across)}
                 yield functools.partial(tiled, factor=factor, **parts)
         if not glanced:
-            yield functools.partial(bordered, factor=min(1.0, _COARSEST / 2 / longer))
+            yield functools.partial(bordered, factor=min(1.0, COARSEST / 2 / longer))
         if self.rotations and turned:
             # Upright passes see 45 degrees to each side, and so do these.
             for degrees in _ROTATIONS:
@@ -318,7 +247,7 @@ class Detector:
           coarse: the same, resized.
           least: confidence of what is given, where that is less than the detector's own.
         """
-        sizes = _Pyramid(frame, coarse)
+        sizes = Pyramid(frame, coarse)
         small = sizes.resized(min(1.0, _GLANCED / max(frame.shape[:2])))
         found = self._in_tile(coarse, 0, 0, sizes.scale(coarse), least)
         found += self._with_border(small, sizes.scale(small))
