@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python 3.11 or newer:
-#   make demo    sets up, then gives the public-domain astronaut photo a new face and measures it
+#   make demo    sets up, then gives the public-domain astronaut photo and a clip new faces and measures them
 #   make test    sets up, then runs all tests
 # and make demo-training trains, evaluates and samples a small model on drawn shapes.
 PYTHON ?= python3

@@ -1,11 +1,11 @@
 """Makes the pictures of the docs that show what the shipped weights draw.
 
-    python docs/make_pictures.py [FOLDER]       # default: docs
+    python docs/make_pictures.py [FOLDER] [NAME ...]      # default: docs, all of them
 
 astronaut.jpg  a photo and six new faces, by the first six seeds
 generated.jpg  photos of people who do not exist, and two new faces of each
 sizes.jpg      one of these photos with faces of 60, 130, 300 and 600 px, before and after, pixel for pixel
-video.webp     a clip, each of its frames drawn alone, and what `dp3 anonymize` gives
+video.webp     a clip of a generated person, each of its frames as a photo, and what `dp3 anonymize` gives
 
 Only the public-domain photo of `dp3 demo` and renderings of the face prior are used. Run it again when the
 weights have changed.
@@ -16,6 +16,7 @@ import io
 import pathlib
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -26,13 +27,15 @@ from dp3_jax.anonymization.anonymize import Anonymizer
 from dp3_jax.evaluation import video_variants
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.prior_identities import PriorIdentities
-from dp3_jax.video import demo_clip, reading
+from dp3_jax.video import demo_clip, demo_person, reading
 from dp3_jax.video.tracks import by_frame
 
-SEED = 7  # of the video
+NAMES = ("astronaut.jpg", "generated.jpg", "sizes.jpg", "video.webp")
+SEED = 2  # of the video: the first key that gave a person with open eyes
 SEEDS = range(1, 7)  # of the stills: the first six, whatever they give
 HEAD = (slice(0, 260), slice(100, 350))  # px of the photo that are shown
-WIDTH, HEIGHT = 288, 320  # px of each of the three pictures
+SIDE_BY_SIDE = 256  # px of each of the three pictures of the clip
+CLIP = 512  # px of its frames
 PEOPLE = range(100, 108)  # seeds of the generated people: the first eight from 100 on
 SIDE = 192  # px of each generated photo that is shown
 SIZES = (60, 130, 300, 600)  # px, height of a face's box
@@ -42,44 +45,39 @@ MOST_BYTES = 2_000_000
 MILLISECONDS = 1000 // demo_clip.RATE  # for each frame
 
 
-def _part(image: np.ndarray) -> np.ndarray:
-    """The middle of a frame in the size of the animation."""
-    height = image.shape[0]
-    width = round(height * WIDTH / HEIGHT)
-    left = (image.shape[1] - width) // 2
-    middle = Image.fromarray(image[:, left : left + width])
-    return np.asarray(middle.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
-
-
-def side_by_side(photo: np.ndarray, anonymizer: Anonymizer, secret: bytes) -> list[Image.Image]:
-    """Frames: original | each frame drawn alone | what `dp3 anonymize` gives."""
+def side_by_side(
+    source: PriorIdentities, anonymizer: Anonymizer, secret: bytes
+) -> list[Image.Image]:
+    """Frames: original | each frame as a photo | what `dp3 anonymize` gives."""
+    frames = round(demo_person.SECONDS * demo_person.RATE)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = pathlib.Path(scratch)
-        tracking, _ = demo_clip.make(folder, photo, anonymizer, secret, lambda *_: None)
+        pictures = demo_person.talking(source, frames, CLIP)
+        tracking, _ = demo_clip.make(folder, pictures, anonymizer, secret, lambda *_: None)
         alone, faces = video_variants.frame_by_frame(anonymizer, secret), by_frame(tracking)
         both = [
             stack.enter_context(reading.read_frames(folder / name))
             for name in (demo_clip.ORIGINAL, demo_clip.ANONYMIZED)
         ]
-        gap = np.full((HEIGHT, GAP, 3), 255, np.uint8)
+        gap = np.full((SIDE_BY_SIDE, GAP, 3), 255, np.uint8)
         joined = []
         for before, after in zip(*both, strict=True):
             drawn = alone(before.image, faces(before.number), False)
-            parts = _part(before.image), gap, _part(drawn), gap, _part(after.image)
-            joined.append(Image.fromarray(np.hstack(parts)))
+            parts = (_resized(image, SIDE_BY_SIDE) for image in (before.image, drawn, after.image))
+            first, second, third = parts
+            joined.append(Image.fromarray(np.hstack([first, gap, second, gap, third])))
         return joined
 
 
 def animation(frames: list[Image.Image]) -> bytes:
-    """An animated WebP that runs forward and backward for ever, as good as MOST_BYTES allow."""
-    there_and_back = [*frames, *frames[-2:0:-1]]
+    """An animated WebP that runs for ever, as good as MOST_BYTES allow."""
     for quality in range(80, 0, -10):
         target = io.BytesIO()
-        there_and_back[0].save(
+        frames[0].save(
             target,
             "WEBP",
             save_all=True,
-            append_images=there_and_back[1:],
+            append_images=frames[1:],
             duration=MILLISECONDS,
             loop=0,
             quality=quality,
@@ -134,16 +132,21 @@ def _write(path: pathlib.Path, image: np.ndarray) -> None:
     files.write_bytes(path, content.getvalue())
 
 
-def main(folder: pathlib.Path) -> None:
-    """Writes the pictures into a folder; the prior's assets must be there or fetchable."""
+def main(folder: pathlib.Path, names: Sequence[str]) -> None:
+    """Writes pictures into a folder; the prior's assets must be there or fetchable."""
     photo, anonymizer, source = demo.demo_photo(), Anonymizer(identity="prior"), PriorIdentities()
-    heads = [anonymizer(photo, secret=secrets.secret_from_seed(seed)).frame for seed in SEEDS]
-    _write(folder / "astronaut.jpg", np.hstack([image[HEAD] for image in (photo, *heads)]))
-    _write(folder / "generated.jpg", generated_people(source, anonymizer))
-    _write(folder / "sizes.jpg", face_sizes(source, anonymizer))
-    builtin, secret = Anonymizer(identity="builtin"), secrets.secret_from_seed(SEED)
-    files.write_bytes(folder / "video.webp", animation(side_by_side(photo, builtin, secret)))
+    if "astronaut.jpg" in names:
+        heads = [anonymizer(photo, secret=secrets.secret_from_seed(seed)).frame for seed in SEEDS]
+        _write(folder / "astronaut.jpg", np.hstack([image[HEAD] for image in (photo, *heads)]))
+    if "generated.jpg" in names:
+        _write(folder / "generated.jpg", generated_people(source, anonymizer))
+    if "sizes.jpg" in names:
+        _write(folder / "sizes.jpg", face_sizes(source, anonymizer))
+    if "video.webp" in names:
+        frames = side_by_side(source, anonymizer, secrets.secret_from_seed(SEED))
+        files.write_bytes(folder / "video.webp", animation(frames))
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
+    asked = sys.argv[1:] or [str(pathlib.Path(__file__).parent)]
+    main(pathlib.Path(asked[0]), asked[1:] or NAMES)
