@@ -60,6 +60,7 @@ _OPENED, _CLOSED = 0.6, 0.05
 # A rendering that is this near to what was asked for is taken as it is; degrees and eye distances.
 _NEAR = {"yaw": 4.0, "pitch": 4.0, "mouth_opening": 0.05, "mouth_width": 0.06}
 _MIN_CONFIDENCE = 0.93  # of YuNet in a rendering; nearly all that are as they should be have more
+_MAX_CAST = 12.0  # of coloured light, which `light.balanced` takes out
 _CONFIDENCE_COUNTS = 50.0  # what has .86 is no face any more
 _MAX_SHOWN_LIGHT = 20.0  # as _MAX_LIGHT, on the rendering
 _MAX_OWN_YAW = 20.0  # degrees: who looks away by more by nature is turned back with too much loss
@@ -159,7 +160,7 @@ def shortcoming(own: Attributes, wanted: _Target) -> float:
       own: as measured on it.
       wanted: what is asked.
     """
-    lack = max(own.fringe - _MAX_FRINGE, 0) / 10 + light.cast(own) / 10
+    lack = max(own.fringe - _MAX_FRINGE, 0) / 10 + max(light.cast(own) - _MAX_CAST, 0) / 10
     lack += max(_MIN_CONFIDENCE - own.confidence, 0) * _CONFIDENCE_COUNTS
     lack += max(abs(own.light) - _MAX_SHOWN_LIGHT, 0) / 10
     values, units = _measured(own), {"age": 10.0, "female": 2.0, "ita": 15.0}
