@@ -9,6 +9,12 @@ from dp3_jax.replacement import background
 from dp3_jax.replacement.fusing import Donor, Parts
 from dp3_jax.replacement.identities import Rendering
 
+
+def blended(parts, one, erased):
+    share = background.background(parts, one, erased)
+    return background.with_background(parts, share, erased)
+
+
 LEFT, RIGHT = (80, slice(8, 20)), (80, slice(108, 120))
 
 
@@ -39,11 +45,11 @@ def test_the_fill_becomes_the_erased_photo_and_the_rest_stays():
     fill, tone = rng.normal(-0.5, 0.1, (2, 128, 128, 3)).astype(np.float32)
     parts = Parts(fill, fill[..., :1], tone, tone)
     erased = np.full((128, 128, 3), 255, np.uint8)
-    changed = background.with_background(parts, donor(30), erased)
+    changed = blended(parts, donor(30), erased)
     np.testing.assert_allclose(changed.fill[LEFT], 1, atol=1e-6)
     np.testing.assert_array_equal(changed.fill[RIGHT], fill[RIGHT])
     assert changed.alpha is parts.alpha and changed.gain is parts.gain
-    np.testing.assert_array_equal(background.with_background(parts, donor(0), erased).fill, fill)
+    np.testing.assert_array_equal(blended(parts, donor(0), erased).fill, fill)
 
 
 def test_specks_on_what_the_erased_photo_shows_go_and_other_things_stay():
@@ -53,6 +59,6 @@ def test_specks_on_what_the_erased_photo_shows_go_and_other_things_stay():
     fill[:, 64:] -= 0.4  # hair
     tone = np.zeros_like(fill)
     parts = Parts(fill.astype(np.float32), tone[..., :1], tone, tone)
-    cleaned = background.with_background(parts, donor(0), erased).fill
+    cleaned = blended(parts, donor(0), erased).fill
     np.testing.assert_allclose(cleaned[:, :58], (erased / 127.5 - 1)[:, :58], atol=0.02)
     np.testing.assert_array_equal(cleaned[:, 70:], parts.fill[:, 70:])

@@ -143,6 +143,8 @@ def test_what_cannot_be_rendered_is_never_the_old_face(network, error):
 
 # What is carried from frame to frame.
 
+NOWHERE = np.zeros((SIZE, SIZE, 1), np.float32)
+
 
 def parts_of(seed=0):
     random = np.random.default_rng(seed)
@@ -166,7 +168,7 @@ def surroundings(shift=0):
 
 def test_what_was_just_said_is_what_is_shown():
     parts, oval = parts_of()
-    shown = carried_parts.placed(carried_parts.said(parts, oval, surroundings()), oval)
+    shown = carried_parts.placed(carried_parts.said(parts, NOWHERE, oval, surroundings()), oval)
     np.testing.assert_array_equal(shown.fill, parts.fill)
     for name in ("alpha", "gain", "bias"):
         np.testing.assert_allclose(getattr(shown, name), getattr(parts, name), atol=0.01)
@@ -175,7 +177,7 @@ def test_what_was_just_said_is_what_is_shown():
 def test_alpha_moves_with_the_donor():
     parts, oval = parts_of()
     moved = oval_mask(5)
-    shown = carried_parts.placed(carried_parts.said(parts, oval, surroundings()), moved)
+    shown = carried_parts.placed(carried_parts.said(parts, NOWHERE, oval, surroundings()), moved)
     np.testing.assert_allclose(shown.alpha, 0.9 * carried_parts.softened(moved), atol=0.02)
     assert (shown.alpha[moved == 0] == 0).all()
 
@@ -183,7 +185,7 @@ def test_alpha_moves_with_the_donor():
 def test_the_fill_moves_at_the_boundary_with_what_moves_there_and_not_in_the_middle():
     parts, oval = parts_of()
     mask = inference_mask()
-    carried = carried_parts.said(parts, oval, surroundings())
+    carried = carried_parts.said(parts, NOWHERE, oval, surroundings())
     for shift in (1, 2, 3, 4):
         carried = carried_parts.moved(carried, surroundings(shift), mask)
     depth = 1  # px inside the mask, on its left and right
@@ -197,19 +199,31 @@ def test_the_fill_moves_at_the_boundary_with_what_moves_there_and_not_in_the_mid
 
 def test_a_fill_is_out_of_date_when_something_else_is_beside_the_mask():
     parts, oval = parts_of()
-    carried = carried_parts.said(parts, oval, surroundings())
+    carried = carried_parts.said(parts, NOWHERE, oval, surroundings())
     other = surroundings()
     other[:, :24] = 255 - other[:, :24]
     assert not carried_parts.is_stale(carried, surroundings(), inference_mask())
     assert carried_parts.is_stale(carried, other, inference_mask())
 
 
+def test_where_the_background_shows_it_is_that_of_each_frame():
+    parts, oval = parts_of()
+    share = NOWHERE.copy()
+    share[:, :40] = 1
+    carried = carried_parts.said(parts, share, oval, surroundings())
+    darker = (surroundings() * 0.9).astype(np.uint8)
+    carried = carried_parts.moved(carried, darker, inference_mask())
+    shown = carried_parts.placed(carried, oval).fill
+    np.testing.assert_allclose(shown[60:80, 24:36], (darker / 127.5 - 1)[60:80, 24:36], atol=1e-5)
+    np.testing.assert_allclose(shown[60:80, 50:80], parts.fill[60:80, 50:80], atol=1e-5)
+
+
 def test_a_new_fill_comes_in_over_some_frames():
     old, oval = parts_of(0)
     new, _ = parts_of(1)
     view, mask = surroundings(), inference_mask()
-    carried = carried_parts.said(old, oval, view)
-    carried = carried_parts.said(new, oval, view, carried_parts.moved(carried, view, mask))
+    carried = carried_parts.said(old, NOWHERE, oval, view)
+    carried = carried_parts.said(new, NOWHERE, oval, view, carried_parts.moved(carried, view, mask))
     away = []
     for _ in range(12):
         shown = carried_parts.placed(carried, oval).fill

@@ -54,7 +54,11 @@ def plain(parts: Parts, erased: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(share, (0, 0), 1.0)[..., None].astype(np.float32)
 
 
-def with_background(parts: Parts, donor: Donor, erased: np.ndarray) -> Parts:
-    """Parts whose fill is the erased photo u8[128, 128, 3] where that is nearer to what was there."""
-    share = np.maximum(far_side(donor), plain(parts, erased))
+def background(parts: Parts, donor: Donor, erased: np.ndarray) -> np.ndarray:
+    """f32[128, 128, 1]: where and how far the erased photo u8[128, 128, 3] is nearer to what was there."""
+    return np.maximum(far_side(donor), plain(parts, erased))
+
+
+def with_background(parts: Parts, share: np.ndarray, erased: np.ndarray) -> Parts:
+    """Parts whose fill is the erased photo u8[128, 128, 3] as far as `background` says, f32[128, 128, 1]."""
     return dataclasses.replace(parts, fill=parts.fill + share * (to_floats(erased) - parts.fill))

@@ -2,8 +2,9 @@
 
 It runs in every few frames. Alpha belongs to the donor: it is kept relative to the softened mask of the donor
 that it was made for, and takes the mask of the donor that is shown. Gain and bias are smooth and are averaged
-over time. The fill, hair and background between the donor and the photo, is moved: at the mask's boundary
-with what is seen to move outside of it, further in with the head, which stands still in the canonical frame.
+over time. The fill, hair between the donor and the photo, is moved: at the mask's boundary with what is seen
+to move outside of it, further in with the head, which stands still in the canonical frame. Where background
+shows (`background`), it is that of the erased frame itself.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import numpy as np
 
 from dp3_jax import flow
 from dp3_jax.masks import SIZE
-from dp3_jax.replacement.fusing import Parts
+from dp3_jax.replacement.fusing import Parts, to_floats
 
 _GRID = 32  # cells of what is smooth
 _CELL = SIZE // _GRID  # px
@@ -39,7 +40,7 @@ class Carried:
     Attributes:
       tone: f32[G, G, 7], average of relative alpha, gain and bias.
       latest: f32[G, G, 7], the same as they were said last.
-      fill: f32[S, S, 3], as it was said last.
+      fill: f32[S, S, 4], as it was said last, and how far the erased frame shows instead.
       offset: f32[G, G, 2] px, where each place of this frame lies in `fill`.
       before, before_offset: those of the run before, while they still show.
       view: u8[S, S, 3], the erased view of the last frame.
@@ -84,23 +85,26 @@ def _tone(parts: Parts, mask: np.ndarray) -> np.ndarray:
 
 
 def said(
-    parts: Parts, mask: np.ndarray, view: np.ndarray, carried: Carried | None = None
+    parts: Parts,
+    share: np.ndarray,
+    mask: np.ndarray,
+    view: np.ndarray,
+    carried: Carried | None = None,
 ) -> Carried:
     """What is kept after a run of the network.
 
     Args:
       parts: what it said.
+      share: f32[S, S, 1], how far the erased view shows in place of its fill.
       mask: f32[S, S, 1] of the donor that it was said of.
       view: u8[S, S, 3], the erased view.
       carried: of the frame before, already moved to this one; None at the beginning.
     """
     tone, still = _tone(parts, mask), np.zeros((_GRID, _GRID, 2), np.float32)
-    fill = np.ascontiguousarray(parts.fill, np.float32)
+    fill = np.dstack([parts.fill, share]).astype(np.float32)
     if carried is None:
         return Carried(tone, tone, fill, still, fill, still, view, view, _FADING)
-    return Carried(
-        carried.tone, tone, fill, still, _fill(carried), carried.offset * 0, view, view, 0
-    )
+    return Carried(carried.tone, tone, fill, still, _fill(carried), still, view, view, 0)
 
 
 def moved(carried: Carried, view: np.ndarray, mask: np.ndarray, fresh: float = 0.0) -> Carried:
@@ -136,11 +140,13 @@ def placed(carried: Carried, mask: np.ndarray) -> Parts:
     """The parts for a donor with this mask, f32[S, S, 1]."""
     tone = cv2.resize(carried.tone, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     alpha = tone[..., :1] * softened(mask)
-    return Parts(_fill(carried), alpha, tone[..., 1:4], tone[..., 4:7])
+    fill = _fill(carried)
+    shown = fill[..., :3] + fill[..., 3:] * (to_floats(carried.view) - fill[..., :3])
+    return Parts(shown, alpha, tone[..., 1:4], tone[..., 4:7])
 
 
 def _fill(carried: Carried) -> np.ndarray:
-    """f32[S, S, 3]: the fill in this frame."""
+    """f32[S, S, 4]: the fill in this frame."""
     fill = _warped(carried.fill, carried.offset)
     if carried.frames >= _FADING:
         return fill

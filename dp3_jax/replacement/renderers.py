@@ -15,7 +15,7 @@ import numpy as np
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.generation import RETRIES, Drawn, Generator, Job, generate, is_flat
 from dp3_jax.replacement import carried_parts, fusing, stored_persons, surroundings
-from dp3_jax.replacement.background import with_background
+from dp3_jax.replacement.background import background, with_background
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
@@ -102,10 +102,18 @@ class BuiltinRenderer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Fused:
-    """What a fused face is painted from."""
+    """What a fused face is painted from.
+
+    Attributes:
+      donor: placed.
+      parts: with the background in their fill.
+      said: the network's parts, and f32[S, S, 1], where the background shows instead; None where they were
+        carried from an earlier frame.
+    """
 
     donor: Donor
     parts: Parts
+    said: tuple[Parts, np.ndarray] | None = None
 
 
 def candidate_key(key: bytes, number: int) -> bytes:
@@ -164,7 +172,8 @@ class FusedRenderer:
         except ValueError:  # that person shows no face in that pose
             return None
         donor = _placed(job, rendering)
-        fused = _Fused(donor, self._parts(job, seen, view, donor))
+        parts, share = self._parts(job, seen, view, donor)
+        fused = _Fused(donor, with_background(parts, share, seen), (parts, share))
         return Drawn(number, _composite(job, seen, fused), rendering.person, fused)
 
     def _classes(self, job: Job, view: np.ndarray) -> Classes:
@@ -209,16 +218,18 @@ class FusedRenderer:
         key = self._person_key(job, number)
         return not self.awaits(job) and self._grid.begin(key, classes, job.memory.size)
 
-    def _parts(self, job: Job, seen: np.ndarray, view: np.ndarray, donor: Donor) -> Parts:
-        """What the network says; `seen` and the normalised `view` u8[S, S, 3]."""
+    def _parts(
+        self, job: Job, seen: np.ndarray, view: np.ndarray, donor: Donor
+    ) -> tuple[Parts, np.ndarray]:
+        """What the network says, and where background is; `seen` and the normalised `view` u8[S, S, 3]."""
         parts = self._network.parts(view, job.mask, donor)
         if job.exposure is not None:
             parts = parts.exposed(job.exposure)
-        return with_background(parts, donor, seen)
+        return parts, background(parts, donor, seen)
 
     def remember(self, job: Job, view: np.ndarray, face: Drawn) -> None:
         """See `generation.FaceRenderer`."""
-        job.memory.said(carried_parts.said(face.layers.parts, face.layers.donor.mask, view))
+        job.memory.said(carried_parts.said(*face.layers.said, face.layers.donor.mask, view))
 
     def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
         """See `generation.FaceRenderer`; the person in this frame's pose, the network now and then."""
@@ -236,8 +247,8 @@ class FusedRenderer:
         donor = _placed(job, rendering)
         carried = memory.moved(seen, job.mask)
         if carried is None or memory.is_due(seen, job.mask):
-            parts = self._parts(job, seen, _context(job, seen), donor)
-            carried = memory.said(carried_parts.said(parts, donor.mask, seen, carried))
+            both = self._parts(job, seen, _context(job, seen), donor)
+            carried = memory.said(carried_parts.said(*both, donor.mask, seen, carried))
         fused = _Fused(donor, carried_parts.placed(carried, donor.mask))
         view = _composite(job, seen, fused) if job.alignment.scale >= _SMALL else seen
         return Drawn(memory.candidate, view, rendering.person, fused)

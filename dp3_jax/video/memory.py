@@ -171,7 +171,9 @@ class Memory:
         """
         if not self.use.blend_previous:
             self.carried = None
-        if self.carried is not None and self.size != _SMALL_SIZE:
+        if self.carried is not None and self.size == _SMALL_SIZE:
+            self.carried = dataclasses.replace(self.carried, view=view)
+        elif self.carried is not None:
             self.carried = carried_parts.moved(self.carried, view, mask, self._share_due)
         return self.carried
 
