@@ -40,6 +40,7 @@ _FULL_BUSY = 0.95
 _FEW_DROPPED = (
     0.1  # share of the frames: a full look after a cut drops one or two, whatever the load
 )
+_MANY_DROPPED = 0.4  # share of the frames, from which on it goes down two levels at once
 _FIRST_PATIENCE = 4  # calm intervals before the first try of a more thorough level
 _MOST_PATIENCE = 64
 _TRIAL = 8  # intervals in which falling back means that the try has failed
@@ -92,9 +93,10 @@ class Governor:
             if self._since_up <= _TRIAL:
                 self._patience = min(2 * self._patience, _MOST_PATIENCE)
                 self._since_up = _TRIAL + 1
-            if self._index + 1 < len(LEVELS):
-                self._index += 1
-                self.lowered += 1
+            steps = 2 if load.dropped > _MANY_DROPPED * load.arrived else 1
+            lower = min(self._index + steps, len(LEVELS) - 1)
+            self.lowered += lower - self._index
+            self._index = lower
             return
         is_calm = load.busy < _CALM_BUSY and load.cpu < _CALM_CPU
         self._calm = self._calm + 1 if is_calm else 0
