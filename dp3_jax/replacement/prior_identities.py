@@ -50,7 +50,7 @@ _MAX_PREDICTED_FRINGE = 22.0  # by the regression, which spares renderings
 _MAX_LIGHT = (
     12.0  # levels of L between the cheeks; the photo's light is seldom that of the rendering
 )
-_TRIES = 5  # candidates that are rendered and looked at; then the best of them is taken
+_TRIES = 4  # candidates that are rendered and looked at; then the best of them is taken
 _SURE_SEX = 1.0  # logit of being called a woman or man, in the choice and on the rendering
 # How far what is measured on a candidate may lie outside of what is wanted: it can be corrected that far.
 # Moved by more, a man of 49 in place of one of 30 became a child.
@@ -265,8 +265,8 @@ class PriorIdentities:
         return Person(number, self._table.move(rows, corrections), own, gains)
 
     def _fitting(self, key: bytes, wanted: _Target) -> Iterator[tuple[int, np.ndarray]]:
-        """(number, w f32[512]) of the candidates that fit, in their order; then of the one that fits best."""
-        best = (np.inf, 0, None)
+        """(number, w f32[512]) of the candidates that fit, in their order; then of those that fit best."""
+        others: list[tuple[float, int, np.ndarray]] = []
         for block in range(_MAX_BLOCKS):
             w = self.candidates(key, block * _BLOCK, _BLOCK)
             distance = misfit(self._table.predict(w), wanted)
@@ -274,11 +274,11 @@ class PriorIdentities:
             distance += np.abs(away - np.clip(away, *_DISTINCTNESS))
             for index in np.flatnonzero(distance == 0):
                 yield block * _BLOCK + int(index), w[index]
-            index = int(np.argmin(distance))  # the first of equals
-            if best[2] is None or distance[index] < best[0]:
-                best = (distance[index], block * _BLOCK + index, w[index])
-        if best[0] > 0:
-            yield best[1], best[2]
+            near = np.argsort(distance, kind="stable")[:_TRIES]
+            near = [i for i in near if distance[i] > 0]
+            others += [(float(distance[i]), block * _BLOCK + int(i), w[i]) for i in near]
+        for _, number, w in sorted(others, key=lambda other: other[:2])[:_TRIES]:
+            yield number, w
 
     def render(
         self,
