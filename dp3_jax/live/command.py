@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dp3_jax.errors import UserError
@@ -205,21 +206,25 @@ def run(arguments: argparse.Namespace) -> int:
     from dp3_jax.live.governor import Governor
     from dp3_jax.live.persons import Persons
     from dp3_jax.live.pipeline import Pipeline
-    from dp3_jax.live.status import Status
+    from dp3_jax.live.status import Status  # which imports all that both threads below do
     from dp3_jax.video.encoding import EncoderSettings
 
     if files.same_file(arguments.source, arguments.to):
         raise UserError(f"--to {arguments.to} would overwrite the source; give another name")
     sinks.check(arguments.to)
-    drawing = _open_drawing(arguments)
-    persons = Persons(each_entering=arguments.new_person == "entering")
-    renew = persons.renew if drawing.identity else None
     stopping = threading.Event()
     drop = not arguments.as_fast_as_possible
     wanted = sources.Wanted(arguments.size, arguments.fps, paced=drop)
-    source = sources.open_source(arguments.source, wanted, stopping.wait)
+    with ThreadPoolExecutor(1) as beside:  # it takes two seconds
+        opening = beside.submit(_open_drawing, arguments)
+        source = sources.open_source(arguments.source, wanted, stopping.wait)
+        watch = _watch(arguments, source, arguments.motion)
+        drawing = opening.result()
+    if drawing.identity and drawing.motion != arguments.motion:
+        watch = _watch(arguments, source, drawing.motion)
+    persons = Persons(each_entering=arguments.new_person == "entering")
+    renew = persons.renew if drawing.identity else None
     governor = Governor(fixed=not drop)
-    watch = _watch(arguments, source, drawing.motion)
     gc.collect()
     gc.freeze()  # or what all the libraries have made is looked through again and again, 0.1 s each time
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)

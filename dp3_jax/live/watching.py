@@ -217,7 +217,7 @@ def new_watch(
     delay: int,
     motion: str = "none",
 ) -> Watch:
-    """A watch with a detector that has been used once: the first time is slow.
+    """A watch whose networks have been used once: the first time is slow.
 
     Args:
       size: (width, height) of the frames, px.
@@ -231,9 +231,12 @@ def new_watch(
       UserError: as `detection.Detector`.
     """
     detect = LiveDetector(min_confidence).detect
-    detect(np.zeros((size[1], size[0], 3), np.uint8), [], FULL)
+    nothing = np.zeros((size[1], size[0], 3), np.uint8)
+    detect(nothing, [], FULL)
     tracker = Tracker(*size, Linking.at_rate(rate))
     # As in files, a new face on what may be none would be worse than a blur.
     doubtful = "blur" if method == "generate" else None
     meter = meter_for(method, motion, rate, live=True)
+    if meter is not None:
+        meter(0, nothing, [Face((0.0, 0.0, 100.0, 100.0), None, 1.0)])
     return Watch(detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful, meter=meter)
