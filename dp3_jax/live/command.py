@@ -198,15 +198,30 @@ def _keys(renew: Callable[[], None] | None) -> Iterator[bool]:
         yield there
 
 
+def _opened(arguments: argparse.Namespace, stopping: threading.Event):
+    """(source, watch, drawing), of which the last is loaded beside the others."""
+    from dp3_jax.live import sources
+
+    wanted = sources.Wanted(arguments.size, arguments.fps, paced=not arguments.as_fast_as_possible)
+    with ThreadPoolExecutor(1) as beside:
+        opening = beside.submit(_open_drawing, arguments)
+        source = sources.open_source(arguments.source, wanted, stopping.wait)
+        watch = _watch(arguments, source, arguments.motion)
+        drawing = opening.result()
+    if drawing.identity and drawing.motion != arguments.motion:
+        watch = _watch(arguments, source, drawing.motion)
+    return source, watch, drawing
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     began = time.perf_counter()
     from dp3_jax import files
-    from dp3_jax.live import sinks, sources
+    from dp3_jax.live import sinks
     from dp3_jax.live.governor import Governor
     from dp3_jax.live.persons import Persons
     from dp3_jax.live.pipeline import Pipeline
-    from dp3_jax.live.status import Status  # which imports all that both threads below do
+    from dp3_jax.live.status import Status  # imports all that the threads of `_opened` share
     from dp3_jax.video.encoding import EncoderSettings
 
     if files.same_file(arguments.source, arguments.to):
@@ -214,14 +229,7 @@ def run(arguments: argparse.Namespace) -> int:
     sinks.check(arguments.to)
     stopping = threading.Event()
     drop = not arguments.as_fast_as_possible
-    wanted = sources.Wanted(arguments.size, arguments.fps, paced=drop)
-    with ThreadPoolExecutor(1) as beside:  # it takes two seconds
-        opening = beside.submit(_open_drawing, arguments)
-        source = sources.open_source(arguments.source, wanted, stopping.wait)
-        watch = _watch(arguments, source, arguments.motion)
-        drawing = opening.result()
-    if drawing.identity and drawing.motion != arguments.motion:
-        watch = _watch(arguments, source, drawing.motion)
+    source, watch, drawing = _opened(arguments, stopping)
     persons = Persons(each_entering=arguments.new_person == "entering")
     renew = persons.renew if drawing.identity else None
     governor = Governor(fixed=not drop)
