@@ -4,37 +4,30 @@ A renderer draws a face for a key, candidate by candidate, and then paints the c
 sees the erased frame, the mask, the five points and the face's vector, and no pixel of the face itself.
 """
 
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
 from dp3_jax.anonymization import blending, geometry, secrets
 from dp3_jax.anonymization.generation import RETRIES, Drawn, Generator, Job, generate, is_flat
-from dp3_jax.replacement import carried_parts, fusing, stored_persons, surroundings
+from dp3_jax.replacement import carried_parts, fusing, painting, stored_persons
 from dp3_jax.replacement.background import background, with_background
 from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
+from dp3_jax.replacement.painting import Fused
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.stored_persons import StoredPersons
 
 # Canonical px for each frame px from which on a face is put together at 128 px and then made smaller.
 _SMALL = 0.9
-_BAND = 1 << 20  # px of the frame that are worked on at once
 # Canonical px inside the mask over which a fused face takes over. The network was taught to continue what is
 # beside the mask; what the erased frame shows inside it is a guess, to which a face must not be corrected:
 # that made pale halos round dark hair.
 _FEATHER = 2.0
-_EDGE = 1.0  # px, standard deviation by which the mask is blurred there
-_TIMES = 2  # the canonical size at which larger faces of clips are put together
-_LEAST_BLUR = 0.3  # px there, standard deviation that makes a difference
 _NO_CORRECTION = np.zeros((1, 1, 3), np.float32)
-_BLUR_SCALE = 0.3  # canonical px between the places where sharpness is measured on large faces
-_SHARP = 0.8  # px: what is this sharp is never blurred
 
 Classify = Callable[[np.ndarray, np.ndarray], Classes]  # erased view u8[S, S, 3], mask f32[S, S, 1]
 
@@ -100,22 +93,6 @@ class BuiltinRenderer:
         return geometry.project(composed, job.alignment, job.own, quick=True)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Fused:
-    """What a fused face is painted from.
-
-    Attributes:
-      donor: placed.
-      parts: with the background in their fill.
-      said: the network's parts, and f32[S, S, 1], where the background shows instead; None where they were
-        carried from an earlier frame.
-    """
-
-    donor: Donor
-    parts: Parts
-    said: tuple[Parts, np.ndarray] | None = None
-
-
 def candidate_key(key: bytes, number: int) -> bytes:
     """The key of a face's candidate; that of number 0 is the face's own."""
     return key if number == 0 else secrets.derived_key(key, f"dp3 candidate {number}")
@@ -173,8 +150,8 @@ class FusedRenderer:
             return None
         donor = _placed(job, rendering)
         parts, share = self._parts(job, seen, view, donor)
-        fused = _Fused(donor, with_background(parts, share, seen), (parts, share))
-        return Drawn(number, _composite(job, seen, fused), rendering.person, fused)
+        fused = Fused(donor, with_background(parts, share, seen), (parts, share))
+        return Drawn(number, painting.composite(job, seen, fused), rendering.person, fused)
 
     def _classes(self, job: Job, view: np.ndarray) -> Classes:
         """Of a face's surroundings; of a track's in its first frame."""
@@ -249,8 +226,8 @@ class FusedRenderer:
         if carried is None or memory.is_due(seen, job.mask):
             both = self._parts(job, seen, _context(job, seen), donor)
             carried = memory.said(carried_parts.said(*both, donor.mask, seen, carried))
-        fused = _Fused(donor, carried_parts.placed(carried, donor.mask))
-        view = _composite(job, seen, fused) if job.alignment.scale >= _SMALL else seen
+        fused = Fused(donor, carried_parts.placed(carried, donor.mask))
+        view = painting.composite(job, seen, fused) if job.alignment.scale >= _SMALL else seen
         return Drawn(memory.candidate, view, rendering.person, fused)
 
     def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
@@ -258,13 +235,9 @@ class FusedRenderer:
         if job.alignment.scale >= _SMALL:
             blended = blending.blend(view, face.view, job.mask, _NO_CORRECTION, _FEATHER)
             return geometry.project(blended, job.alignment, job.own, quick=job.memory is not None)
-        factor, offset = _linear(job, face.layers)
-        donor = face.layers.donor
         if job.memory is None:
-            blur = _missing_blur(erased, job, donor)
-            return _in_frame(erased, job.own, _Paint(job.alignment, donor, factor, offset, blur))
-        blur = job.memory.steady_blur(lambda: _missing_blur(erased, job, donor))
-        return _quickly_painted(job, view, _Paint(job.alignment, donor, factor, offset, blur))
+            return painting.painted(erased, job, face.layers)
+        return painting.quickly_painted(erased, job, view, face.layers)
 
 
 def _context(job: Job, seen: np.ndarray) -> np.ndarray:
@@ -279,133 +252,3 @@ def _placed(job: Job, rendering: Rendering) -> Donor:
     if points is None or job.memory is not None:
         return fusing.place_donor(rendering, None, job.mask, quick=job.memory is not None)
     return fusing.place_donor(rendering, job.alignment.apply(points), job.mask)
-
-
-def _composite(job: Job, seen: np.ndarray, fused: _Fused) -> np.ndarray:
-    """u8[S, S, 3]: the view with the face."""
-    return np.where(job.mask > 0, fused.parts.composite(fused.donor.view), seen)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Paint:
-    """A face before it is seen from the frame: factor * donor + offset + (1 - share) * what is under it.
-
-    Attributes:
-      alignment: of the face, frame to canonical.
-      donor: its detail.
-      factor: f32[S, S, 3].
-      offset: f32[S, S, 4], levels, and in the last channel the share.
-      blur: standard deviation in frame px by which the donor is too sharp.
-    """
-
-    alignment: geometry.Alignment
-    donor: Donor
-    factor: np.ndarray
-    offset: np.ndarray
-    blur: float
-
-    def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
-        """u8[h, w, 3]: a part of the frame with the face; `under` is the erased frame there."""
-        seen = fusing.donor_in_frame(self.donor, self.alignment, part)
-        if self.blur > 0:
-            seen = cv2.GaussianBlur(seen, (0, 0), self.blur)
-        offset = _enlarged(self.offset, self.alignment, part)
-        shown = _enlarged(self.factor, self.alignment, part)
-        shown = cv2.multiply(seen, shown, dst=shown, dtype=cv2.CV_32F)
-        left = np.clip(1 - offset[..., 3:], 0, 1)
-        shown += cv2.multiply(under, cv2.merge([left[..., 0]] * 3), dtype=cv2.CV_32F)
-        # Levels above and below are clipped.
-        return cv2.add(shown, np.ascontiguousarray(offset[..., :3]), dtype=cv2.CV_8U)
-
-
-def _share(mask: np.ndarray) -> np.ndarray:
-    """f32[S, S, 1] of the new face: from 0 at a mask's edge to 1 two px further in, without its stairs."""
-    smooth = cv2.GaussianBlur(mask[..., 0], (0, 0), _EDGE)
-    return (np.clip(2 * smooth - 1, 0, 1) * mask[..., 0])[..., None]
-
-
-def _linear(job: Job, fused: _Fused) -> tuple[np.ndarray, np.ndarray]:
-    """The composite and its blending into the frame as one linear function of the donor's levels.
-
-    Returns:
-      As of `_Paint`: factor f32[S, S, 3], offset f32[S, S, 4].
-    """
-    share = _share(job.mask)
-    parts = fused.parts
-    factor = parts.alpha * (1 + parts.gain)
-    offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
-    offset = np.concatenate([share * offset, share], -1)
-    return np.ascontiguousarray(share * factor, np.float32), offset.astype(np.float32)
-
-
-def _quickly_painted(job: Job, view: np.ndarray, paint: _Paint) -> np.ndarray:
-    """The face u8[h, w, 3] in its part of the frame, put together at _TIMES the canonical size, for video."""
-    seen = fusing.donor_in_view(paint.donor, _TIMES)
-    blur = paint.blur * _TIMES * job.alignment.scale
-    if blur > _LEAST_BLUR:
-        seen = cv2.GaussianBlur(seen, (0, 0), blur)
-    under = paint.offset[..., :3] + (1 - paint.offset[..., 3:]) * view
-    factor, under = (
-        cv2.resize(layer, None, fx=_TIMES, fy=_TIMES, interpolation=cv2.INTER_LINEAR)
-        for layer in (paint.factor, under)
-    )
-    shown = cv2.add(cv2.multiply(seen, factor, dtype=cv2.CV_32F), under, dtype=cv2.CV_8U)
-    # Pixel centres lie at whole numbers: z -> times * z + half is the larger view.
-    half = (_TIMES - 1) / 2 * complex(1, 1)
-    larger = geometry.Alignment(_TIMES * job.alignment.a, _TIMES * job.alignment.b + half)
-    return geometry.project(shown, larger, job.own, quick=True)
-
-
-def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
-    """The face u8[h, w, 3] in its part of the frame, a band of rows after the other."""
-    height, width = target.inside.shape
-    shown = np.empty((height, width, 3), np.uint8)
-    step = max(16, _BAND // max(width, 1))
-    margin = int(np.ceil(3 * paint.blur))
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        wide = slice(max(top - margin, 0), min(bottom + margin, height))
-        part = geometry.Region(target.top + wide.start, target.left, target.inside[wide])
-        band = paint.band(np.ascontiguousarray(erased[part.slices]), part)
-        shown[top:bottom] = band[top - wide.start : bottom - wide.start]
-    return shown
-
-
-def _enlarged(
-    layer: np.ndarray, alignment: geometry.Alignment, part: geometry.Region
-) -> np.ndarray:
-    """f32[h, w, C]: a canonical layer f32[S, S, C] in a part of the frame."""
-    shifted = geometry.Alignment(
-        alignment.a, alignment.b + alignment.a * complex(part.left, part.top)
-    )
-    height, width = part.inside.shape
-    return cv2.warpAffine(
-        layer,
-        shifted.matrix,
-        (width, height),
-        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-
-
-def _missing_blur(erased: np.ndarray, job: Job, donor: Donor) -> float:
-    """Standard deviation in frame px by which the surroundings are less sharp than the donor."""
-    part, own = blending.neighbourhood(job.own, erased.shape)
-    # Of large faces every step-th px will do.
-    step = max(1, round(_BLUR_SCALE / job.alignment.scale))
-    near = cv2.dilate(own[::step, ::step].astype(np.uint8), np.ones((5, 5), np.uint8))
-    wanted = surroundings.edge_blur(_luma(erased[part][::step, ::step]), near == 0)
-    if wanted is None or wanted < _SHARP:
-        return 0.0
-    few = geometry.Alignment(job.alignment.a * step, job.alignment.b)
-    origin = complex(job.own.left, job.own.top) * (job.alignment.a - few.a)
-    few = geometry.Alignment(few.a, few.b + origin)
-    size = [max(1, n // step) for n in job.own.inside.shape]
-    small = geometry.Region(job.own.top, job.own.left, np.ones(size, bool))
-    face = _enlarged(donor.mask, few, small) > 0.5
-    there = surroundings.edge_blur(_luma(fusing.donor_in_frame(donor, few, small)), face)
-    return step * surroundings.missing_blur(wanted, there)
-
-
-def _luma(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32)
