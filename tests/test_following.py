@@ -185,7 +185,11 @@ def play_in_segments(faces, length):
     """As a run that is not interrupted: originals are forgotten between segments, all else is kept."""
     frames, track = clip(faces)
     one = Renderer(
-        plans.Settings(), BuiltinRenderer(Painter()), {1: secrets.face_key(b"s" * 32, 1)}, GRID, everyone
+        plans.Settings(),
+        BuiltinRenderer(Painter()),
+        {1: secrets.face_key(b"s" * 32, 1)},
+        GRID,
+        everyone,
     )
     shown = []
     for number, frame in enumerate(frames):
@@ -200,7 +204,11 @@ def test_nothing_of_the_originals_is_written_down():
     for seed in (1, 2):
         frames, track = clip([texture(seed, (256, 256))] * 3)
         one = Renderer(
-            plans.Settings(), BuiltinRenderer(Painter()), {1: secrets.face_key(b"s" * 32, 1)}, GRID, everyone
+            plans.Settings(),
+            BuiltinRenderer(Painter()),
+            {1: secrets.face_key(b"s" * 32, 1)},
+            GRID,
+            everyone,
         )
         for number, frame in enumerate(frames):
             one.render(frame, [(track, track.sightings[number])])
@@ -213,7 +221,11 @@ def test_small_faces_and_cuts_are_not_followed(monkeypatch):
     monkeypatch.setattr(following, "step", lambda before, now: calls.append(1))
     frames, track = clip(speaking(1))
     one = Renderer(
-        plans.Settings(), BuiltinRenderer(Painter()), {1: secrets.face_key(b"s" * 32, 1)}, GRID, everyone
+        plans.Settings(),
+        BuiltinRenderer(Painter()),
+        {1: secrets.face_key(b"s" * 32, 1)},
+        GRID,
+        everyone,
     )
     for number, frame in enumerate(frames):
         one.render(frame, [(track, track.sightings[number])], cut=True)

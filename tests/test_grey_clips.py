@@ -55,6 +55,15 @@ def test_colour_photos_are_not_taken_for_grey_ones():
     assert surroundings.colour_curve(portrait) is None
 
 
+def test_a_bare_wall_does_not_make_a_photo_sepia():
+    y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    shade = 150 + 8 * np.sin(x / 60) * np.cos(y / 50)
+    wall = np.dstack([shade * 1.1, shade, shade * 0.75]).clip(0, 255).astype(np.uint8)
+    assert surroundings.colour_curve(wall) is None
+    grey = np.repeat(shade[..., None], 3, -1).astype(np.uint8)
+    assert surroundings.colour_curve(grey) is not None
+
+
 def test_a_clip_that_was_grey_is_not_given_up_for_a_little_noise():
     """Else faces would blink between grey and coloured."""
     frame = clip_frame((0, 0, 0)).astype(float)

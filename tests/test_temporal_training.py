@@ -173,7 +173,9 @@ def test_each_checkpoint_has_the_warping_error_of_people_who_are_held_out(traine
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     measured = {r["step"]: r for r in records if "ssim" in r}
     assert list(measured) == [20, 40]
-    assert all(0 < r["warping_error"] < 1 and r["warping_error_ratio"] > 0 for r in measured.values())
+    assert all(
+        0 < r["warping_error"] < 1 and r["warping_error_ratio"] > 0 for r in measured.values()
+    )
     pairs = objective_of(config).companions(config)
     assert pairs.count == 4 and len(pairs.heldout["clip_first"]) == 2
 
@@ -199,7 +201,9 @@ def test_each_checkpoint_has_the_warping_error_of_people_who_are_held_out(traine
 
 def test_a_run_on_clips_alone_needs_no_other_images(tmp_path):
     path = clip_file(tmp_path / "clips.npz", count=12)
-    config = tiny_config(data__source="clips", data__path=path, train__epochs=2.0, train__batch_size=8)
+    config = tiny_config(
+        data__source="clips", data__path=path, train__epochs=2.0, train__batch_size=8
+    )
     loop.train(config, tmp_path / "run")
     records = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert "temporal_clips" in records and "warping_error_ratio" in records

@@ -129,7 +129,9 @@ def process(source, target, progress=lambda *_: None, **more):
 def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
     """With the real detector, whose looks at a frame depend on what it has seen before, and a cut."""
     detector_or_skip()
-    monkeypatch.setattr(job, "VideoDetector", lambda least, **_: detecting.VideoDetector(least, chunk=6))
+    monkeypatch.setattr(
+        job, "VideoDetector", lambda least, **_: detecting.VideoDetector(least, chunk=6)
+    )
     photo = astronaut()[::2, ::2]
     blocks = (
         np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8).repeat(20, 0).repeat(20, 1)

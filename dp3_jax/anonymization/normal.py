@@ -75,7 +75,9 @@ _FAR = (
 
 
 def _ratio(
-    r: np.ndarray, terms: tuple[tuple[float, ...], tuple[float, ...]], times: np.ndarray | float = 1.0
+    r: np.ndarray,
+    terms: tuple[tuple[float, ...], tuple[float, ...]],
+    times: np.ndarray | float = 1.0,
 ) -> np.ndarray:
     """`times` * a rational function."""
     above, below = (np.full_like(r, own[0]) for own in terms)

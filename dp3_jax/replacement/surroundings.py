@@ -15,6 +15,7 @@ _COLOURS = 32  # px, the same for its colours: the noise of cameras and codecs i
 _MAX_DEVIATION = 3.0  # of a grey photo
 _MAX_TONED_DEVIATION = 6.5  # of one whose curve is on average further than _TONED from grey
 _TONED = 10.0  # levels
+_TELLING = 40.0  # levels of luma that are seen, or else it may be a bare wall that has a colour
 _HYSTERESIS = 1.5  # times as far until a clip that was grey no longer is
 _ALL_BUT = 99
 _BIN = 16  # levels of luma that share a colour
@@ -71,6 +72,8 @@ def colour_curve(erased: np.ndarray, *, was_toned: bool = False) -> np.ndarray |
         return np.stack([np.interp(levels, middles, channel) for channel in means.T], 1)
 
     toned = np.abs(curve(luma)).max(1).mean() > _TONED
+    if toned and np.subtract(*np.percentile(luma, (95, 5))) < _TELLING:
+        return None
     limit = _MAX_TONED_DEVIATION if toned else _MAX_DEVIATION
     limit *= _HYSTERESIS if was_toned else 1
     if np.percentile(np.abs(chroma - curve(luma)).max(1), _ALL_BUT) > limit:
