@@ -95,7 +95,8 @@ class Canvas:
         turned = info.rotation or info.mirrored
         if not (self._plain and ordinary and whole and (even or not turned)):
             return self(frame)[0]
-        planes = (upright(samples(p, 8), info.rotation, info.mirrored) for p in frame.planes)
+        # Copies: many decoded frames that are kept for a while leave memory in pieces.
+        planes = (upright(samples(p, 8).copy(), info.rotation, info.mirrored) for p in frame.planes)
         return LazyPicture(tuple(planes), self._to_rgb.matrix)
 
     def _black(self, channels: int) -> np.ndarray:
