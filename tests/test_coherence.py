@@ -12,6 +12,7 @@ from dp3_jax.anonymization import blending, geometry
 from dp3_jax.anonymization.geometry import Alignment, Region
 from dp3_jax.masks import CANONICAL_POINTS, inference_mask
 from dp3_jax.video import averaging, coherence, poses
+from dp3_jax.video.memory import Memory
 from dp3_jax.video.tracks import Sighting, Track
 
 
@@ -190,34 +191,36 @@ def test_grain_has_its_strength_stays_in_its_region_and_differs_between_frames()
 
 def test_every_switch_can_be_turned_off():
     assert not any(dataclasses.astuple(coherence.NONE))
-    assert all(dataclasses.astuple(coherence.ALL))
+    on = dataclasses.asdict(coherence.ALL)
+    assert not on.pop("follow_motion") and all(on.values())  # the dense grid is asked for by name
 
 
 def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
     view, mask = np.full((128, 128, 3), 90, np.uint8), np.asarray(inference_mask())
     drawn = []
     for start in (0, 2):  # the second face comes later
-        memory, own = coherence.Memory(start), []
-        for frame in range(start, 30):
+        memory, own = Memory(start), []
+        for memory.now in range(start, 30):
             memory.look(view, mask)
-            if not memory.rests(frame):
-                memory.beat, new = frame, np.full_like(view, frame)
-                own.append(frame)
-            memory.compose(view, new, mask, coherence.ALL)
+            if not memory.rests():
+                new = np.full_like(view, memory.now)
+                memory.drew()
+                own.append(memory.now)
+            memory.compose(view, new, mask)
         drawn.append(own)
     assert drawn[0] == list(range(0, 30, averaging.EVERY)) and drawn[1][1:] == drawn[0][1:]
     memory.look(np.full_like(view, 200), mask)  # elsewhere: nothing is shown of what was drawn here
-    assert not memory.rests(memory.beat) and memory.view is None
+    assert not memory.rests() and memory.view is None
 
 
 def test_a_drawing_is_averaged_in_over_all_the_frames_that_it_is_shown_in():
     view, mask = np.full((128, 128, 3), 90, np.uint8), np.asarray(inference_mask())
-    memory = coherence.Memory(0)
+    memory = Memory(0)
     shown = []
     for frame in range(12):
         memory.look(view, mask)
         new = memory.latest if frame % 4 else np.full_like(view, 90 + frame)
-        memory.compose(view, new, mask, coherence.ALL)
+        memory.compose(view, new, mask)
         shown.append(float(memory.view.mean()))
     steps = np.diff(shown)
     assert shown[3] == 90 and (steps[3:] > 0).all() and steps.max() < 0.5  # of 4 and of 8 levels
@@ -225,12 +228,12 @@ def test_a_drawing_is_averaged_in_over_all_the_frames_that_it_is_shown_in():
 
 def rims(fills, use):
     """What is shown of frames whose erased part is of these levels, round a face that never changes."""
-    mask, memory = np.asarray(inference_mask()), coherence.Memory(0)
+    mask, memory = np.asarray(inference_mask()), Memory(0, use)
     shown = []
     for level in fills:
         view = np.where(mask > 0, np.uint8(level), VIEW)
         memory.look(view, mask)
-        shown.append(memory.compose(view, np.full_like(VIEW, 120), mask, use).astype(int))
+        shown.append(memory.compose(view, np.full_like(VIEW, 120), mask).astype(int))
     depth = cv2.distanceTransform((mask[..., 0] > 0).astype(np.uint8), cv2.DIST_L2, 5)
     return np.array(shown), depth
 
