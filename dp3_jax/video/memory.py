@@ -34,8 +34,8 @@ _FRESH_CAUSAL = 0.1  # added to what is out of date in live video
 _REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 _FUSED_EVERY = 16  # frames from one run of the fusion network to the next at most
-_SMALL_SIZE = 128  # px of renderings: such faces are small
-_SMALL_EVERY = 24  # frames, the same for them
+_LARGE_SIZE = 256  # px of renderings; the rings of faces that have smaller ones stay as they were said
+_SMALL_EVERY = 24  # frames, the same for these
 _MIN_REST = 2  # frames, the same for others, whatever moves
 _NEAR_SCALE = (
     0.6  # canonical px for each px of the frame; below, a ring that is out of date is seen
@@ -171,7 +171,7 @@ class Memory:
         """
         if not self.use.blend_previous:
             self.carried = None
-        if self.carried is not None and self.size == _SMALL_SIZE:
+        if self.carried is not None and self.size < _LARGE_SIZE:
             self.carried = dataclasses.replace(self.carried, view=view)
         elif self.carried is not None:
             self.carried = carried_parts.moved(self.carried, view, mask, self._share_due)
@@ -179,7 +179,7 @@ class Memory:
 
     def is_due(self, view: np.ndarray, mask: np.ndarray) -> bool:
         """Whether the fusion network is to run again, after `moved`."""
-        if self.size == _SMALL_SIZE:
+        if self.size < _LARGE_SIZE:
             return self.now // _SMALL_EVERY != self.beat // _SMALL_EVERY
         if self.now - self.beat < _MIN_REST:
             return False
