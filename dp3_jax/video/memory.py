@@ -34,7 +34,9 @@ _FRESH_CAUSAL = 0.1  # added to what is out of date in live video
 _REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 _FUSED_EVERY = 16  # frames from one run of the fusion network to the next at most
-_LARGE_SIZE = 256  # px of renderings; the rings of faces that have smaller ones stay as they were said
+_LARGE_SIZE = (
+    256  # px of renderings; the rings of faces that have smaller ones stay as they were said
+)
 _SMALL_EVERY = 24  # frames, the same for these
 _MIN_REST = 2  # frames, the same for others, whatever moves
 _NEAR_SCALE = (
