@@ -23,7 +23,7 @@ MIN_SIZE = 64
 # is interpolated, and live. On six clips of people who speak, at 25 and 30 frames a second, the interpolated
 # correlate with what looks at every frame say by .94 to .998 for eyes (a third of the frames: .82 to .995),
 # .97 to .999 for the mouth. Blinks last some five frames.
-EYES_RATE, MESH_RATE, LIVE_MESH_RATE = 15.0, 15.0, 20.0
+EYES_RATE, MESH_RATE, LIVE_MESH_RATE = 15.0, 15.0, 30.0
 # A frame on average: with more faces each is measured in every second, third, ... frame.
 MAX_MESHES = 4
 # Longer sides of a face's box from its middle: the mesh looks at .75 to all sides, turned.
