@@ -24,7 +24,7 @@ _ROUND = 0.75  # of a face's size: how far round it the picture's exposure count
 
 
 class FaceMemory(Protocol):
-    """What is remembered of one face from frame to frame; see `video.coherence.Memory`.
+    """What is remembered of one face from frame to frame; see `video.memory.Memory`.
 
     Attributes:
       candidate: number of the latent that was settled on; None before.
@@ -230,9 +230,7 @@ class _Filling:
         try:
             views = [self._view(task) for task in seen]
             drawn = self._draw(seen, views)
-        except (
-            Exception
-        ) as error:  # whatever it is, the faces stay covered and the picture is finished
+        except Exception as error:  # whatever it is, the faces stay covered
             return [generation.failed(task.job, error) for task in wave]
         made = {id(task): (view, face) for task, view, face in zip(seen, views, drawn, strict=True)}
         return [self._outcome(task, made.get(id(task)), curve) for task in wave]

@@ -99,7 +99,7 @@ class Job:
       mask: f32[S, S, 1], the masked region.
       target: all pixels of the frame that are hidden.
       own: the part of them that the new face is put into.
-      memory: of the face in earlier frames (`video.coherence.Memory`); None for photos.
+      memory: of the face in earlier frames (`video.memory.Memory`); None for photos.
       wave: in which round it is made.
       exposure: of the frame, where it is not the usual one.
     """

@@ -71,7 +71,7 @@ class PoseGrid:
           classes: of the track.
           vector: what the face is to show. Pose and mouth are clamped to what can be drawn. Eyes are shares
             of what is usual; None leaves them open. So does a gaze leave the irises where they are.
-          size: px, one of `identities.SIZES`. Below 256 px faces turn and speak in coarser steps.
+          size: px, one of `identities.SIZES` or 192. Below 256 px faces turn and speak in coarser steps.
           wait: not to return before all that the look is made of is rendered. Otherwise what is missing is
             rendered in the background, and shown by the nearest pictures that are there until it comes; only
             a person's first one is always waited for.
