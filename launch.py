@@ -28,8 +28,9 @@ from collections.abc import Sequence
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from dp3_jax import allocator, console, launch_flags
-from dp3_jax.errors import UserError, fail
+from dp3_jax.cli import launch_flags
+from dp3_jax.common import allocator, console
+from dp3_jax.common.errors import UserError, fail
 
 MODES = ("train", "evaluate", "sample", "export", "prepare")
 
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
     launch_flags.check_checkpoint(_CHECKPOINT.value)
     allocator.keep_freed_memory()  # before JAX takes any
     # Late, so that a wrong flag is answered at once and each mode imports only what it needs.
-    from dp3_jax import launching
+    from dp3_jax.cli import launching
     from dp3_jax.data.celeba import NoCelebA
 
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -128,12 +129,12 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
 
         sample(workdir, config, _NUM_SAMPLES.value, _SEED.value, step=_CHECKPOINT.value)
     elif _MODE.value == "export":
-        from dp3_jax.export import export
+        from dp3_jax.training.export import export
 
         output = _OUTPUT.value or workdir / "generator.safetensors"
         export(workdir, output, half=_HALF.value, step=_CHECKPOINT.value)
     else:
-        from dp3_jax import launching
+        from dp3_jax.cli import launching
         from dp3_jax.data import prepare
 
         launching.check_not_a_run(workdir)

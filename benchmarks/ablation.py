@@ -20,8 +20,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from configs import anonymize128
-from dp3_jax import files
-from dp3_jax.evaluation import anonymity, composites, hiding, people, verification
+from dp3_jax.common import files
+from dp3_jax.evaluation import anonymity, compared_methods, composites, people
+from dp3_jax.metrics import verification
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What is left out together: both of a pair look at the same pixels or features.
@@ -80,9 +81,9 @@ def measure(
     workdir: pathlib.Path, held: people.People, judge: verification.Verifier
 ) -> dict[str, Any]:
     """The numbers of one variant."""
-    subject = hiding.open_subject(workdir)
+    subject = compared_methods.open_subject(workdir)
     probes = held.probes
-    made = hiding.fill(subject, probes, 1)
+    made = compared_methods.fill(subject, probes, 1)
     shown = {"original": probes, "generated": made}
     known = anonymity.judge(judge, held, shown)["rows"]["generated"]
     quality = composites.quality({"generated": made}, held.gallery, "mobilenet_v2", 64)

@@ -89,8 +89,8 @@ def _clip(path: pathlib.Path, codec: str, pixels: str, sound: str | None) -> Non
 
 def _others(folder: pathlib.Path) -> list[str]:
     """Files that belong to a photo or video: sidecars, boxes, a secret, weights, a manifest."""
-    from dp3_jax import cli
-    from dp3_jax.anonymization import generator
+    from dp3_jax.cli.main import main
+    from dp3_jax.replacement import generator
 
     (folder / "boxes.json").write_text(json.dumps([_FACE]))
     (folder / "boxes.csv").write_text("x,y,w,h\n" + ",".join(map(str, _FACE)) + "\n")
@@ -105,7 +105,7 @@ def _others(folder: pathlib.Path) -> list[str]:
         [photo, "-o", str(made / "r.png"), "--sidecar", "--manifest", manifest, *boxes],
         [clip, "-o", str(made / "r.mp4"), "--sidecar", "--method", "pixelate", "--quiet"],
     ):
-        if cli.main(["anonymize", *call]):
+        if main(["anonymize", *call]):
             raise RuntimeError(f"cannot make {call}")
     (made / "r.png.faces.json").rename(folder / "faces.json")
     (made / "r.mp4.tracks.json").rename(folder / "tracks.json")

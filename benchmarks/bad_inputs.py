@@ -222,9 +222,9 @@ def _command(call: list[str], work: pathlib.Path, limit: float):
             for number, name in ((1, "stdout"), (2, "stderr")):
                 os.dup2(os.open(work / name, os.O_WRONLY | os.O_CREAT), number)
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            from dp3_jax import cli
+            from dp3_jax.cli.main import main
 
-            status = cli.main(["anonymize", *call])
+            status = main(["anonymize", *call])
         except BaseException:
             import traceback
 
@@ -329,8 +329,8 @@ def main() -> int:
         maker.join()
         names = json.loads((made / "names.json").read_text())
         names = [name for name in names if not options.only or options.only in name]
-        import dp3_jax.anonymization.running
-        import dp3_jax.video.job  # noqa: F401, loaded once for all forks
+        import dp3_jax.pipelines.running
+        import dp3_jax.pipelines.video.job  # noqa: F401, loaded once for all forks
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         verdicts = []

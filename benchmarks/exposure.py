@@ -1,4 +1,4 @@
-"""How well `video_metrics.exposure` tells faces that show from faces that are hidden, through lossy encoding.
+"""How well `temporal.exposure` tells faces that show from faces that are hidden, through lossy encoding.
 
     python benchmarks/exposure.py CLIP... --strangers FOLDER [--start 0] [--frames 60] [--every 3]
 
@@ -18,14 +18,16 @@ from collections.abc import Iterable, Iterator, Mapping
 import av
 import numpy as np
 
-from dp3_jax.anonymization import geometry
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation import people, video_command, video_metrics, video_variants
+from dp3_jax.cli import evaluate_video_command
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.tracks import Sighting, by_frame
+from dp3_jax.evaluation import people, video_variants
 from dp3_jax.evaluation.video_clip import Faces, Render
 from dp3_jax.evaluation.video_variants import Source
-from dp3_jax.video import pictures, reading
-from dp3_jax.video.tracks import Sighting, by_frame
+from dp3_jax.media.video import reading, sequence_writing
+from dp3_jax.metrics import temporal
+from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.vision import geometry
 
 QUALITIES = (None, 18, 28, 36)  # CRF; None: not encoded
 TO_FIND = ("all", "third")
@@ -119,8 +121,8 @@ def judge(
         written = video_variants.write_source(clip, pathlib.Path(scratch), most, rate, start)
         if not written.frames:
             raise UserError(f"{clip} has no frame {start}; give another --start")
-        info = pictures.open_input(written.pattern, rate)
-        tracking = video_command.find_tracks(info, anonymizer.min_confidence)
+        info = sequence_writing.open_input(written.pattern, rate)
+        tracking = evaluate_video_command.find_tracks(info, anonymizer.min_confidence)
         faces_in, cuts = by_frame(tracking), frozenset(tracking.cuts)
         with reading.read_frames(written.pattern) as frames:
             source = [frame.image for frame in frames]
@@ -141,7 +143,7 @@ def judged(original: np.ndarray, image: np.ndarray, faces: Faces) -> np.ndarray:
         alignment, mask, target = place(sighting, original.shape)
         if sighting.source == "detected" and target.inside.any():
             views = (geometry.extract(i, alignment) for i in (original, image))
-            seen = video_metrics.exposure(*views, mask)
+            seen = temporal.exposure(*views, mask)
             count += (seen.judged > 0, seen.shown)
     return count
 

@@ -19,7 +19,7 @@ import optax
 import peer_protocol
 
 from configs import celeba128
-from dp3_jax import allocator
+from dp3_jax.common import allocator
 from dp3_jax.training import configuration, loop, sharding
 
 

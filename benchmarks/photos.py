@@ -26,9 +26,10 @@ from PIL import Image
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from dp3_jax.anonymization import photos, secrets  # noqa: E402
-from dp3_jax.anonymization.anonymize import Anonymizer  # noqa: E402
-from dp3_jax.masks import inference_mask  # noqa: E402
+from dp3_jax.media import photos  # noqa: E402
+from dp3_jax.pipelines.anonymize import Anonymizer  # noqa: E402
+from dp3_jax.replacement import master_key  # noqa: E402
+from dp3_jax.vision.masks import inference_mask  # noqa: E402
 
 # (side, left, top) of the portraits in a photo of 4000 x 3000 px; faces of 140 to 245 px.
 PLACES = (
@@ -93,7 +94,7 @@ def generator(anonymizer: Anonymizer, repeats: int) -> None:
         views = random.integers(0, 256, (count, 128, 128, 3), np.uint8)
         masks = np.broadcast_to(inference_mask(), (count, 128, 128, 1))
         z = np.stack(
-            [secrets.latent(b"k", i, anonymizer.generator.latent_dim) for i in range(count)]
+            [master_key.latent(b"k", i, anonymizer.generator.latent_dim) for i in range(count)]
         )
         seconds, _ = median_seconds(
             lambda v=views, m=masks, z=z: anonymizer.generator.generate(v, m, z), 5 * repeats

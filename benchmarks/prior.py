@@ -23,8 +23,12 @@ import numpy as np
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from dp3_jax import asset_sources, assets  # noqa: E402
-from dp3_jax.models import prior, prior_file, prior_heads  # noqa: E402
+from dp3_jax.common import (  # noqa: E402
+    asset_sources,
+    assets,
+    prior_file,
+)
+from dp3_jax.models import prior, prior_heads  # noqa: E402
 
 REFERENCE = "OpenVINO 1024 px"
 

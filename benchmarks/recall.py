@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization import geometry
-from dp3_jax.anonymization.detection import Detector, Face
-from dp3_jax.video import reading
+from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.media.video import reading
+from dp3_jax.vision import geometry
 
 COVERED = 0.9  # share of a face's ellipse from which on it counts as covered
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from dp3_jax.anonymization.detection import Detector
+from dp3_jax.detection.face_detection import Detector
 from dp3_jax.models import embedders, faceres
 
 

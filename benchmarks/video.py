@@ -73,8 +73,8 @@ def timed(
 
 def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
     """Runs `dp3` with `arguments` in this process and writes what its passes took to `report`, as JSON."""
-    from dp3_jax import cli
-    from dp3_jax.video import job, second_pass
+    from dp3_jax.cli.main import main
+    from dp3_jax.pipelines.video import job, rendering_pass
 
     passes: dict[str, Row] = {}
 
@@ -102,8 +102,8 @@ def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
         return wrapped
 
     job.find_tracks = measured("finding", job.find_tracks)
-    second_pass.SecondPass.run = measured("drawing", second_pass.SecondPass.run)
-    status = cli.main(arguments)
+    rendering_pass.SecondPass.run = measured("drawing", rendering_pass.SecondPass.run)
+    status = main(arguments)
     report.write_text(json.dumps(passes))
     return status
 

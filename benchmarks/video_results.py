@@ -95,7 +95,7 @@ def old_build(commit: str, output: pathlib.Path) -> pathlib.Path:
 def written(clip: pathlib.Path, folder: pathlib.Path, frames: int) -> tuple[pathlib.Path, str]:
     """(pattern of the clip's first frames, their rate); written if they are not there yet."""
     from dp3_jax.evaluation import video_variants
-    from dp3_jax.video import reading
+    from dp3_jax.media.video import reading
 
     rate = reading.open_video(clip).rate
     done = folder / "frames"

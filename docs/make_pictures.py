@@ -21,14 +21,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from dp3_jax import files
-from dp3_jax.anonymization import demo, secrets
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.evaluation import video_variants
+from dp3_jax.common import files
+from dp3_jax.detection.tracks import by_frame
+from dp3_jax.evaluation import demo, demo_clip, demo_person, video_variants
+from dp3_jax.media.video import reading
+from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.replacement import master_key
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.prior_identities import PriorIdentities
-from dp3_jax.video import demo_clip, demo_person, reading
-from dp3_jax.video.tracks import by_frame
 
 NAMES = ("astronaut.jpg", "generated.jpg", "sizes.jpg", "video.webp")
 SEED = 3  # of the video: the best of the first three keys
@@ -91,7 +91,7 @@ def animation(frames: list[Image.Image]) -> bytes:
 def generated_photo(source: PriorIdentities, seed: int) -> np.ndarray:
     """u8[1024, 1024, 3]: an adult who does not exist."""
     classes = Classes(age="young" if seed % 2 else "middle")
-    person = source.person(secrets.secret_from_seed(seed), classes)
+    person = source.person(master_key.secret_from_seed(seed), classes)
     return source.picture(person.rows, 1024)
 
 
@@ -100,7 +100,7 @@ def generated_people(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndar
     columns = []
     for seed in PEOPLE:
         photo = _resized(generated_photo(source, seed), 512)
-        new = [anonymizer(photo, secret=secrets.secret_from_seed(n)).frame for n in (1, 2)]
+        new = [anonymizer(photo, secret=master_key.secret_from_seed(n)).frame for n in (1, 2)]
         columns.append(np.vstack([_resized(image, SIDE) for image in (photo, *new)]))
     return np.hstack(columns)
 
@@ -113,7 +113,7 @@ def face_sizes(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndarray:
         (face,) = anonymizer.find(whole)
         photo = _resized(whole, round(len(whole) * size / face.box[3]))
         (face,) = anonymizer.find(photo)
-        new = anonymizer(photo, [face], secrets.secret_from_seed(1)).frame
+        new = anonymizer(photo, [face], master_key.secret_from_seed(1)).frame
         side = min(round(ROOM * size), len(photo))
         corner = np.array(face.box[:2]) + np.array(face.box[2:]) / 2 - side / 2
         x, y = np.round(corner).astype(int).clip(0, len(photo) - side)
@@ -136,14 +136,16 @@ def main(folder: pathlib.Path, names: Sequence[str]) -> None:
     """Writes pictures into a folder; the prior's assets must be there or fetchable."""
     photo, anonymizer, source = demo.demo_photo(), Anonymizer(identity="prior"), PriorIdentities()
     if "astronaut.jpg" in names:
-        heads = [anonymizer(photo, secret=secrets.secret_from_seed(seed)).frame for seed in SEEDS]
+        heads = [
+            anonymizer(photo, secret=master_key.secret_from_seed(seed)).frame for seed in SEEDS
+        ]
         _write(folder / "astronaut.jpg", np.hstack([image[HEAD] for image in (photo, *heads)]))
     if "generated.jpg" in names:
         _write(folder / "generated.jpg", generated_people(source, anonymizer))
     if "sizes.jpg" in names:
         _write(folder / "sizes.jpg", face_sizes(source, anonymizer))
     if "video.webp" in names:
-        frames = side_by_side(source, anonymizer, secrets.secret_from_seed(SEED))
+        frames = side_by_side(source, anonymizer, master_key.secret_from_seed(SEED))
         files.write_bytes(folder / "video.webp", animation(frames))
 
 

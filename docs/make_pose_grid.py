@@ -12,9 +12,9 @@ import sys
 import cv2
 import numpy as np
 
-from dp3_jax import files
-from dp3_jax.errors import UserError
-from dp3_jax.replacement.face_vector import FaceVector
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.prior_identities import PriorIdentities

@@ -5,17 +5,24 @@ new = dp3_jax.anonymize(image)  # u8[h, w, 3] RGB or a Pillow image
 
 anonymizer = dp3_jax.Anonymizer(method="generate")  # for many pictures
 result = anonymizer(frame)  # result.frame, result.outcomes
+
+generate = dp3_jax.load_generator("runs/celeba128")  # a trained GAN: generate(jax.random.key(0), 8)
 """
 
-__all__ = ["Anonymizer", "anonymize"]
+_HOMES = {
+    "Anonymizer": "dp3_jax.pipelines.anonymize",
+    "anonymize": "dp3_jax.pipelines.anonymize",
+    "load_generator": "dp3_jax.training.export",
+}
+__all__ = ["Anonymizer", "anonymize", "load_generator"]
 
 
 def __getattr__(name: str):
-    """Loads the anonymizer when it is asked for, so that `import dp3_jax` takes no time (PEP 562)."""
-    if name in __all__:
-        from dp3_jax.anonymization import anonymize as module
+    """Loads what is asked for then and not before, so that `import dp3_jax` takes no time (PEP 562)."""
+    if name in _HOMES:
+        import importlib
 
-        return getattr(module, name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     if name == "__version__":
         import importlib.metadata
 

@@ -18,10 +18,10 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from configs import celeba128
-from dp3_jax import console
+from dp3_jax.common import console
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import DataOptions, load_arrays
 from dp3_jax.data.packing import write_packed
-from dp3_jax.errors import UserError
 from dp3_jax.evaluation.evaluate import evaluate
 from dp3_jax.evaluation.sample import sample
 from dp3_jax.training.configuration import data_options

@@ -17,9 +17,9 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import export, files
-from dp3_jax.errors import UserError
-from dp3_jax.training import loop
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
+from dp3_jax.training import export, loop
 from dp3_jax.training.writer import METRICS_FILE, read_metrics
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]

@@ -25,15 +25,15 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from configs import fusion256
-from dp3_jax import assets, console, files, images
-from dp3_jax.asset_sources import CACHE_VARIABLE
+from dp3_jax.common import assets, console, files, images
+from dp3_jax.common.asset_sources import CACHE_VARIABLE
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import DataOptions, donors, load_arrays
 from dp3_jax.data.catalog import Catalog
 from dp3_jax.data.donors import Measured
 from dp3_jax.data.options import SPLITS
 from dp3_jax.data.packing import write_packed
 from dp3_jax.data.splits import parallel_map
-from dp3_jax.errors import UserError
 from dp3_jax.models import mesh, prior, prior_heads
 from dp3_jax.models.modulated import Params
 from dp3_jax.training.configuration import data_options

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from dp3_jax import files, images
+from dp3_jax.common import files, images
 from dp3_jax.data import donors
 from dp3_jax.data.donors import Measured
 from dp3_jax.models import mesh, prior, prior_heads

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from dp3_jax import files
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import DataOptions, ImageSet
 from dp3_jax.data.archive import ZipReader
 from dp3_jax.data.catalog import UNKNOWN_IDENTITY, Catalog
 from dp3_jax.data.decode import load_image
 from dp3_jax.data.options import SPLITS
-from dp3_jax.errors import UserError
 
 FORMAT = "dp3_jax webp pack 1"
 QUALITIES = (95, 90, 85, 80, 75, 70, 60, 50)  # of WebP, tried in this order

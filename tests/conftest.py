@@ -26,9 +26,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 def _builtin_identities(request, monkeypatch):
     """Tests say "auto" on every machine and get the same: the prior only where they are marked for it."""
     if request.node.get_closest_marker("identities") is None:
-        from dp3_jax.errors import UserError
+        from dp3_jax.common.errors import UserError
+        from dp3_jax.detection.vector_meter import VectorMeter
         from dp3_jax.replacement import choice
-        from dp3_jax.video.vector_meter import VectorMeter
 
         def refuse(options, wanted):
             raise UserError("this test is not marked for identities")

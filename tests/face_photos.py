@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from dp3_jax.anonymization import geometry
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.anonymization.detection import Detector, Face
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.vision import geometry
 
 SECRET = b"k" * 32  # that faces are drawn from
 # Where the face is in `astronaut()`, as YuNet reports it, rounded.

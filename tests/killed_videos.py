@@ -15,9 +15,10 @@ import signal
 import sys
 import tempfile
 
-from dp3_jax import cli
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.video import job, second_pass, segments, workfolder
+from dp3_jax.cli.main import main
+from dp3_jax.media.video import segments
+from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.pipelines.video import job, rendering_pass, work_folder
 from tests.face_photos import Painter, everyone
 from tests.video_scenes import Finder
 
@@ -36,7 +37,7 @@ def _counted(owner, name, event):
 
 
 def _prepare():
-    second_pass.SEGMENT_SECONDS = 0.4
+    rendering_pass.SEGMENT_SECONDS = 0.4
     job.VideoDetector = Finder()
     Anonymizer.detector, Anonymizer.generator = None, Painter()
     Anonymizer._is_face = staticmethod(everyone)
@@ -52,13 +53,13 @@ def _child(source, target, planned, counter):
 
     for owner, name in (
         (os, "replace"),
-        (workfolder.WorkFolder, "append"),
+        (work_folder.WorkFolder, "append"),
         (segments.SegmentWriter, "write"),
     ):
         _counted(owner, name, event)
     if "file_size" in planned:
         resource.setrlimit(resource.RLIMIT_FSIZE, (planned["file_size"],) * 2)
-    return cli.main(["anonymize", source, "-o", target, "--seed", "1", "--sidecar"])
+    return main(["anonymize", source, "-o", target, "--seed", "1", "--sidecar"])
 
 
 def _run(source, target, planned):

@@ -6,8 +6,8 @@ import time
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization.detection import Face
-from dp3_jax.live.sources import Frame
+from dp3_jax.detection.face_detection import Face
+from dp3_jax.media.live.sources import Frame
 
 SIGNAL = (255, 0, 255)  # of the faces
 WIDTH, HEIGHT = 240, 160

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation import verification
-from dp3_jax.video.tracks import Sighting, Track, Tracking
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.tracks import Sighting, Track, Tracking
+from dp3_jax.metrics import verification
 from tests.face_photos import BOX, POINTS, astronaut, detector_or_skip
 
 FRAMES = 10

@@ -1,77 +1,30 @@
-"""The layering that the README describes: each module imports only from lower layers."""
+"""The house: packages in one direction, no cycle of files, and files and functions that can be read."""
 
 import ast
 import pathlib
 
-# From low to high; a module may import from layers below its own, and from its own.
-LAYERS = [
-    ("dp3_jax.errors", "dp3_jax.files", "dp3_jax.allocator", "dp3_jax.losses", "dp3_jax.augmentation",
-     "dp3_jax.masks", "dp3_jax.inpainting_losses", "dp3_jax.compilations",
-     "dp3_jax.models", "dp3_jax.images", "dp3_jax.warping", "dp3_jax.training", "dp3_jax.evaluation",
-     "dp3_jax.anonymization", "dp3_jax.video.names", "dp3_jax.video.sequences", "dp3_jax.video.stages",
-     "dp3_jax.video.spans"),
-    ("dp3_jax.assets", "dp3_jax.asset_sources", "dp3_jax.opencv", "dp3_jax.models.mesh",
-     "dp3_jax.models.iris", "dp3_jax.models.age_sex", "dp3_jax.replacement",
-     "dp3_jax.models.prior", "dp3_jax.models.prior_heads", "dp3_jax.data", "dp3_jax.flow", "dp3_jax.video",
-     "dp3_jax.evaluation.metrics", "dp3_jax.evaluation.kid",
-     "dp3_jax.evaluation.verification", "dp3_jax.evaluation.memorisation",
-     "dp3_jax.evaluation.report", "dp3_jax.evaluation.dlib_judge", "dp3_jax.evaluation.people",
-     "dp3_jax.evaluation.anonymity_report",
-     "dp3_jax.evaluation.perceptual_distance", "dp3_jax.evaluation.head_pose",
-     "dp3_jax.evaluation.context_attack", "dp3_jax.evaluation.identification",
-     "dp3_jax.evaluation.video_metrics", "dp3_jax.evaluation.video_privacy",
-     "dp3_jax.evaluation.video_report", "dp3_jax.evaluation.video_motion",
-     "dp3_jax.training.state", "dp3_jax.training.sharding", "dp3_jax.training.processes",
-     "dp3_jax.training.provenance",
-     "dp3_jax.training.writer", "dp3_jax.training.interruption", "dp3_jax.anonymization.detection",
-     "dp3_jax.anonymization.second_opinion",
-     "dp3_jax.anonymization.plans", "dp3_jax.anonymization.generation",
-     "dp3_jax.anonymization.frame_renderer",
-     "dp3_jax.anonymization.sidecar", "dp3_jax.anonymization.boxes",
-     "dp3_jax.anonymization.keeping", "dp3_jax.models.embedders",
-     "dp3_jax.evaluation.deepface_judge", "dp3_jax.evaluation.deepface_worker",
-     "dp3_jax.evaluation.face_measures",
-     "dp3_jax.evaluation.identities_tables", "dp3_jax.evaluation.identities_targets",
-     "dp3_jax.evaluation.identities_report", "dp3_jax.evaluation.real_people"),
-    ("dp3_jax.training.steps", "dp3_jax.training.anonymizer_steps", "dp3_jax.training.temporal_steps",
-     "dp3_jax.training.fusion_steps",
-     "dp3_jax.training.checkpoint",
-     "dp3_jax.training.options", "dp3_jax.training.objectives",
-     "dp3_jax.training.configuration", "dp3_jax.training.feeding", "dp3_jax.export",
-     "dp3_jax.anonymization.generator", "dp3_jax.replacement.classes", "dp3_jax.replacement.choice"),
-    ("dp3_jax.training.loop", "dp3_jax.training.warm_start",
-     "dp3_jax.evaluation.evaluate", "dp3_jax.evaluation.sample", "dp3_jax.evaluation.suites",
-     "dp3_jax.evaluation.identities_suite", "dp3_jax.evaluation.identities_pictures",
-     "dp3_jax.evaluation.replacers",
-     "dp3_jax.evaluation.anonymity", "dp3_jax.evaluation.hiding", "dp3_jax.evaluation.composites",
-     "dp3_jax.anonymization.anonymize", "dp3_jax.anonymization.preview",
-     "dp3_jax.anonymization.reports", "dp3_jax.anonymization.batch",
-     "dp3_jax.anonymization.transparency", "dp3_jax.anonymization.records",
-     "dp3_jax.anonymization.workers", "dp3_jax.anonymization.running",
-     "dp3_jax.anonymization.demo", "dp3_jax.video.coherence",
-     "dp3_jax.video.following", "dp3_jax.video.memory", "dp3_jax.video.rendering",
-     "dp3_jax.video.second_pass",
-     "dp3_jax.video.job", "dp3_jax.video.one_pass", "dp3_jax.video.demo_clip",
-     "dp3_jax.video.demo_person",
-     "dp3_jax.evaluation.video_clip", "dp3_jax.evaluation.video_variants",
-     "dp3_jax.evaluation.motion_attack",
-     "dp3_jax.evaluation.video_targets",
-     "dp3_jax.evaluation.evaluate_video", "dp3_jax.live"),
-    ("dp3_jax.console", "dp3_jax.launching", "dp3_jax.launch_flags",
-     "dp3_jax.anonymization.command", "dp3_jax.live.command",
-     "dp3_jax.replacement.bank_command",
-     "dp3_jax.evaluation.video_command", "dp3_jax.training.prior_heads", "dp3_jax.cli", "launch"),
-]  # fmt: skip
+# From low to high: a file imports only from its own package and from those before it.
+PACKAGES = (
+    "common",
+    "vision",
+    "models",
+    "media",
+    "detection",
+    "replacement",
+    "data",
+    "metrics",
+    "training",
+    "pipelines",
+    "evaluation",
+    "review",
+    "cli",
+)
 
 
-def layer_of(module):
-    """The layer of the longest listed name that `module` is or lies in."""
-    best = None
-    for index, names in enumerate(LAYERS):
-        for name in names:
-            if (module + ".").startswith(name + ".") and (best is None or len(name) > best[0]):
-                best = (len(name), index)
-    return None if best is None else best[1]
+def package_of(module):
+    """The package of PACKAGES that `module` lies in; None for the root and for what is not ours."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "dp3_jax" and len(parts) > 1 else None
 
 
 def modules(repository):
@@ -81,28 +34,41 @@ def modules(repository):
 
 
 def imports(path):
+    """Dotted names that a file imports, anywhere in it: modules, and what is taken out of modules."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_every_module_has_a_layer_and_imports_only_from_below(repository):
+def wrong_imports(graph):
+    """Lines on the imports of {module: names it imports} that lead to a later package."""
     wrong = []
-    for module, path in modules(repository):
-        if module == "dp3_jax":
-            continue
-        own = layer_of(module)
-        if own is None:
-            wrong.append(f"{module} has no layer")
-            continue
-        for name in imports(path):
-            other = layer_of(name)
-            if other is not None and other > own:
-                wrong.append(f"{module} (layer {own}) imports {name} (layer {other})")
-    assert wrong == []
+    for module, names in graph.items():
+        own = package_of(module)
+        for name in sorted(names):
+            other = package_of(name)
+            if other in PACKAGES and PACKAGES.index(other) > PACKAGES.index(own):
+                wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def test_packages_import_in_one_direction(repository):
+    """Late imports count too. The root holds the public names and imports nothing of them itself."""
+    graph = {
+        name: set(imports(path))
+        for name, path in modules(repository)
+        if name not in ("dp3_jax", "launch")
+    }
+    assert {package_of(name) for name in graph} <= set(PACKAGES)
+    assert wrong_imports(graph) == []
+    lower, upper = "dp3_jax.vision.flow", "dp3_jax.media.photos"
+    assert wrong_imports({lower: {upper}, upper: {lower}}) == [f"{lower} imports {upper}"]
+
+
+def test_the_root_is_the_public_api_and_nothing_else(repository):
+    assert [path.name for path in (repository / "dp3_jax").glob("*.py")] == ["__init__.py"]
 
 
 def import_cycles(graph):
@@ -124,9 +90,17 @@ def import_cycles(graph):
     return sorted({tuple(sorted(group)) for group in own.values() if len(group) > 1})
 
 
-def test_no_cycle_of_files_is_left_in_the_video_package(repository):
-    paths = {name: path for name, path in modules(repository) if name.startswith("dp3_jax.video.")}
-    graph = {name: set(imports(path)) & paths.keys() - {name} for name, path in paths.items()}
+def test_no_files_import_each_other_in_a_circle(repository):
+    paths = dict(modules(repository))
+
+    def imported(name):
+        """The file that holds `name`, which may be a file or something in one."""
+        return name if name in paths else name.rpartition(".")[0]
+
+    graph = {
+        name: {imported(other) for other in imports(path)} & paths.keys() - {name}
+        for name, path in paths.items()
+    }
     assert import_cycles(graph) == []
     assert import_cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from dp3_jax.anonymization.detection import Face
-from dp3_jax.masks import CANONICAL_POINTS
-from dp3_jax.video import tracks
+from dp3_jax.detection import tracks
+from dp3_jax.detection.face_detection import Face
+from dp3_jax.vision.masks import CANONICAL_POINTS
 
 WIDTH, HEIGHT = 640, 360
 _IN_BOX = (CANONICAL_POINTS - np.array([33.4, 35.4])) / np.array([62.3, 82.4])

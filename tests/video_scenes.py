@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from dp3_jax import cli
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.anonymization.detection import Face
-from dp3_jax.video import job, reading
+from dp3_jax.cli.main import main
+from dp3_jax.detection.face_detection import Face
+from dp3_jax.media.video import reading
+from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.pipelines.video import job
 from tests.face_photos import stand_in_generator
 from tests.video_makers import Clip
 
@@ -70,7 +71,7 @@ def stand_in(monkeypatch, owner=job, name="VideoDetector", finder=None):
 
 def run(*arguments):
     """The exit status of `dp3 anonymize`."""
-    return cli.main(["anonymize", *map(str, arguments)])
+    return main(["anonymize", *map(str, arguments)])
 
 
 def rows(boxes):

@@ -7,13 +7,13 @@ through tf.data import TensorFlow, when they are opened; `packed`, `clips` and `
 import dataclasses
 import os
 
+from dp3_jax.common.errors import UserError
+from dp3_jax.common.prefetch import prefetch
 from dp3_jax.data.catalog import Catalog
 from dp3_jax.data.feed import Feed, HostFeed, ImageSet, PackedFeed, check_split, read_split
 from dp3_jax.data.options import DataOptions
 from dp3_jax.data.packed import PackedSplit, open_packed
-from dp3_jax.data.prefetch import prefetch
 from dp3_jax.data.splits import FileSplit, Split
-from dp3_jax.errors import UserError
 
 __all__ = [
     "DataOptions",

@@ -6,8 +6,8 @@ import struct
 import zipfile
 import zlib
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.decode import UnreadableImage
-from dp3_jax.errors import UserError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # Signature, ..., lengths of the name and extra fields.
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import order
 from dp3_jax.data.options import SPLITS, DataOptions
-from dp3_jax.errors import UserError
 
 UNKNOWN_IDENTITY = -1
 # Where a data set comes without a partition: this share to validation, and this share to test.

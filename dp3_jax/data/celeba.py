@@ -12,11 +12,11 @@ import zipfile
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import archive
 from dp3_jax.data.catalog import UNKNOWN_IDENTITY, Catalog, made_partition
 from dp3_jax.data.decode import load_image
 from dp3_jax.data.options import SPLITS, DataOptions
-from dp3_jax.errors import UserError
 
 HOW_TO_GET_IT = (
     "get CelebA in one of three ways: the official files from "

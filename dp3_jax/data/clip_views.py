@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.catalog import Catalog
 from dp3_jax.data.clips import Pairs
 from dp3_jax.data.options import SPLITS, DataOptions
-from dp3_jax.errors import UserError
 
 
 def open_clip_views(options: DataOptions) -> Catalog:

@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from dp3_jax import assets, files, flow, masks
-from dp3_jax.anonymization import detection, geometry
+from dp3_jax.common import assets, files
+from dp3_jax.common.errors import UserError, fail
 from dp3_jax.data import clip_people, order
-from dp3_jax.errors import UserError, fail
+from dp3_jax.detection import face_detection
 from dp3_jax.models import embedders
+from dp3_jax.vision import flow, geometry, masks
 
 GAPS = (1, 2, 3)  # frames between the two of a pair, in turn
 STRIDE = 10  # frames from one pair to the next
@@ -51,7 +52,7 @@ def _frame_pairs(path: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames u8[h, w, 3] of a clip in twos: STRIDE frames from pair to pair, GAPS between the two."""
     gaps = itertools.cycle(GAPS)
     first, start, gap = None, 0, next(gaps)
-    from dp3_jax.video import reading  # late: whoever trains needs no PyAV
+    from dp3_jax.media.video import reading  # late: whoever trains needs no PyAV
 
     with reading.read_frames(path) as frames:
         for frame in frames:
@@ -71,8 +72,8 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _same_faces(
-    before: Sequence[detection.Face], after: Sequence[detection.Face]
-) -> Iterator[tuple[detection.Face, detection.Face]]:
+    before: Sequence[face_detection.Face], after: Sequence[face_detection.Face]
+) -> Iterator[tuple[face_detection.Face, face_detection.Face]]:
     """Faces of two neighbouring frames that are each other's best match."""
     table = np.array([[_overlap(a.box, b.box) for b in after] for a in before])
     for row, column in enumerate(table.argmax(1) if table.size else ()):
@@ -90,15 +91,15 @@ def view_pair(first: np.ndarray, second: np.ndarray) -> Pair | None:
     return first, second, back.astype(np.float16), seen
 
 
-def _usable(detector: detection.Detector, frame: np.ndarray) -> list[detection.Face]:
-    def is_large(face: detection.Face) -> bool:
+def _usable(detector: face_detection.Detector, frame: np.ndarray) -> list[face_detection.Face]:
+    def is_large(face: face_detection.Face) -> bool:
         return geometry.align(face.box, face.points).scale <= _LARGEST_SCALE
 
     found = detector.detect(frame)
     return [f for f in found if f.source == "detected" and f.points is not None and is_large(f)]
 
 
-def clip_pairs(path: pathlib.Path, detector: detection.Detector) -> list[Pair]:
+def clip_pairs(path: pathlib.Path, detector: face_detection.Detector) -> list[Pair]:
     """All pairs of one clip, MOST at most; where it ends early because it is damaged, those before.
 
     Raises:
@@ -127,7 +128,7 @@ def clips_in(folder: str | os.PathLike) -> list[pathlib.Path]:
     Raises:
       UserError: there are none.
     """
-    from dp3_jax.video import reading
+    from dp3_jax.media.video import reading
 
     paths = sorted(p for p in pathlib.Path(folder).rglob("*") if reading.is_video_name(p))
     if not paths:
@@ -137,7 +138,7 @@ def clips_in(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 def _all_pairs(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[Pair]]:
     """Pairs by clip, of those that have some."""
-    detector = detection.Detector(_CONFIDENCE, rotations=False)
+    detector = face_detection.Detector(_CONFIDENCE, rotations=False)
     found, unread = {}, []
     for path in paths:
         try:

@@ -27,13 +27,13 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from dp3_jax import files
-from dp3_jax.anonymization import geometry
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError, fail
 from dp3_jax.data import order
 from dp3_jax.data.packed import open_packed
-from dp3_jax.errors import UserError, fail
-from dp3_jax.masks import CANONICAL_POINTS, SIZE
 from dp3_jax.models import mesh
+from dp3_jax.vision import geometry
+from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE
 
 FACES, MEASURED, PICTURES = "faces.npz", "donors.npz", "donors.npy"
 NEIGHBOURS = 40  # donors that a photo's is drawn from: those nearest in pose and tone

@@ -16,13 +16,13 @@ import sys
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.archive import ZipReader
 from dp3_jax.data.catalog import UNKNOWN_IDENTITY, Catalog
 from dp3_jax.data.celeba import open_celeba
 from dp3_jax.data.decode import EXTENSIONS, load_image
 from dp3_jax.data.options import SPLITS, DataOptions
 from dp3_jax.data.packing import write_packed
-from dp3_jax.errors import UserError
 
 _IDENTITIES = "identity.csv"
 

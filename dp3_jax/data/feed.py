@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import order
 from dp3_jax.data.options import SPLITS
 from dp3_jax.data.packed import PackedSplit
 from dp3_jax.data.splits import Split, parallel_map
-from dp3_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

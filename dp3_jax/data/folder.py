@@ -2,11 +2,11 @@
 
 import pathlib
 
-from dp3_jax import files
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.catalog import Catalog, made_partition
 from dp3_jax.data.decode import EXTENSIONS, load_image
 from dp3_jax.data.options import DataOptions
-from dp3_jax.errors import UserError
 
 
 def open_folder(options: DataOptions) -> Catalog:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 
 SOURCES = ("tfds", "celeba", "folder", "packed", "clips", "shapes")
 SPLITS = ("train", "validation", "test")

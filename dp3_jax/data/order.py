@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 
 # Independent streams of one seed.
 _SHUFFLE, _FLIP, SUBSET, SPLIT, SAMPLE = range(5)

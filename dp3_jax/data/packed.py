@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import order
 from dp3_jax.data.catalog import subset_size
 from dp3_jax.data.options import SPLITS, DataOptions
 from dp3_jax.data.splits import check_unreadable, describe
-from dp3_jax.errors import UserError
 
 FORMAT = 1
 IMAGES, INDEX, SETTINGS = "images.npy", "index.npz", "settings.json"

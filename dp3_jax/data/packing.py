@@ -8,12 +8,12 @@ import shutil
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
+from dp3_jax.common.files import atomic_target
 from dp3_jax.data import packed
 from dp3_jax.data.catalog import Catalog, subset_size
 from dp3_jax.data.options import SPLITS, DataOptions
 from dp3_jax.data.splits import FileSplit, parallel_map
-from dp3_jax.errors import UserError
-from dp3_jax.files import atomic_target
 
 
 def write_packed(catalog: Catalog, options: DataOptions, output: str | os.PathLike) -> str:

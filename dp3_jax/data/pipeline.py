@@ -9,8 +9,8 @@ from types import ModuleType
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.feed import HostFeed
-from dp3_jax.errors import UserError
 
 # Images per parallel call. Small enough to keep all cores busy within one batch, large enough to
 # make what a call into Python costs (0.1 ms) vanish beside decoding (0.7 ms an image).

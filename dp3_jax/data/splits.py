@@ -17,10 +17,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from absl import logging
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.catalog import Catalog
 from dp3_jax.data.decode import UnreadableImage
 from dp3_jax.data.options import DataOptions
-from dp3_jax.errors import UserError
 
 A = TypeVar("A")
 B = TypeVar("B")

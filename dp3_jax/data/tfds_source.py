@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.catalog import UNKNOWN_IDENTITY, Catalog
 from dp3_jax.data.celeba import NoCelebA
 from dp3_jax.data.decode import UnreadableImage, load_image
 from dp3_jax.data.options import SPLITS, DataOptions
 from dp3_jax.data.pipeline import import_tensorflow
-from dp3_jax.errors import UserError
 
 _NAME = "celeb_a"
 _HEADER = struct.Struct("<Q4x")

@@ -15,20 +15,22 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import files, images
-from dp3_jax.anonymization import geometry
+from dp3_jax.common import files, images
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import ImageSet, load_arrays
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation import (
-    composites,
-    context_attack,
-    identification,
-    people,
-    verification,
-)
+from dp3_jax.evaluation import composites, context_attack, people
 from dp3_jax.evaluation.anonymity_report import format_report
-from dp3_jax.evaluation.hiding import Hidings, Subject, fill, hide, open_subject, paste_over
+from dp3_jax.evaluation.compared_methods import (
+    Hidings,
+    Subject,
+    fill,
+    hide,
+    open_subject,
+    paste_over,
+)
+from dp3_jax.metrics import identification, verification
 from dp3_jax.training.configuration import data_options
+from dp3_jax.vision import geometry
 
 FAR = {"far_1e-2": 1e-2, "far_1e-3": 1e-3}
 # What config.evaluate may say, and what holds where it does not.

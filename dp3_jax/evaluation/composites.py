@@ -6,11 +6,17 @@ import cv2
 import jax.numpy as jnp
 import numpy as np
 
-from dp3_jax import masks
-from dp3_jax.anonymization.detection import Detector
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation import head_pose, kid, metrics, perceptual_distance, verification
-from dp3_jax.evaluation.hiding import Hidings, Subject, fill
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.face_detection import Detector
+from dp3_jax.evaluation.compared_methods import Hidings, Subject, fill
+from dp3_jax.metrics import (
+    head_pose,
+    image_similarity,
+    kid,
+    perceptual_distance,
+    verification,
+)
+from dp3_jax.vision import masks
 
 RIM = 4  # px inside the mask
 _STABLE = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants for grey levels up to 255
@@ -106,8 +112,10 @@ def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """f64[S, S]: SSIM of u8[S, S, 3] pictures round each pixel, mean over the colours; as metrics.ssim."""
 
     def blur(x: np.ndarray) -> np.ndarray:
-        window = (metrics.WINDOW, metrics.WINDOW)
-        return cv2.GaussianBlur(x, window, metrics.WINDOW_SIGMA, borderType=cv2.BORDER_REFLECT_101)
+        window = (image_similarity.WINDOW, image_similarity.WINDOW)
+        return cv2.GaussianBlur(
+            x, window, image_similarity.WINDOW_SIGMA, borderType=cv2.BORDER_REFLECT_101
+        )
 
     a, b = a.astype(np.float64), b.astype(np.float64)
     mean_a, mean_b = blur(a), blur(b)
@@ -126,7 +134,7 @@ def ssim(pictures: np.ndarray, composites: np.ndarray) -> dict[str, float]:
     """
     size = pictures.shape[1]
     hole = masks.inference_mask(size)[..., 0]
-    window = np.ones((metrics.WINDOW, metrics.WINDOW), np.uint8)
+    window = np.ones((image_similarity.WINDOW, image_similarity.WINDOW), np.uint8)
     far, rim = cv2.dilate(hole, window) == 0, _rim(size)
     maps = [_ssim_map(a, b) for a, b in zip(pictures, composites, strict=True)]
     return {

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dp3_jax.evaluation import identification, kid, verification
 from dp3_jax.evaluation.people import People
+from dp3_jax.metrics import identification, kid, verification
 
 Extractor = Callable[[np.ndarray], np.ndarray]  # u8[N, S, S, 3] -> f32[N, D]
 

@@ -15,13 +15,13 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import files, images
+from dp3_jax.common import files, images
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import ImageSet, load_arrays
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation import kid, memorisation, metrics, verification
 from dp3_jax.evaluation.report import format_report
-from dp3_jax.export import Decoder, latents, open_decoder
+from dp3_jax.metrics import image_similarity, kid, memorisation, verification
 from dp3_jax.training import provenance
+from dp3_jax.training.export import Decoder, latents, open_decoder
 from dp3_jax.training.options import data_options
 
 PAPER_SSIM = 0.182  # generated to matched real, DeepPrivacy3 prototype
@@ -53,7 +53,7 @@ def _match(
     queries: np.ndarray, reference: np.ndarray, rule: str, skip: np.ndarray | None = None
 ) -> np.ndarray:
     """Index of the reference picture matched with each query, by "ssim" or "l2"."""
-    search = {"ssim": metrics.match_by_ssim, "l2": metrics.match_by_l2}[rule]
+    search = {"ssim": image_similarity.match_by_ssim, "l2": image_similarity.match_by_l2}[rule]
     return search(queries, reference, skip=skip)[1]
 
 
@@ -79,11 +79,11 @@ def _similarity(pictures: Pictures, rule: str, rng: np.random.Generator) -> dict
     }
     return {
         "ssim": {
-            name: _summary(metrics.ssim_pairs(queries, train[index]))
+            name: _summary(image_similarity.ssim_pairs(queries, train[index]))
             for name, (queries, index) in rows.items()
         },
         "psnr_db": {
-            name: _summary(metrics.psnr_pairs(queries, train[index]))
+            name: _summary(image_similarity.psnr_pairs(queries, train[index]))
             for name, (queries, index) in rows.items()
         },
     }

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation import verification, video_metrics, video_motion, video_privacy
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.tracks import Tracking, by_frame
 from dp3_jax.evaluation.video_clip import JUDGES, SOURCE, Clip, Faces, Render, Values
+from dp3_jax.media.video import reading
+from dp3_jax.metrics import temporal, verification, video_motion, video_privacy
 from dp3_jax.models.mesh import FaceMesh
-from dp3_jax.video import reading
-from dp3_jax.video.tracks import Tracking, by_frame
 
 _WITHOUT = "do without it: all else is measured"  # what to do where a judge cannot be had
 
@@ -53,7 +53,7 @@ class _File:
 
 
 def _against(value: float | None, source: float | None) -> dict[str, float | None]:
-    return {"value": value, "source": source, "ratio": video_metrics.ratio(value, source)}
+    return {"value": value, "source": source, "ratio": temporal.ratio(value, source)}
 
 
 def _row(values: Values, source: Values) -> dict[str, Any]:

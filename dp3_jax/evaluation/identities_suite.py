@@ -28,26 +28,28 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import files, images
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.anonymization.detection import Detector
+from dp3_jax.common import files, images
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import load_arrays
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation import identification, people
+from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation import identities_pictures as pictures
 from dp3_jax.evaluation import identities_tables as tables
+from dp3_jax.evaluation import people
 from dp3_jax.evaluation.anonymity import FAR, heldout_pictures, recognize, result_folder
-from dp3_jax.evaluation.face_measures import MOBILENET, Measures, Ruler
 from dp3_jax.evaluation.identities_report import format_report
 from dp3_jax.evaluation.identities_targets import targets
 from dp3_jax.evaluation.real_people import RealPeople
 from dp3_jax.evaluation.replacers import Fusing, Inpainting
-from dp3_jax.export import export, read_generator
+from dp3_jax.metrics import identification
+from dp3_jax.metrics.face_measures import MOBILENET, Measures, Ruler
 from dp3_jax.models import embedders
+from dp3_jax.models.generator_file import read_generator
+from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.classes import ContextClassifier
 from dp3_jax.replacement.prior_identities import PriorIdentities
 from dp3_jax.training.configuration import data_options
+from dp3_jax.training.export import export
 
 # What config.evaluate may say, and what holds where it does not.
 DEFAULTS = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dp3_jax.evaluation import head_pose, identification, kid
-from dp3_jax.evaluation.face_measures import MOBILENET, Measures
+from dp3_jax.metrics import head_pose, identification, kid
+from dp3_jax.metrics.face_measures import MOBILENET, Measures
 from dp3_jax.replacement.identities import TONES, tone_band
 
 Rows = Mapping[str, Measures]

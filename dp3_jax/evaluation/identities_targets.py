@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from dp3_jax.evaluation.face_measures import MOBILENET
+from dp3_jax.metrics.face_measures import MOBILENET
 
 MAX_ABOVE_BASELINE = 0.01  # share of photos verified, at the upper end of the interval
 MAX_LINKED, MAX_LINKED_RATIO = (

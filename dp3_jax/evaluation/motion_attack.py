@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from dp3_jax.errors import UserError
-from dp3_jax.replacement.face_vector import FaceVector
-from dp3_jax.video import job, pictures, reading, sequences, vectors, workfolder
-from dp3_jax.video.first_pass import DOUBTFUL
-from dp3_jax.video.vector_meter import VectorMeter
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection import vectors
+from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.vector_meter import VectorMeter
+from dp3_jax.media import image_sequences
+from dp3_jax.media.video import reading, sequence_writing
+from dp3_jax.pipelines.video import job, work_folder
+from dp3_jax.pipelines.video.detection_pass import DOUBTFUL
 
 GROUPS = {
     "pose": ("yaw", "pitch"),
@@ -54,7 +57,7 @@ def resampled(shown: Sequence[FaceVector], rate: float) -> np.ndarray:
 
 
 def _opened(clip: str) -> reading.VideoInfo:
-    return pictures.open_input(clip, sequences.RATE)
+    return sequence_writing.open_input(clip, image_sequences.RATE)
 
 
 def find_people(clip: str, min_confidence: float, progress: Callable[[int], None]) -> list[Person]:
@@ -66,7 +69,7 @@ def find_people(clip: str, min_confidence: float, progress: Callable[[int], None
     info = _opened(clip)
     rate = float(info.rate)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = workfolder.WorkFolder(pathlib.Path(scratch), resumed=False)
+        folder = work_folder.WorkFolder(pathlib.Path(scratch), resumed=False)
         meter = VectorMeter(rate)
         tracking, _ = job.find_tracks(info, min_confidence, None, folder, progress, meter=meter)
     found = []

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 from absl import logging
 
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import ImageSet
-from dp3_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,8 @@ def read_folder(path: pathlib.Path, photos_each: int = 0) -> tuple[ImageSet, int
     """
     from PIL import Image
 
-    from dp3_jax.anonymization import detection, geometry
+    from dp3_jax.detection import face_detection
+    from dp3_jax.vision import geometry
 
     if not pathlib.Path(path).is_dir():
         raise UserError(f"there is no folder {path}; check the path")
@@ -122,7 +123,7 @@ def read_folder(path: pathlib.Path, photos_each: int = 0) -> tuple[ImageSet, int
     people = {name: i for i, name in enumerate(sorted({f.parent.name for f in found}))}
     each = {name: [f for f in found if f.parent.name == name] for name in people}
     files = [f for name in people for f in each[name][: photos_each or None]]
-    detector = detection.Detector(rotations=False)
+    detector = face_detection.Detector(rotations=False)
     crops, identities, names, missed = [], [], [], 0
     for file in files:
         try:

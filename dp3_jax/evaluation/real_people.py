@@ -7,12 +7,12 @@ import hashlib
 
 import numpy as np
 
-from dp3_jax.errors import UserError
-from dp3_jax.masks import CANONICAL_POINTS
+from dp3_jax.common.errors import UserError
 from dp3_jax.models.age_sex import AgeSex
 from dp3_jax.models.mesh import Expression, FaceMesh, Pose, five_points
 from dp3_jax.replacement.attributes import ita, skin
 from dp3_jax.replacement.identities import Classes, Rendering, age_band, tone_band
+from dp3_jax.vision.masks import CANONICAL_POINTS
 
 NEAREST = 24  # photos by pose that a key chooses among
 _MIN_SCORE = 0.5  # of a mesh

@@ -10,14 +10,14 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization import geometry
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.anonymization.faces import Face
-from dp3_jax.masks import CENTRE, SIZE
+from dp3_jax.detection.faces import Face
 from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
+from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement.fusing import FusionNetwork
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.renderers import Classify, FusedRenderer
+from dp3_jax.vision import geometry
+from dp3_jax.vision.masks import CENTRE, SIZE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

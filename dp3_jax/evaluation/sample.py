@@ -9,9 +9,9 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import images
-from dp3_jax.errors import UserError
-from dp3_jax.export import Decoder, latents, open_decoder
+from dp3_jax.common import images
+from dp3_jax.common.errors import UserError
+from dp3_jax.training.export import Decoder, latents, open_decoder
 
 GRID_IMAGES = 100  # at most so many of the samples are in grid.png
 INTERPOLATIONS = 6  # rows of interpolation.png

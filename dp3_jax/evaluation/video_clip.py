@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from dp3_jax.anonymization import detection, geometry
-from dp3_jax.evaluation import verification, video_metrics, video_motion, video_privacy
-from dp3_jax.evaluation.video_metrics import Mean
+from dp3_jax.detection import face_detection
+from dp3_jax.detection.face_vector import MIN_MESH_SIZE
+from dp3_jax.detection.tracks import Sighting, Track, Tracking
+from dp3_jax.metrics import temporal, verification, video_motion, video_privacy
+from dp3_jax.metrics.temporal import Mean
 from dp3_jax.models.embedders import BATCH
 from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
-from dp3_jax.replacement.face_vector import MIN_MESH_SIZE
-from dp3_jax.video.tracks import Sighting, Track, Tracking
+from dp3_jax.vision import geometry
 
 Faces = Sequence[tuple[Track, Sighting]]
 # (u8[h, w, 3] source frame, its tracked faces, whether it is the first after a cut) -> anonymized frame;
@@ -64,7 +65,7 @@ class Values:
             else:
                 setattr(self, field.name, mine + its)
 
-    def add_exposure(self, number: int, seen: video_metrics.Exposure) -> None:
+    def add_exposure(self, number: int, seen: temporal.Exposure) -> None:
         """Takes what shows of the face in frame `number`."""
         self.judged_faces += seen.judged > 0
         self.judged_pixels += seen.judged
@@ -80,9 +81,9 @@ class Watched:
     def __init__(self, frames: Mapping[str, frozenset[int]]):
         """`frames`: which of them each judge sees."""
         self.values = Values()
-        self.identity = video_metrics.IdentityStability()
-        self.jitter = video_metrics.Jitter()
-        self.flicker = video_metrics.Flicker()
+        self.identity = temporal.IdentityStability()
+        self.jitter = temporal.Jitter()
+        self.flicker = temporal.Flicker()
         self.motion = video_motion.Series()
         self._frames = frames
         self._rows: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in frames}
@@ -190,7 +191,7 @@ class Clip:
         """Loads the detector; without a mesh it is not measured how faces move."""
         self.tracks = {track.number: track for track in tracking.tracks if not track.keep}
         self.judges = judges
-        self._detector = detection.Detector(rotations=False)
+        self._detector = face_detection.Detector(rotations=False)
         self._mesh = mesh
         self.faces = {
             number: {name: Watched(self._seen(track)) for name in names}
@@ -243,12 +244,12 @@ class Clip:
         part = _around(before.region, now.region, images[SOURCE].shape)
         inside = np.zeros(images[SOURCE].shape[:2], bool)
         inside[before.region.slices] = before.region.inside
-        moved = video_metrics.motion(self._before[SOURCE][part], images[SOURCE][part], inside[part])
+        moved = temporal.motion(self._before[SOURCE][part], images[SOURCE][part], inside[part])
         for name, face in self.faces[track].items():
             first, second = self._before[name][part], images[name][part]
-            face.values.warping.add(video_metrics.warping_error(first, second, moved))
-            own = moved if name == SOURCE else video_metrics.motion(first, second, inside[part])
-            face.values.warping_own.add(video_metrics.warping_error(first, second, own))
+            face.values.warping.add(temporal.warping_error(first, second, moved))
+            own = moved if name == SOURCE else temporal.motion(first, second, inside[part])
+            face.values.warping_own.add(temporal.warping_error(first, second, own))
             face.values.own_seen.add(own.used.sum() / max(inside[part].sum(), 1))
 
     def _exposures(
@@ -259,9 +260,9 @@ class Clip:
         for name, face in self.faces[track].items():
             face.values.sightings += 1
             if name != SOURCE:
-                seen = video_metrics.exposure(views[SOURCE], views[name], place.mask)
+                seen = temporal.exposure(views[SOURCE], views[name], place.mask)
                 face.values.add_exposure(number, seen)
-                around = video_metrics.exposure(views[SOURCE], views[name], place.mask == 0)
+                around = temporal.exposure(views[SOURCE], views[name], place.mask == 0)
                 face.values.outside.add(around.share)
         return views
 
@@ -280,7 +281,7 @@ class Clip:
             face.values.found.add(points is not None)
             in_frame = None if points is None else place.alignment.invert(points)
             face.jitter.add(in_frame, place.size)
-            face.flicker.add(video_metrics.coarse_colours(view, place.mask))
+            face.flicker.add(temporal.coarse_colours(view, place.mask))
             if self._mesh is not None:
                 face.motion.add(number, self._moved(images[name], place.box, in_frame))
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dp3_jax.evaluation.video_motion import STILL
 from dp3_jax.evaluation.video_variants import GENERATE, NONE, REAL_PERSON
+from dp3_jax.metrics.video_motion import STILL
 
 # Ratios to the source's own values.
 MAX_WARPING_OWN, MIN_IDENTITY, MAX_JITTER, MAX_FLICKER = 1.3, 0.9, 1.3, 1.2

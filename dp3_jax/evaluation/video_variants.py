@@ -15,18 +15,20 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image
 
-from dp3_jax.anonymization import methods, secrets
-from dp3_jax.anonymization.anonymize import Anonymizer
-from dp3_jax.anonymization.plans import Plan, Settings
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.target_kinds import OBFUSCATIONS
+from dp3_jax.detection.tracks import Tracking, to_face
 from dp3_jax.evaluation.real_people import OnePerson
 from dp3_jax.evaluation.video_clip import Faces, Render
-from dp3_jax.replacement import fusing
+from dp3_jax.media import image_sequences
+from dp3_jax.media.video import reading
+from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.pipelines.video import job, track_file
+from dp3_jax.replacement import fusing, master_key
 from dp3_jax.replacement.classes import ContextClassifier
+from dp3_jax.replacement.coherence import Coherence
+from dp3_jax.replacement.face_actions import Plan, Settings
 from dp3_jax.replacement.renderers import FusedRenderer
-from dp3_jax.video import job, reading, sequences, track_file
-from dp3_jax.video.coherence import Coherence
-from dp3_jax.video.tracks import Tracking, to_face
 
 GENERATE = "new faces"
 HEAD, NONE = "new faces, --motion head", "new faces, --motion none"
@@ -35,7 +37,7 @@ PER_FRAME = "each frame alone"
 KEYS = 6  # people that each track is given in turn
 _MOTION_KEYS = 3  # of them, with less motion
 _NAME = "%05d.bmp"
-NAMES = (GENERATE, HEAD, NONE, REAL_PERSON, PER_FRAME, *methods.CLASSIC)
+NAMES = (GENERATE, HEAD, NONE, REAL_PERSON, PER_FRAME, *OBFUSCATIONS)
 
 Made = dict[str, list[pathlib.Path | Render]]
 Progress = Callable[
@@ -84,7 +86,7 @@ def check_room(
       UserError: there is less room.
     """
     del seed
-    ways = 1 + keys * (1 + (real is not None)) + 2 * min(keys, _MOTION_KEYS) + len(methods.CLASSIC)
+    ways = 1 + keys * (1 + (real is not None)) + 2 * min(keys, _MOTION_KEYS) + len(OBFUSCATIONS)
     ways += ablations * len(dataclasses.fields(Coherence))
     # One more, which is being put together.
     needed = (ways + 1) * frames * size[0] * size[1] * 3
@@ -120,7 +122,7 @@ def write_source(
     with reading.read_frames(path, first) as read:
         for frame in itertools.islice(read, frames):
             try:
-                Image.fromarray(frame.image).save(sequences.path_of(pattern, count))
+                Image.fromarray(frame.image).save(image_sequences.path_of(pattern, count))
             except OSError as error:
                 raise UserError(f"cannot write frames to {folder}: {error.strerror}") from error
             count += 1
@@ -148,8 +150,8 @@ def shortened(tracking: Tracking, frames: int) -> Tracking:
 def _secrets(seed: int | None) -> Iterator[bytes]:
     """Ever other ones; the same for the same seed."""
     if seed is None:
-        return iter(secrets.fresh_secret, None)
-    return map(secrets.secret_from_seed, itertools.count(seed))
+        return iter(master_key.fresh_secret, None)
+    return map(master_key.secret_from_seed, itertools.count(seed))
 
 
 class Workshop:
@@ -221,7 +223,7 @@ def frame_by_frame(
         del cut
         own = next(drawn) if secret is None else secret
         plans = [
-            Plan(to_face(seen), secrets.face_key(own, track.number), track.keep, track.method)
+            Plan(to_face(seen), master_key.face_key(own, track.number), track.keep, track.method)
             for track, seen in faces
         ]
         return anonymizer.render(image, plans).frame
@@ -278,7 +280,7 @@ def standard(
     if lender is not None:
         variants[REAL_PERSON] = [make(REAL_PERSON, lender, secret) for secret in own]
     variants[PER_FRAME] = [frame_by_frame(anonymizer, own[0])]
-    for method in methods.CLASSIC:
+    for method in OBFUSCATIONS:
         classic = Anonymizer(method=method, min_confidence=anonymizer.min_confidence)
         variants[method] = [make(method, classic, own[0])]
     if ablations:

@@ -7,8 +7,8 @@ for directions.
 
 import numpy as np
 
-from dp3_jax.anonymization import geometry
-from dp3_jax.opencv import Network
+from dp3_jax.common.opencv import Network
+from dp3_jax.vision import geometry
 
 # Where the five points lie in dlib's 150 px chip with a padding of .25.
 _CHIP_POINTS = np.array(

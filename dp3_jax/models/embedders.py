@@ -10,9 +10,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from dp3_jax import assets, masks
-from dp3_jax.anonymization import geometry
-from dp3_jax.opencv import quiet_opencv
+from dp3_jax.common import assets
+from dp3_jax.common.opencv import quiet_opencv
+from dp3_jax.vision import geometry, masks
 
 BATCH = 16  # faces in one call of a network in JAX
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from dp3_jax.common.opencv import Network
 from dp3_jax.models.mesh import LEFT_EYE, RIGHT_EYE
-from dp3_jax.opencv import Network
 
 _SIDE = 64  # px, the network's picture
 _MARGIN = 2.3  # sides of the picture in those of the eye

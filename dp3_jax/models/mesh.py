@@ -12,8 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization import geometry
-from dp3_jax.opencv import Network
+from dp3_jax.common.opencv import Network
+from dp3_jax.vision import geometry
 
 POINTS = 468
 

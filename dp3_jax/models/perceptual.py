@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 from dp3_jax.models import mobilenet
 from dp3_jax.models.projected import Features
 

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import safetensors.numpy
 from jax import lax
 
-from dp3_jax import assets
-from dp3_jax.errors import UserError
+from dp3_jax.common import assets
+from dp3_jax.common.errors import UserError
+from dp3_jax.common.prior_file import LAYERS
 from dp3_jax.models import modulated
 from dp3_jax.models.modulated import Params
-from dp3_jax.models.prior_file import LAYERS
 
 LATENT_DIM = 512  # of z and of w
 STYLES = (

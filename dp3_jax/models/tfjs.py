@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 
 Weights = dict[str, np.ndarray]
 Node = Mapping[str, Any]

@@ -8,7 +8,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization.detection import Detector
+from dp3_jax.detection.face_detection import Detector
 from dp3_jax.models import iris
 from dp3_jax.models.age_sex import AgeSex
 from dp3_jax.models.mesh import FaceMesh, expression, five_points, yaw_pitch_roll

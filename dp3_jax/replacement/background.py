@@ -10,8 +10,8 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dp3_jax.masks import SIZE
 from dp3_jax.replacement.fusing import Donor, Parts, to_floats
+from dp3_jax.vision.masks import SIZE
 
 _YAW = 12.0, 20.0  # degrees between which the erased photo takes over
 _SIDE = 8.0, 20.0  # canonical px from the donor's middle

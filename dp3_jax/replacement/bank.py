@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from dp3_jax import files
-from dp3_jax.errors import UserError
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import identities
 from dp3_jax.replacement.attributes import AttributeReader, Attributes

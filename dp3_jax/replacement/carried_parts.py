@@ -13,9 +13,9 @@ import functools
 import cv2
 import numpy as np
 
-from dp3_jax import flow
-from dp3_jax.masks import SIZE
 from dp3_jax.replacement.fusing import Parts, to_floats
+from dp3_jax.vision import flow
+from dp3_jax.vision.masks import SIZE
 
 _GRID = 32  # cells of what is smooth
 _CELL = SIZE // _GRID  # px

@@ -5,11 +5,11 @@ import sys
 import threading
 from collections.abc import Callable
 
-from dp3_jax import assets
-from dp3_jax.anonymization.generation import FaceRenderer, Generator
-from dp3_jax.compilations import remember_compilations
-from dp3_jax.errors import UserError
+from dp3_jax.common import assets
+from dp3_jax.common.compilations import remember_compilations
+from dp3_jax.common.errors import UserError
 from dp3_jax.replacement import fusing
+from dp3_jax.replacement.generation import FaceRenderer, Generator
 from dp3_jax.replacement.identities import Wishes
 from dp3_jax.replacement.options import IdentityOptions
 from dp3_jax.replacement.renderers import BuiltinRenderer, FusedRenderer

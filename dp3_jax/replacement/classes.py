@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dp3_jax.anonymization import generator
-from dp3_jax.compilations import KeptProgram
-from dp3_jax.masks import SIZE
+from dp3_jax.common.compilations import KeptProgram
 from dp3_jax.models.weights import nested
+from dp3_jax.replacement import generator
 from dp3_jax.replacement.identities import AGE_BANDS, TONES, Classes
+from dp3_jax.vision.masks import SIZE
 
 _WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "classes.safetensors"
 # A band next to the right one is no harm, one further off is; distances still count a little.

@@ -103,7 +103,7 @@ def save_directions(table: Directions, path: pathlib.Path = _TABLE) -> None:
     """Writes a table, atomically."""
     from safetensors.numpy import save
 
-    from dp3_jax import files
+    from dp3_jax.common import files
 
     arrays = {
         key: np.ascontiguousarray(value, np.float32)

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from dp3_jax import files
-from dp3_jax.errors import UserError
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 from dp3_jax.replacement import directions
 from dp3_jax.replacement.attributes import NAMES
 from dp3_jax.replacement.directions import Directions

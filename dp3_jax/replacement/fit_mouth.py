@@ -14,8 +14,8 @@ import sys
 
 import numpy as np
 
-from dp3_jax import files
-from dp3_jax.errors import UserError
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 from dp3_jax.models import mesh as face_mesh
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import face_shape

@@ -16,16 +16,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization import geometry
-from dp3_jax.anonymization.geometry import Alignment, Region
-from dp3_jax.compilations import KeptProgram, remember_compilations
-from dp3_jax.errors import UserError
-from dp3_jax.masks import CANONICAL_POINTS, SIZE
+from dp3_jax.common.compilations import KeptProgram, remember_compilations
+from dp3_jax.common.errors import UserError
 from dp3_jax.models import mesh
 from dp3_jax.models.weights import nested
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.silhouette import drawn_in
 from dp3_jax.replacement.surroundings import Exposure
+from dp3_jax.vision import geometry
+from dp3_jax.vision.geometry import Alignment, Region
+from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "fusion128.safetensors"
 # What configs/fusion128.py trains; a weights file says it in its header.
@@ -35,7 +35,7 @@ DEFAULT_MODEL = {
     "style_dim": 128,
     "generator_widths": (32, 64, 128, 256),
 }
-_HEADER = "dp3_jax"  # of a file's metadata, see `dp3_jax.export`
+_HEADER = "dp3_jax"  # of a file's metadata, see `dp3_jax.models.generator_file`
 
 # Frame px for each canonical px up to which a rendering of that size does: in one of 512 px the canonical
 # frame, 128 px, spans about 593 px, and a fifth too few is not seen.
@@ -229,7 +229,7 @@ def _compiled(model: dict[str, Any], variables: Any) -> tuple[Callable, Any]:
         # Late: they load Flax, which a program that was kept does not need.
         import jax.numpy as jnp
 
-        from dp3_jax import images
+        from dp3_jax.common import images
         from dp3_jax.models.fusion import FusionGenerator
 
         network = FusionGenerator(widths=widths, style_dim=model["style_dim"])

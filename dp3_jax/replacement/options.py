@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 from dp3_jax.replacement.identities import Wishes
 
 SOURCES = ("auto", "prior", "bank", "builtin")

@@ -5,10 +5,10 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dp3_jax.anonymization import blending, geometry
-from dp3_jax.anonymization.generation import Job
 from dp3_jax.replacement import fusing, surroundings
 from dp3_jax.replacement.fusing import Donor, Parts
+from dp3_jax.replacement.generation import Job
+from dp3_jax.vision import blending, geometry
 
 _BAND = 1 << 20  # px of the frame that are worked on at once
 _EDGE = 1.0  # canonical px, standard deviation by which the mask is blurred where a face takes over

@@ -9,9 +9,9 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
+from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Expression
 from dp3_jax.replacement import eyelids, node_pictures, pose_lattice
-from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.node_pictures import NodePicture
 from dp3_jax.replacement.pose_lattice import Lattice, Look, Node

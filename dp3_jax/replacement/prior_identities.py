@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 import cv2
 import numpy as np
 
-from dp3_jax import assets
-from dp3_jax.anonymization import secrets
-from dp3_jax.compilations import KeptProgram
-from dp3_jax.errors import UserError
+from dp3_jax.common import assets
+from dp3_jax.common.compilations import KeptProgram
+from dp3_jax.common.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose, yaw_pitch_roll
 from dp3_jax.models.mesh import expression as expression_of
-from dp3_jax.replacement import identities, light
+from dp3_jax.replacement import identities, light, master_key
 from dp3_jax.replacement.attributes import AttributeReader, Attributes
 from dp3_jax.replacement.directions import WIDTH, Directions, load_directions, logit
 from dp3_jax.replacement.identities import Classes, Rendering, Wishes
@@ -212,7 +211,7 @@ class PriorIdentities:
 
     def candidates(self, key: bytes, first: int, count: int) -> np.ndarray:
         """f32[count, 512]: truncated w of a key's latents from number `first` on."""
-        z = np.stack([secrets.latent(key, first + i, WIDTH) for i in range(count)])
+        z = np.stack([master_key.latent(key, first + i, WIDTH) for i in range(count)])
         w = np.asarray(self._mapping(self._params, z))
         return self._table.mean + np.float32(self._psi) * (w - self._table.mean)
 

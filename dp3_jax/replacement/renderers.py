@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dp3_jax.anonymization import blending, geometry, secrets
-from dp3_jax.anonymization.generation import RETRIES, Drawn, Generator, Job, generate, is_flat
-from dp3_jax.replacement import carried_parts, fusing, painting, stored_persons
+from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.replacement import carried_parts, fusing, master_key, painting, stored_persons
 from dp3_jax.replacement.background import background, with_background
-from dp3_jax.replacement.face_vector import FaceVector
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
+from dp3_jax.replacement.generation import RETRIES, Drawn, Generator, Job, generate, is_flat
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.painting import Fused
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.stored_persons import StoredPersons
+from dp3_jax.vision import blending, geometry
 
 # Canonical px for each frame px from which on a face is put together at 128 px and then made smaller.
 _SMALL = 0.9
@@ -95,7 +95,7 @@ class BuiltinRenderer:
 
 def candidate_key(key: bytes, number: int) -> bytes:
     """The key of a face's candidate; that of number 0 is the face's own."""
-    return key if number == 0 else secrets.derived_key(key, f"dp3 candidate {number}")
+    return key if number == 0 else master_key.derived_key(key, f"dp3 candidate {number}")
 
 
 class FusedRenderer:

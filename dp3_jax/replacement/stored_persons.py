@@ -13,8 +13,8 @@ import pathlib
 import cv2
 import numpy as np
 
-from dp3_jax import assets, files
-from dp3_jax.errors import UserError
+from dp3_jax.common import assets, files
+from dp3_jax.common.errors import UserError
 from dp3_jax.models.mesh import POINTS, Expression, Pose
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 

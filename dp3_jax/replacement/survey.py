@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dp3_jax import files
-from dp3_jax.errors import UserError
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 from dp3_jax.replacement.attributes import NAMES, AttributeReader
 
 SEEDS = 7, 8  # of the latents and of their truncation: labels.json numbers these faces

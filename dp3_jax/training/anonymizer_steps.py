@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dp3_jax import augmentation, images, inpainting_losses, losses, masks
+from dp3_jax.common import images
 from dp3_jax.models.projected import Judgement
 from dp3_jax.training import steps
 from dp3_jax.training.state import GanState
+from dp3_jax.vision import augmentation, inpainting_losses, losses, masks
 
 RIM = 4  # px, width of the seam that the rim losses look at
 # (the generator's parameters, the batch's fakes) -> (weighted loss of the generator, metrics)

@@ -21,7 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 from dp3_jax.training.state import GanState
 
 CONFIG_FILE = "config.json"

@@ -11,8 +11,9 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import augmentation, files, models
-from dp3_jax.errors import UserError
+from dp3_jax import models
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 from dp3_jax.models.convolution_forms import FORMS
 from dp3_jax.models.projected import Features
 from dp3_jax.training.checkpoint import CONFIG_FILE, read_config
@@ -25,6 +26,7 @@ from dp3_jax.training.options import (
     optimizer_options,
     step_options,
 )
+from dp3_jax.vision import augmentation
 
 __all__ = [
     "FREE_TO_CHANGE",

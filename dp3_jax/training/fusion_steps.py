@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dp3_jax import augmentation, images, inpainting_losses, losses, masks
+from dp3_jax.common import images
 from dp3_jax.models.fusion import FusionGenerator, FusionParts, composite
 from dp3_jax.models.projected import Judgement
 from dp3_jax.training import steps
 from dp3_jax.training.state import GanState
+from dp3_jax.vision import augmentation, inpainting_losses, losses, masks
 
 # Lengths in px of pictures of up to 128 px; in larger ones they are as many times longer (`_length`).
 BOUNDARY = 4  # width of the seam that the boundary losses look at

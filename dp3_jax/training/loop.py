@@ -17,11 +17,12 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import allocator, files, images, models
+from dp3_jax import models
+from dp3_jax.common import allocator, files, images
+from dp3_jax.common.errors import UserError
 from dp3_jax.data import Feed, load_arrays, open_feed
 from dp3_jax.data.feed import Companions
-from dp3_jax.errors import UserError
-from dp3_jax.evaluation.metrics import ssim_to_match
+from dp3_jax.metrics.image_similarity import ssim_to_match
 from dp3_jax.training import (
     checkpoint,
     configuration,

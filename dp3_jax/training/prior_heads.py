@@ -20,8 +20,8 @@ import optax
 import safetensors.numpy
 from absl import logging
 
-from dp3_jax import console, files
-from dp3_jax.errors import UserError
+from dp3_jax.common import console, files
+from dp3_jax.common.errors import UserError
 from dp3_jax.models import modulated, prior, prior_heads
 from dp3_jax.models.modulated import Params
 

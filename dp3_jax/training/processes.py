@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 from dp3_jax.training.sharding import failing_together
 
 # Network file systems may show another machine's new file a little late.

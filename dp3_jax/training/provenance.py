@@ -4,8 +4,8 @@ import json
 import pathlib
 from typing import Any
 
-from dp3_jax import files
-from dp3_jax.errors import UserError
+from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 
 DATA_FILE = "data.json"
 

@@ -15,7 +15,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
 
 AXIS = "data"
 

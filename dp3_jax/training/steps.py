@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dp3_jax import augmentation, images, losses
+from dp3_jax.common import images
 from dp3_jax.training.state import GanState, TrainState
+from dp3_jax.vision import augmentation, losses
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dp3_jax import images, inpainting_losses, masks, warping
+from dp3_jax.common import images
 from dp3_jax.training import anonymizer_steps, steps
 from dp3_jax.training.state import GanState
+from dp3_jax.vision import inpainting_losses, masks, warping
 
 EVERY = 2  # of the contexts that get a second view
 _CARRIED_SHARE = (

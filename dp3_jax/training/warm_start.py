@@ -11,10 +11,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 from ml_collections import ConfigDict
 
-from dp3_jax import export
-from dp3_jax.anonymization.generator import WEIGHTS
-from dp3_jax.errors import UserError
+from dp3_jax.common.errors import UserError
+from dp3_jax.models import generator_file
 from dp3_jax.models.projected import HEAD
+from dp3_jax.replacement.generator import WEIGHTS
 from dp3_jax.training import checkpoint
 from dp3_jax.training.objectives import objective_of
 from dp3_jax.training.options import model_section
@@ -106,7 +106,7 @@ def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
         model, variables, step = model_section(restored.config), restored.variables, restored.step
         discriminator = _discriminator(source, step, discriminator)
     else:
-        model, variables, step = export.read_generator(source)
+        model, variables, step = generator_file.read_generator(source)
     params = objective_of(config).adopt(model, variables["params"], state.generator.params)
     generator = _checked(params, state.generator.params, source, "generator")
 

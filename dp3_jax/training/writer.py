@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
-from dp3_jax import files
+from dp3_jax.common import files
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dp3_jax import masks
 from dp3_jax.data.clips import ClipPairs
 from dp3_jax.training import anonymizer_steps, temporal_steps
 from dp3_jax.training.objectives import masked
 from dp3_jax.training.objectives.objective import Generate, Objective, sample_latents
 from dp3_jax.training.options import step_options
+from dp3_jax.vision import masks
 
 _DIVISORS = ("fade_halflife", "diversity_target", "feature_diversity_target")
 _IMAGES_FOR_A_PAIR = 8  # one pair of video frames for so many images of a batch

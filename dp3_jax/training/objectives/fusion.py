@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dp3_jax import images, masks
+from dp3_jax.common import images
 from dp3_jax.data.donors import DonorPairs
 from dp3_jax.models.fusion import at_size, from_anonymizer
 from dp3_jax.training import fusion_steps
 from dp3_jax.training.objectives import masked
 from dp3_jax.training.objectives.objective import Objective
 from dp3_jax.training.options import step_options
+from dp3_jax.vision import masks
 
 
 def check(config: ConfigDict) -> Iterator[str]:

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dp3_jax import assets, images, masks
+from dp3_jax.common import assets, images
 from dp3_jax.data import load_arrays
 from dp3_jax.models import perceptual
 from dp3_jax.models.projected import Features
 from dp3_jax.training.objectives.objective import sample_count
 from dp3_jax.training.options import compute_dtype, data_options
+from dp3_jax.vision import masks
 
 _PERCEPTUAL_LOSSES = ("content", "style", "feature_diversity")
 

@@ -1,1 +1,0 @@
-"""Anonymizing photos: detection, placement, generation, and the way back into the picture."""

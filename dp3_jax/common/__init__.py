@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, fetched assets, arrays of pixels, the console, threads."""

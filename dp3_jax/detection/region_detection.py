@@ -1,0 +1,299 @@
+"""Looks for faces where they must be: what is known of them from other frames, and quick looks at places.
+
+A look at one place costs a tenth of a pass over the frame, shows YuNet the face upright and at the size it
+likes, and may ask less confidence, as that there is a face is known.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from concurrent import futures
+
+import numpy as np
+
+from dp3_jax.common.cores import available_cores
+from dp3_jax.detection import face_detection
+from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.detection.prediction import Motion, moved
+from dp3_jax.media.video import lazy_pictures
+from dp3_jax.media.video.lazy_pictures import Image
+from dp3_jax.vision import geometry
+
+# A look shows YuNet the place of a face turned upright, the face _FACE px wide.
+_FACE = 48
+_SIDE = 128
+_REACH = 0.8  # of the face's width: how far from its place it may be found
+_AT_ONCE = 1.7  # a face does not grow or shrink by more from frame to frame
+_FOLLOWED = 0.35  # confidence asked of a face that was known before
+_DOUBTFUL = 0.6  # below, it may be the wrong way up, or no face
+_STEADY = (
+    1.2  # a doubtful one must keep its size to this factor, or a plant grows to fill the frame
+)
+_TURNED_OVER = 0.8  # what is asked of it then
+_PATIENCE = 4  # frames in which a known face is looked for after it was seen last
+
+# As in `Detector.judge`: faces of the coarse pass that are not sure are looked at again.
+_SURE = 0.85
+_CONFIRM_WIDTH = 24  # px
+_CONFIRM_REACH = 0.4
+_UNCONFIRMED = 0.1
+_FAINT = 0.35  # confidence from which on the coarse pass may show a face that a look confirms
+_CLEARLY = 0.25  # more confidence than the coarse pass has: then the other face is taken
+_TURNED = np.pi / 3  # radians between two opinions on which way is up
+
+_PART = 1.3  # times as wide at least is a face of which a tile shows a part
+_COARSE_LARGEST = 2.0  # at most this much is a frame made larger for the coarse pass
+_STRIDE = 32  # px; YuNet pads a picture to a multiple
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """A frame, and the same resized by `factor`; None where that is not at hand."""
+
+    frame: Image
+    coarse: np.ndarray | None = None
+    factor: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Known:
+    """A face seen in earlier frames.
+
+    Attributes:
+      face: as seen last.
+      motion: of it; its frames count from any one.
+      missed: frames since then, in which it has not been seen.
+    """
+
+    face: Face
+    motion: Motion
+    missed: int = 0
+
+    def expected(self, frames: int = 1) -> Face:
+        """The face in the next frame, or so many on."""
+        return moved(self.face, self.motion.way(self._next + frames - 1))
+
+    def after(self, face: Face | None) -> "Known":
+        """What is known after the next frame, in which it was seen, or not."""
+        if face is None:
+            return dataclasses.replace(self, missed=self.missed + 1)
+        return Known(face, self.motion.seen(self._next, face.box))
+
+    @property
+    def _next(self) -> int:
+        return self.motion.frame + self.missed + 1
+
+
+def _centre(face: Face) -> np.ndarray:
+    x, y, w, h = face.box
+    return np.array([x + w / 2, y + h / 2])
+
+
+def paired(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
+    """Which of `faces` each of `expected` is: indices, nearest first, each used once."""
+    if not expected or not faces:
+        return {}
+    x, y, w, h = np.array([one.box for one in expected]).T[..., None]
+    other_x, other_y, other_w, other_h = np.array([one.box for one in faces]).T[:, None]
+    size, other_size = np.sqrt(w * h), np.sqrt(other_w * other_h)
+    across = np.abs(x + w / 2 - other_x - other_w / 2)
+    down = np.abs(y + h / 2 - other_y - other_h / 2)
+    distance = np.maximum(across, down) / np.sqrt(size * other_size)
+    ratio = size / other_size
+    near = (distance < _REACH) & (ratio < _AT_ONCE) & (ratio > 1 / _AT_ONCE)
+    pairs: dict[int, int] = {}
+    taken = set()
+    for _, i, j in sorted((distance[i, j], int(i), int(j)) for i, j in np.argwhere(near)):
+        if i not in pairs and j not in taken:
+            pairs[i] = j
+            taken.add(j)
+    return pairs
+
+
+def advanced(known: Sequence[Known], faces: Sequence[Face]) -> list[Known]:
+    """The faces known after one more frame, in which `faces` were found."""
+    pairs = paired([one.expected() for one in known], faces)
+    after = [
+        one.after(faces[pairs[i]] if i in pairs else None)
+        for i, one in enumerate(known)
+        if i in pairs or one.missed < _PATIENCE
+    ]
+    seen = set(pairs.values())
+    news = (face for j, face in enumerate(faces) if j not in seen)
+    return after + [Known(face, Motion.begun(0, face.box)) for face in news]
+
+
+def _covers(face: Face, others: Sequence[Face]) -> bool:
+    """Whether the middle of any other face lies in this one's box: then this one is not beside it."""
+    x, y, w, h = face.box
+    return any(x < cx < x + w and y < cy < y + h for cx, cy in map(_centre, others))
+
+
+def is_part(face: Face, wholes: Sequence[Face]) -> bool:
+    """Whether a face is what a tile shows of a larger one that is known, and so hidden anyway."""
+    return any(whole.box[2] > _PART * face.box[2] and _covers(whole, [face]) for whole in wholes)
+
+
+def _same(one: Face, other: Face) -> bool:
+    return len(face_detection.merge([one, other])) == 1
+
+
+def is_turned(one: Face, other: Face) -> bool:
+    """Whether two views of a face disagree on which way is up: YuNet takes some chins for foreheads."""
+    if one.points is None or other.points is None:
+        return False
+    turns = [geometry.align(face.box, face.points).a for face in (one, other)]
+    return abs(np.angle(turns[0] * np.conj(turns[1]))) > _TURNED
+
+
+def missing(expected: Sequence[Face], found: Sequence[Face]) -> list[Face]:
+    """Those expected faces that are not among those found, or were found another way up."""
+    pairs = paired(expected, found)
+    return [
+        face
+        for i, face in enumerate(expected)
+        if i not in pairs or is_turned(face, found[pairs[i]])
+    ]
+
+
+def _is_better(face: Face, other: Face) -> bool:
+    """Whether one view of a face is clearly better than the other."""
+    margin = 0 if is_turned(face, other) else _CLEARLY
+    return face.confidence > other.confidence + margin
+
+
+def joined(steady: Sequence[Face], others: Iterable[Face]) -> list[Face]:
+    """All faces; of those in both, the one in `steady`, unless the other is clearly the better one.
+
+    Where the two disagree on which way is up, the more confident one is taken.
+    """
+    result = list(steady)
+    for other in others:
+        place = next((i for i, face in enumerate(result) if _same(face, other)), None)
+        if place is None:
+            result.append(other)
+            continue
+        mine = result[place]
+        if _is_better(other, mine):
+            result[place] = other
+        elif other.confidence > mine.confidence:
+            result[place] = dataclasses.replace(mine, confidence=other.confidence)
+    return face_detection.merge(result)
+
+
+def coarse_factor(shape: Sequence[int], area: int) -> float:
+    """The factor by which a frame of (height, width, ...) has about `area` px, for the coarse pass."""
+    shorter = min(shape[:2])
+    factor = min(_COARSE_LARGEST, (area / (shape[0] * shape[1])) ** 0.5)
+    if factor < 1 and 0.88 * factor < 1 / round(1 / factor) < 1.06 * factor:
+        return 1 / round(1 / factor)  # quick to resize by
+    whole = shorter * factor // _STRIDE * _STRIDE  # no time is spent on padding
+    return whole / shorter if whole else factor
+
+
+class Looker:
+    """A detector, threads that share its work, and looks at single places."""
+
+    def __init__(self, min_confidence: float, rotations: bool, threads: int | None):
+        self.detector = Detector(min_confidence, rotations, threads=1)
+        self.pool = futures.ThreadPoolExecutor(threads or min(available_cores(), 4))
+
+    def _look(self, picture: Picture, face: Face, least: float, reach: float) -> Face | None:
+        """The face as it is now if it is near its place; its source stays, as a look cannot tell."""
+        usual = geometry.align(face.box, face.points)
+        x, y, w, h = geometry.CANONICAL_BOX
+        ratio = _FACE / w
+        shift = complex(_SIDE, _SIDE) / 2 - ratio * complex(x + w / 2, y + h / 2)
+        alignment = geometry.Alignment(usual.a * ratio, usual.b * ratio + shift)
+        image, shown = picture.frame, alignment
+        if picture.coarse is not None and alignment.scale < picture.factor:  # that is fine enough
+            image = picture.coarse
+            shown = geometry.Alignment(alignment.a / picture.factor, alignment.b)
+        try:
+            view = geometry.extract(image, shown, _SIDE, quick=True)
+        except ValueError:  # it has left the frame
+            return None
+        rows = self.detector.rows(view, least)
+        away = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - _SIDE / 2).max(1) / _FACE
+        fits = (rows[:, 2] * _AT_ONCE > _FACE) & (rows[:, 2] < _FACE * _AT_ONCE) & (away < reach)
+        if not fits.any():
+            return None
+        # Rather this face than its neighbour.
+        row = rows[fits][np.argmax((rows[:, 14] - away / 2)[fits])].astype(np.float64)
+        # As of the passes with rotation: the box has the size that the face's turn comes closest to.
+        lying = np.sin(np.angle(alignment.a)) ** 2
+        size = (row[2:4] * (1 - lying) + row[3:1:-1] * lying) / alignment.scale
+        corner = alignment.invert(row[:2] + row[2:4] / 2) - size / 2
+        return Face(
+            box=tuple(float(v) for v in (*corner, *size)),
+            points=alignment.invert(row[4:14].reshape(5, 2)).astype(np.float32),
+            confidence=min(float(row[14]), 1.0),
+            source="unsure" if face.source == "unsure" else "detected",
+        )
+
+    def _look_for_known(self, picture: Picture, face: Face) -> Face | None:
+        """The face as it is now; turned over, where that shows a better one."""
+        seen = self._look(picture, face, _FOLLOWED, _REACH)
+        if seen is not None and seen.confidence >= _DOUBTFUL:
+            return seen
+        if seen is not None and not 1 / _STEADY < seen.box[2] / face.box[2] < _STEADY:
+            seen = None
+        if face.points is None or min(face.box[2:]) < _CONFIRM_WIDTH:
+            return seen
+        points = (2 * _centre(face) - face.points).astype(np.float32)
+        over = dataclasses.replace(face, points=points)
+        return self._look(picture, over, _TURNED_OVER, _CONFIRM_REACH) or seen
+
+    def glance(self, frame: Image, factor: float) -> tuple[Picture, list[Face]]:
+        """A coarse pass over a frame resized by `factor`: all that may be a face."""
+        if min(frame.shape[:2]) < face_detection.SMALLEST:
+            return Picture(frame), []
+        coarse = lazy_pictures.resized(frame, factor)
+        return Picture(frame, coarse, factor), self.detector.glance(frame, coarse, _FAINT)
+
+    def confirmed(
+        self, picture: Picture, glanced: Sequence[Face], expected: Sequence[Face] = ()
+    ) -> list[Face]:
+        """Those faces of a glance of which it is sure, that are expected, or that a look confirms."""
+        known = set(paired(expected, glanced).values())
+        confirm = functools.partial(self._confirmed, picture)
+        news = [i for i in range(len(glanced)) if i not in known]
+        right = dict(zip(news, self.pool.map(confirm, [glanced[i] for i in news]), strict=True))
+        faces = (right.get(i, face) for i, face in enumerate(glanced))
+        return [face for face in faces if face is not None]
+
+    def _confirmed(self, picture: Picture, face: Face) -> Face | None:
+        """The face as the glance saw it; a faint one has to be seen again as clearly as any other."""
+        if face.confidence < self.detector.min_confidence:
+            seen = self._look(picture, face, self.detector.min_confidence, _CONFIRM_REACH)
+            return seen and dataclasses.replace(face, confidence=seen.confidence)
+        if face.confidence >= _SURE or min(face.box[2:]) < _CONFIRM_WIDTH:
+            return face
+        return self._look(picture, face, _UNCONFIRMED, _CONFIRM_REACH) and face
+
+    def with_passes(
+        self, frame: Image, glanced: Sequence[Face], found: Sequence[Face]
+    ) -> list[Face]:
+        """What a glance at a frame has found, and `found` in other passes over it."""
+
+        def is_known(face: Face) -> bool:
+            """Whether `joined` takes no more than the confidence of it."""
+            return any(_same(face, other) and not _is_better(face, other) for other in glanced)
+
+        known = [face for face in found if is_known(face)]
+        fresh = [face for face in found if not is_known(face)]
+        judged = self.detector.judge(frame, fresh, glanced)
+        return joined(glanced, [*known, *judged])
+
+    def followed(
+        self, picture: Picture, found: Sequence[Face], expected: Sequence[Face]
+    ) -> list[Face]:
+        """`found`, and those expected ones that are not among them but are seen in a look."""
+        look = functools.partial(self._look_for_known, picture)
+        sure = [face for face in found if face.confidence >= _SURE]
+        seen = [
+            face
+            for face in self.pool.map(look, missing(expected, found))
+            if face is not None and not (face.confidence < _DOUBTFUL and _covers(face, sure))
+        ]
+        return joined(found, face_detection.merge(seen)) if seen else list(found)

@@ -1,0 +1,1 @@
+"""Video files: probing, decoding, colours, encoding, sound and subtitles."""

@@ -1,0 +1,274 @@
+"""Anonymizing one picture: which face is treated how, and what that takes, loaded once for many."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from dp3_jax.common import assets
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection import face_vector
+from dp3_jax.detection.face_detection import MIN_CONFIDENCE, Detector, Face
+from dp3_jax.detection.second_opinion import doubted, mesh_at_hand
+from dp3_jax.models.mesh import FaceMesh
+from dp3_jax.replacement import generation, master_key, obfuscation
+from dp3_jax.replacement.choice import open_renderer
+from dp3_jax.replacement.face_actions import Outcome, Plan, Settings, obfuscation_of, plan_faces
+from dp3_jax.replacement.frame_renderer import FaceTask, render_frame
+from dp3_jax.replacement.generation import FaceCheck, FaceRenderer, Generator
+from dp3_jax.replacement.options import IdentityOptions
+from dp3_jax.vision import geometry
+
+
+def anonymize_frame(
+    frame: np.ndarray,
+    plans: Sequence[Plan],
+    settings: Settings,
+    renderer: FaceRenderer | None = None,
+    is_face: FaceCheck | None = None,
+) -> tuple[np.ndarray, list[Outcome]]:
+    """Treats the faces of a frame as planned; a pure function of its arguments.
+
+    No pixel outside the faces' regions changes, and with the method "generate" the result does not depend
+    on any pixel inside them, but through the plans' vectors.
+
+    Args:
+      frame: u8[h, w, 3] RGB; not changed.
+      plans: one for each face.
+      settings: for all faces.
+      renderer: makes the new faces; without one they are covered.
+      is_face: u8[B, S, S, 3] canonical views -> bool[B], whether a new face is one; None: not checked.
+
+    Returns:
+      The new frame, and what was done with each face, in the order of `plans`. The frame itself is
+      returned when there is nothing to do.
+    """
+    tasks = [_task(number, plan, settings, frame.shape) for number, plan in enumerate(plans)]
+    return render_frame(frame, tasks, renderer, is_face, candidates=settings.candidates)
+
+
+def _task(number: int, plan: Plan, settings: Settings, shape: Sequence[int]) -> FaceTask:
+    """What is to be done with a face where it was found."""
+    if plan.keep:
+        return FaceTask(plan, plan.reason, done="kept")
+    alignment = geometry.align(plan.face.box, plan.face.points)
+    method, reason = obfuscation_of(plan, settings)
+    if method:
+        target = obfuscation.covered(alignment, plan.face.box, settings.cover, shape)
+        return FaceTask(plan, reason, cover=obfuscation.Cover(method, alignment.scale, target))
+    mask = geometry.face_mask(alignment, plan.face.box, yaw=plan.yaw)
+    target = geometry.region(alignment, mask, shape)
+    return FaceTask(plan, job=generation.Job(number, plan, alignment, mask, target, target))
+
+
+def _makes(plan: Plan, settings: Settings) -> bool:
+    """Whether a plan asks for a new face, which may still be refused (see `obfuscation_of`)."""
+    return not plan.keep and (plan.method or settings.method) == "generate"
+
+
+def with_vectors(
+    frame: np.ndarray,
+    plans: Sequence[Plan],
+    settings: Settings,
+    mesh: FaceMesh | None,
+    expression: bool = True,
+) -> list[Plan]:
+    """The plans with what new faces are to show of the old ones, where they do not say it already.
+
+    Args:
+      frame: u8[h, w, 3], with the original faces.
+      plans, settings: as of `anonymize_frame`.
+      mesh: see `face_vector.measure`.
+      expression: False leaves out all but the pose.
+    """
+    done = []
+    for plan in plans:
+        vector = plan.vector
+        if vector is None and _makes(plan, settings):
+            vector = face_vector.measure(frame, plan.face, mesh)
+        if vector is not None and not expression:
+            vector = vector.without_expression()
+        done.append(dataclasses.replace(plan, vector=vector))
+    return done
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """An anonymized frame.
+
+    Attributes:
+      frame: u8[h, w, 3].
+      outcomes: of all faces, in their order.
+    """
+
+    frame: np.ndarray
+    outcomes: list[Outcome]
+
+
+class Anonymizer:
+    """Detector, generator and settings, loaded when first needed and kept for many pictures."""
+
+    def __init__(
+        self,
+        *,
+        method: str = "generate",
+        cover: str = "face",
+        candidates: int = 1,
+        min_confidence: float = MIN_CONFIDENCE,
+        weights: str | os.PathLike | None = None,
+        generator: Generator | None = None,
+        identity: IdentityOptions | str = "auto",
+    ):
+        """Checks the settings; loads nothing yet.
+
+        Args:
+          method, cover, candidates: see Settings.
+          min_confidence: of detected faces.
+          weights: file of a generator; None for the one in the package.
+          generator: a loaded one instead.
+          identity: where new faces come from; "auto" means the generator where one is given.
+
+        Raises:
+          UserError: a value out of range.
+        """
+        if isinstance(identity, str):
+            identity = IdentityOptions(source=identity)
+        self.identity = identity
+        self.settings = Settings(method=method, cover=cover, candidates=candidates)
+        self._min_confidence = min_confidence
+        self._weights = weights
+        self._given = generator
+
+    @functools.cached_property
+    def opened(self) -> tuple[FaceRenderer, str]:
+        """What draws new faces, decided once; and why it is not what "auto" prefers, else "".
+
+        Raises:
+          UserError: a named source cannot be had.
+        """
+        given = self._weights is not None or self._given is not None
+        return open_renderer(self.identity, lambda: self.generator, given)
+
+    @property
+    def decided(self) -> tuple[str, str]:
+        """Where new faces come from, "" before any is made; and the reason as `opened`."""
+        if "opened" not in self.__dict__:
+            return "", ""
+        return self.opened[0].identity, self.opened[1]
+
+    @property
+    def renderer(self) -> FaceRenderer:
+        """What draws new faces; raises as `opened`."""
+        return self.opened[0]
+
+    @property
+    def min_confidence(self) -> float:
+        """Of detected faces."""
+        return self._min_confidence
+
+    def parts(self) -> tuple[FaceRenderer, FaceCheck | None]:
+        """What draws new faces in videos, and the verdict on them (see `_is_face`)."""
+        return self.renderer, self._is_face
+
+    @functools.cached_property
+    def detector(self) -> Detector:
+        """Raises UserError when its network cannot be had."""
+        return Detector(self._min_confidence)
+
+    @functools.cached_property
+    def generator(self) -> Generator:
+        """Raises UserError when its weights cannot be read."""
+        if self._given is not None:
+            return self._given
+        from dp3_jax.replacement.generator import load_anonymizer  # loads JAX
+
+        return load_anonymizer(self._weights)
+
+    @functools.cached_property
+    def _is_face(self) -> FaceCheck | None:
+        """The detector's verdict on new faces; None where faces are given and it would have to be fetched.
+
+        With given faces all works without a network; a new face then only must not be a flat patch.
+        """
+        if "detector" not in self.__dict__ and not assets.is_cached("yunet"):
+            return None
+        try:
+            return self.detector.are_faces
+        except UserError:
+            return None
+
+    @functools.cached_property
+    def _mesh(self) -> FaceMesh | None:
+        """Gives the second opinion on detections, and the vectors of large faces."""
+        _ = self.opened  # which may have to fetch it
+        return mesh_at_hand()
+
+    def find(self, frame: np.ndarray) -> list[Face]:
+        """The faces in u8[h, w, 3]; those that are not sure enough for a new face are called unsure."""
+        faces = self.detector.detect(frame)
+        if self.settings.method != "generate":
+            return faces  # all are covered
+        return doubted(frame, faces, self._mesh)
+
+    def render(
+        self, frame: np.ndarray, plans: Sequence[Plan], settings: Settings | None = None
+    ) -> Result:
+        """Treats the faces of u8[h, w, 3] as planned, with the given settings or its own."""
+        settings = settings or self.settings
+        if not any(_makes(plan, settings) for plan in plans):
+            return Result(*anonymize_frame(frame, plans, settings))
+        plans = self.measured(frame, plans, settings)
+        return Result(*anonymize_frame(frame, plans, settings, self.renderer, self._is_face))
+
+    def measured(
+        self, frame: np.ndarray, plans: Sequence[Plan], settings: Settings
+    ) -> Sequence[Plan]:
+        """The plans with all that new faces take from those in u8[h, w, 3]; the masks depend on it too."""
+        if not any(_makes(plan, settings) for plan in plans) or not self.renderer.takes_vector:
+            return plans
+        expression = self.identity.expression == "match"
+        return with_vectors(frame, plans, settings, self._mesh, expression)
+
+    def __call__(
+        self,
+        frame: np.ndarray,
+        faces: Sequence[Face] | None = None,
+        secret: bytes | None = None,
+    ) -> Result:
+        """Anonymizes a frame.
+
+        Args:
+          frame: u8[h, w, 3] RGB.
+          faces: where they are; None to detect them.
+          secret: what the new faces are drawn from; None for a fresh one that is thrown away.
+        """
+        if faces is None:
+            faces = self.find(frame)
+        return self.render(frame, plan_faces(faces, secret or master_key.fresh_secret()))
+
+
+def anonymize(image, *, faces: Sequence[Face] | None = None, seed: int | None = None, **settings):
+    """Replaces every face in a picture.
+
+    Args:
+      image: u8[h, w, 3] RGB, or a Pillow image.
+      faces: where the faces are; None to detect them.
+      seed: same seed, same faces, for tests; without one they come from a secret that is thrown away.
+      **settings: of `Anonymizer`, which is faster for many pictures.
+
+    Returns:
+      The new picture, of the same kind as `image` (Pillow: mode RGB).
+
+    Raises:
+      UserError: a setting out of range, or a model that cannot be loaded.
+    """
+    frame = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    secret = None if seed is None else master_key.secret_from_seed(seed)
+    result = Anonymizer(**settings)(frame, faces, secret).frame
+    if hasattr(image, "convert"):
+        from PIL import Image
+
+        return Image.fromarray(result)
+    return result

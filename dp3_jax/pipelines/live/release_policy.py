@@ -1,0 +1,242 @@
+"""Where the faces are in each live frame, and which frames may be shown.
+
+A frame is shown only when all of this holds:
+
+1. It was itself looked at by the detector, and the look did not fail: known faces are followed in every
+   frame, whatever the load (in at most two frames in a row only by the motion in the picture), and those not
+   found are carried on by their speed, ever wider, for `grace` frames of the tracker.
+2. A pass over the whole picture, for faces that nobody knows yet, ran on it or on one of the next
+   `Level.every` - 1 frames of the same scene. Until then it waits; faces that this pass finds are carried
+   back into the frames that wait.
+3. After the start, a cut, or a failure of the detector: a full pass (FULL) ran on this very frame or on an
+   earlier one of the same scene since then. Nothing is shown before.
+4. With a `delay`, that many later frames of the scene have been looked at too; faces found in them are
+   carried back here as well: who comes into the picture is often seen a frame late.
+
+Frames that wait when a scene ends or the detector fails are never shown.
+
+A track that has not been clear in any frame so far is covered in a classic way, as in files: where plants
+pass for faces, new faces on them would be worse, and drawing them takes the time that the true ones need.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from dp3_jax.detection import tracks
+from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.live_detection import Budget, LiveDetector
+from dp3_jax.detection.sequence_detection import Numbered
+from dp3_jax.detection.shots import CutDetector
+from dp3_jax.detection.tracking import Linking, Tracker
+from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.vector_meter import BesideMeter, VectorMeter, Vectors, meter_for
+from dp3_jax.pipelines.live.quality_controller import Level
+from dp3_jax.pipelines.video.detection_pass import DOUBTFUL
+
+FULL = Budget(side=1280, scan=True)
+
+_REMEMBERED = 1000  # frames after which nobody comes back as the same track
+
+Detect = Callable[[np.ndarray, Sequence[Face], Budget], list[Face]]
+
+
+@dataclasses.dataclass(eq=False)
+class Watched:
+    """A frame and where the faces are in it.
+
+    Attributes:
+      frame: as it came: `sequence_detection.Numbered`, with whatever else it has.
+      faces: tracks by number. Their first sighting is the one in this frame, the second one the detection
+        that it comes from: this one, an earlier one, or a later one if the face was carried back.
+      scene: number of its scene; it changes at every cut.
+      measured: tracks whose vectors are being measured in this frame.
+      vectors: these vectors, when they are ready; None: none are.
+    """
+
+    frame: Any
+    faces: dict[int, Track]
+    scene: int
+    measured: tuple[int, ...] = ()
+    vectors: Future[Vectors] | None = None
+
+    def sightings(self) -> list[tuple[Track, Sighting]]:
+        """Each track with its sighting in this frame and what was measured of it; waits for that."""
+        known: dict[int, FaceVector | None] = {}
+        if self.vectors is not None:
+            # A face that nothing is known of gets a new one all the same.
+            with contextlib.suppress(Exception):
+                known = dict(zip(self.measured, self.vectors.result(), strict=True))
+        return [
+            (track, dataclasses.replace(track.sightings[0], vector=known.get(number)))
+            for number, track in self.faces.items()
+        ]
+
+
+class Watch:
+    """Looks at one frame after another and says which may be shown."""
+
+    def __init__(
+        self,
+        detect: Detect,
+        tracker: Tracker,
+        is_cut: Callable[[np.ndarray], bool],
+        *,
+        delay: int = 0,
+        doubtful: str | None = None,
+        meter: VectorMeter | None = None,
+    ):
+        """Knows nothing yet.
+
+        Args:
+          detect: u8[h, w, 3], predicted faces and the budget -> faces, as `detecting.LiveDetector.detect`.
+          tracker: of the frames' size.
+          is_cut: whether a frame is the first of a new scene; called once for each.
+          delay: frames that are to be looked at after one before it is shown.
+          doubtful: method for faces that have never been clear; None for that of all.
+          meter: of the faces' vectors; None leaves them out.
+        """
+        self._detect = detect
+        self._tracker = tracker
+        self._is_cut = is_cut
+        self._beside = BesideMeter(meter)
+        self._delay = delay
+        self._waiting: list[Watched] = []
+        self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
+        self._known: dict[int, Sighting] = {}  # as they were seen last
+        self._doubtful = doubtful
+        self._clear: dict[int, int] = {}  # tracks once clear, and the frames they were last in
+        self._scene = 0
+        self._blind = True
+        self._count = 0
+        self.withheld = 0  # frames that are never shown
+        self.failure = ""  # of the detector, the last one in one line
+        self.failures = 0  # frames in which the detector failed
+
+    def take(self, frame: Numbered, level: Level) -> list[Watched]:
+        """Looks at the next frame; returns those that may be shown now, in order."""
+        released: list[Watched] = []
+        try:
+            cut = self._is_cut(frame.image)
+            if cut:
+                self._scene += 1
+                self._known.clear()
+                released += self._flush()
+            released += self._look(frame, level, cut)
+        except (
+            Exception
+        ) as error:  # whatever it is, the frame is not shown and the next one is tried
+            self.failure = " ".join(str(error).split()) or type(error).__name__
+            self.failures += 1
+            released += self._flush()
+            self.withheld += 1
+            self._blind = True
+        return released
+
+    def finish(self) -> list[Watched]:
+        """The frames that wait only for the delay."""
+        return self._flush()
+
+    def _flush(self) -> list[Watched]:
+        """All that is decided; what is not is dropped."""
+        decided = self._waiting[: len(self._waiting) - self._undecided]
+        self.withheld += self._undecided
+        self._waiting, self._undecided = [], 0
+        return self._treated(decided)
+
+    def _treated(self, decided: list[Watched]) -> list[Watched]:
+        """The frames, with what is to be done with those faces that are not surely ones."""
+        for watched in decided if self._doubtful is not None else ():
+            for number in watched.faces.keys() - self._clear.keys():
+                track = watched.faces[number]
+                watched.faces[number] = dataclasses.replace(
+                    track, method=self._doubtful, reason=DOUBTFUL
+                )
+        return decided
+
+    def _look(self, frame: Numbered, level: Level, cut: bool) -> list[Watched]:
+        full = cut or self._blind
+        passes = full or self._undecided + 1 >= level.every
+        self._count += 1
+        budget = FULL
+        if not full:
+            scan = passes and self._count % level.scan_every < level.every
+            budget = Budget(level.side if passes else None, scan)
+        expected = [] if cut else self._tracker.expected(frame.number)
+        found = self._detect(frame.image, expected, budget)
+        seen = dict(self._tracker.update(frame.number, found, cut=cut))
+        self._remember(seen)
+        self._carry_back(seen, frame.image.shape)
+        # What it was when it was seen says what it is in the frames where it is not.
+        faces = {n: Track(n, (sighting, self._known[n])) for n, sighting in seen.items()}
+        clear = {n: tracks.to_face(s) for n, s in seen.items() if s.source != "filled"}
+        vectors = self._beside.submit(
+            self._count, frame.image, tuple(clear.values()), every=level.every
+        )
+        self._waiting.append(Watched(frame, faces, self._scene, tuple(clear), vectors))
+        self._undecided = 0 if passes else self._undecided + 1
+        self._blind = False
+        if self._undecided:
+            return []
+        ready = max(0, len(self._waiting) - self._delay)
+        released, self._waiting = self._waiting[:ready], self._waiting[ready:]
+        return self._treated(released)
+
+    def _carry_back(self, seen: Mapping[int, Sighting], shape: Sequence[int]) -> None:
+        """Adds faces to the frames that wait and do not have them yet."""
+        height, width = shape[:2]
+        for earlier in self._waiting:
+            for number in seen.keys() - earlier.faces.keys():
+                there = tracks.extrapolate(
+                    seen[number], np.zeros(2), earlier.frame.number, width, height
+                )
+                earlier.faces[number] = Track(number, (there, seen[number]))
+
+    def _remember(self, faces: dict[int, Sighting]) -> None:
+        lost = {n for n, sighting in faces.items() if sighting.source == "filled"}
+        self._known = {n: self._known.get(n, s) if n in lost else s for n, s in faces.items()}
+        for number, sighting in faces.items():
+            if number in self._clear or sighting.confidence >= tracks.CLEAR:
+                self._clear[number] = sighting.frame
+        if faces:
+            now = max(sighting.frame for sighting in faces.values())
+            self._clear = {n: at for n, at in self._clear.items() if now - at <= _REMEMBERED}
+
+
+def new_watch(
+    size: tuple[int, int],
+    rate: float,
+    method: str,
+    min_confidence: float,
+    *,
+    delay: int,
+    motion: str = "none",
+) -> Watch:
+    """A watch whose networks have been used once: the first time is slow.
+
+    Args:
+      size: (width, height) of the frames, px.
+      rate: frames a second, about.
+      method: by which faces are treated.
+      min_confidence: of a detection.
+      delay: as of `Watch`.
+      motion: what new faces follow, as of `vectors.limited_to`.
+
+    Raises:
+      UserError: as `face_detection.Detector`.
+    """
+    detect = LiveDetector(min_confidence).detect
+    nothing = np.zeros((size[1], size[0], 3), np.uint8)
+    detect(nothing, [], FULL)
+    tracker = Tracker(*size, Linking.at_rate(rate))
+    # As in files, a new face on what may be none would be worse than a blur.
+    doubtful = "blur" if method == "generate" else None
+    meter = meter_for(method, motion, rate, live=True)
+    if meter is not None:
+        meter(0, nothing, [Face((0.0, 0.0, 100.0, 100.0), None, 1.0)])
+    return Watch(detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful, meter=meter)

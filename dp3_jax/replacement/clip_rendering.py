@@ -1,0 +1,316 @@
+"""The frames of a clip, one after the other, with what is remembered of their tracked faces.
+
+Which face is treated how, and where it lies, is decided here; `anonymization.frame_renderer` does it, as for
+a photo: every face that is not kept is erased or covered first, and the rest works on the erased frame.
+What is remembered from frame to frame comes from there too, so no hidden pixel of this or any earlier frame
+has a part in how a generated face looks. How it is turned and speaks follows the hidden one, by the short
+vector of each frame (`vectors`).
+"""
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from dp3_jax.detection import vectors
+from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.replacement import coherence, motion_transfer, obfuscation, placement
+from dp3_jax.replacement.coherence import Coherence
+from dp3_jax.replacement.face_actions import (
+    SMALLEST_GENERATED,
+    Outcome,
+    Plan,
+    Settings,
+    obfuscation_of,
+)
+from dp3_jax.replacement.frame_renderer import FaceTask, FrameMemory, render_frame
+from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
+from dp3_jax.replacement.temporal_memory import Memory
+from dp3_jax.vision import geometry, poses
+
+_FORMAT = "dp3 renderer 5"
+
+_LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
+_WIDER = 5  # canonical px by which the mask of a filled sighting is wider: where exactly it is, is a guess
+# Canonical px by which the raw place of a face may reach over the mask before that grows; what reaches over
+# it is hidden all the same, but shows the continuation of the surroundings.
+_TOLERATED = 2.0
+_MOST_GROWN = 4.0  # canonical px; what is further off is rather a wrong measurement
+_SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, for a new mask shows
+_HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
+_LARGER = 0.75  # quantile of a track's boxes that says how large it is
+# px: of renderings, and the longer side of a box from which on they have that size; likewise of faces that
+# come nearer live. Below 256 px a person turns and speaks in coarser steps, for which few renderings do.
+_RENDERED = {128: 0, 192: 80, 256: 140}
+_NEARER = {192: 160, 256: 200}
+
+
+class Renderer:
+    """Treats the frames of a clip one after the other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        renderer: FaceRenderer | None,
+        keys: Mapping[int, bytes],
+        use: Coherence = coherence.ALL,
+        is_face: FaceCheck | None = None,
+        *,
+        motion: str = "face",
+        cuts: Sequence[int] = (),
+        causal: bool = False,
+        wait: bool = True,
+    ):
+        """Nothing is remembered yet.
+
+        Args:
+          settings: for all faces.
+          renderer: makes the new faces; without one they are covered.
+          keys: of the faces' latents, by number of track (see `master_key.face_key`).
+          use: what is done against flicker.
+          is_face: verdict on new faces; None takes every one that is not a flat patch.
+          motion: what passes of the faces' vectors, see `vectors.limited_to`.
+          cuts: numbers of the first frames after a cut, rising; smoothing stops there.
+          causal: the tracks that come with a frame know nothing of later frames.
+          wait: a person's renderings are waited for; if not, a near one is shown until they are there.
+        """
+        self.settings = settings
+        self.coherence = use
+        self._renderer = renderer
+        self._keys = keys
+        self._is_face = is_face
+        self._motion = motion
+        self._cuts = tuple(cuts)
+        self._causal = causal
+        self._bound = {"use": use, "causal": causal, "wait": wait}
+        self._memories: dict[int, Memory] = {}
+        self._pictured: set[int] = set()  # numbers of tracks with pictures in their memories
+        self._frames = FrameMemory()
+        # Number of the frame, and view (`motion_transfer.detail`), of each track's last face.
+        self._seen: dict[int, tuple[int, np.ndarray]] = {}
+
+    def render(
+        self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
+    ) -> tuple[np.ndarray, list[Outcome]]:
+        """Treats the faces of the next frame.
+
+        Args:
+          image: u8[h, w, 3] RGB; not changed.
+          faces: each track that is in the frame, with its sighting there.
+          cut: this frame shows another scene than the one before.
+
+        Returns:
+          The new frame, and what was done with each face, in order. `image` itself is returned when there
+          is nothing to do.
+
+        Raises:
+          ValueError: a box that is none.
+          KeyError: a track without a key.
+        """
+        self._forget(faces, cut)
+        tasks = [
+            self._task(number, track, sighting, image.shape)
+            for number, (track, sighting) in enumerate(faces)
+        ]
+        if self.coherence.follow_motion:
+            self._follow(image, [(faces[i], task) for i, task in enumerate(tasks) if task.job])
+        return render_frame(
+            image,
+            tasks,
+            self._renderer,
+            self._is_face,
+            candidates=self.settings.candidates,
+            memory=self._frames if self.coherence.steady_colour else None,
+        )
+
+    def _task(
+        self, number: int, track: Track, sighting: Sighting, shape: Sequence[int]
+    ) -> FaceTask:
+        """What is to be done with a face, and where."""
+        if track.keep:
+            plan = _plan(track, sighting, self._keys.get(track.number, b""))
+            return FaceTask(plan, track.reason, done="kept")
+        memory = self._remembered(track, sighting)
+        vector = self._vector(track, sighting, memory)
+        plan = _plan(track, sighting, self._keys[track.number], memory, vector)
+        method, reason = self._method(plan, memory)
+        place = self._place(track, sighting, memory)
+        memory.frame = sighting.frame
+        if method:
+            memory.forget_pictures()
+            target = placement.cover(self.settings.cover, place, sighting.box, shape)
+            return FaceTask(
+                plan, reason, cover=obfuscation.Cover(method, place.smooth.scale, target)
+            )
+        # A file has time to draw all faces together, a live picture none to lose.
+        memory.now = sighting.frame + (track.number if self._causal else 0)
+        memory.scale = place.smooth.scale
+        if self._renderer is not None and self._renderer.takes_vector:
+            memory.render_at(self._rendered_size(track, sighting, memory.size))
+        return FaceTask(plan, job=placement.job(number, plan, place, shape, memory))
+
+    def _forget(self, faces: Sequence[tuple[Track, Sighting]], cut: bool) -> None:
+        """Lets go of what is of no use any more; of tracks that have ended nothing large is left."""
+        if cut:
+            self.forget_originals()
+            self._frames.forget()
+            for memory in self._memories.values():
+                memory.forget_place()
+        now = max((one.frame for _, one in faces), default=0)
+        for number in list(self._pictured):
+            memory = self._memories[number]
+            if cut or now - memory.frame > _LONGEST_GAP:
+                memory.forget_pictures()
+                self._pictured.remove(number)
+
+    def _remembered(self, track: Track, sighting: Sighting) -> Memory:
+        """The memory of a track, brought to this frame; a new one for a new track."""
+        memory = self._memories.get(track.number)
+        if memory is None:
+            # Known in advance for a file: one sure sighting says what the doubtful ones were.
+            surely = any(one.source not in ("unsure", "filled") for one in track.sightings)
+            memory = Memory(sighting.frame, surely=surely, **self._bound)
+            self._memories[track.number] = memory
+        elif not 0 <= sighting.frame - memory.frame <= _LONGEST_GAP:
+            memory.forget_pictures()
+            memory.forget_place()
+        self._pictured.add(track.number)
+        memory.surely |= sighting.source not in ("unsure", "filled")
+        return memory
+
+    def _method(self, plan: Plan, memory: Memory) -> tuple[str, str]:
+        """As `obfuscation_of`, with a smallest size that depends on what was done in the frame before."""
+        smallest = float(SMALLEST_GENERATED)
+        if self.coherence.steady_method and memory.small is not None:
+            smallest *= _HYSTERESIS if memory.small else 1 / _HYSTERESIS
+        memory.small = min(plan.face.box[2:]) < smallest
+        return obfuscation_of(plan, self.settings, smallest)
+
+    def _place(self, track: Track, sighting: Sighting, memory: Memory) -> placement.Place:
+        """The place in this frame, smoothed; its mask grows to cover most of the raw one."""
+        raw = geometry.align(sighting.box, sighting.points)
+        smooth = raw
+        if self.coherence.smooth_alignment:
+            pose = poses.to_pose(raw)
+            if self._causal:
+                passed = max(sighting.frame - memory.frame, 1)
+                memory.motion = coherence.follow(memory.motion, pose, passed)
+                smoothed = memory.motion.pose
+            else:
+                smoothed = coherence.centred(track, sighting, self._cuts)
+            smooth = poses.to_alignment(poses.limited(smoothed, pose))
+        wider = _WIDER if sighting.source == "filled" else 0
+        over = poses.moved(smooth, raw) - _TOLERATED
+        growth = wider + min(max(over, 0.0), _MOST_GROWN)
+        if self.coherence.steady_method:
+            growth = max(growth, memory.growth - _SHRINKING)
+        memory.growth = growth
+        return placement.Place(smooth, raw, math.ceil(growth), wider)
+
+    def _vector(self, track: Track, sighting: Sighting, memory: Memory) -> FaceVector | None:
+        """What the new face shows of the old one's pose and expression."""
+        if self._motion == "none" or self._renderer is None or not self._renderer.takes_vector:
+            return vectors.STILL
+        if self._causal:
+            passed = max(sighting.frame - memory.frame, 1)
+            vector = memory.vectors.update(sighting.vector, passed)
+        else:
+            vector = vectors.centred(track, sighting, self._cuts)
+        return None if vector is None else vectors.limited_to(vector, self._motion)
+
+    def _rendered_size(self, track: Track, sighting: Sighting, before: int) -> int:
+        """px of a track's renderings: of a file's by its larger boxes, live by its first.
+
+        Who comes far nearer live becomes sharper, and from 128 px another person; `before` is 0 in the first
+        frame.
+        """
+        if before and not self._causal:
+            return before
+        boxes = [sighting.box] if self._causal else [one.box for one in track.sightings]
+        large = float(np.quantile([max(box[2:]) for box in boxes], _LARGER))
+        limits = _NEARER if before else _RENDERED
+        return max([before, *(size for size, least in limits.items() if large >= least)])
+
+    def _follow(
+        self, image: np.ndarray, moving: Sequence[tuple[tuple[Track, Sighting], FaceTask]]
+    ) -> None:
+        """Notes how the faces have moved since the last frame, for the dense grid."""
+        seen, self._seen = self._seen, {}
+        grey = None
+        for (track, sighting), task in moving:
+            memory, frame, moved = task.job.memory, sighting.frame, None
+            if not motion_transfer.is_small(task.job.alignment):
+                grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grey is None else grey
+                view = motion_transfer.detail(grey, task.job.alignment)
+                number, before = seen.get(track.number, (frame, view))
+                if 0 < frame - number <= _LONGEST_GAP:
+                    moved = motion_transfer.step(before, view)
+                self._seen[track.number] = frame, view
+            if moved is not None or memory.offset is not None:
+                memory.offset = motion_transfer.advance(memory.offset, moved)
+
+    def forget_originals(self) -> None:
+        """Lets go of what was seen of hidden faces, which is no part of `state`."""
+        self._seen.clear()
+
+    def state(self) -> bytes:
+        """All that is remembered, save the originals; nothing of hidden pixels is written to a disk.
+
+        A renderer that is given it goes on bit by bit like this one after `forget_originals`.
+        """
+        arrays, entries = {}, {}
+        for number, memory in self._memories.items():
+            entries[str(number)], own = memory.to_state()
+            arrays |= {f"{number}/{name}": array for name, array in own.items()}
+        content = {"format": _FORMAT, "tracks": entries, "toned": self._frames.toned}
+        text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        target = io.BytesIO()
+        np.savez(target, text=text, **arrays)
+        return target.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """Takes what `state` gave in place of all that is remembered.
+
+        Raises:
+          ValueError: it is something else.
+        """
+        try:
+            with np.load(io.BytesIO(state), allow_pickle=False) as found:
+                arrays = dict(found)
+            content = json.loads(arrays["text"].tobytes())
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            memories = {}
+            for number, entry in content["tracks"].items():
+                own = {
+                    name.partition("/")[2]: array
+                    for name, array in arrays.items()
+                    if name.startswith(f"{number}/")
+                }
+                memories[int(number)] = Memory.from_state(entry, own, **self._bound)
+            frames = FrameMemory(content["toned"])
+        except Exception as error:
+            raise ValueError(f"this is no state of a renderer: {error}") from error
+        self._memories, self._frames = memories, frames
+        self._pictured = set(memories)
+
+
+def _plan(
+    track: Track,
+    sighting: Sighting,
+    key: bytes,
+    memory: Memory | None = None,
+    vector: FaceVector | None = None,
+) -> Plan:
+    """What is to be done with a sighting; a track that is surely a face has no unsure sightings."""
+    surely = memory is None or memory.surely
+    face = Face(
+        sighting.box, sighting.points, sighting.confidence, "detected" if surely else "unsure"
+    )
+    candidate = None if memory is None else memory.candidate
+    return Plan(face, key, track.keep, track.method, candidate, track.reason, vector)

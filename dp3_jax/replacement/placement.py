@@ -1,0 +1,63 @@
+"""The pixels of a tracked face: those that are hidden, and those that its new face is put into."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dp3_jax.replacement import generation, obfuscation
+from dp3_jax.replacement.face_actions import Plan
+from dp3_jax.vision import geometry
+from dp3_jax.vision.masks import inference_mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a face is taken to be.
+
+    Attributes:
+      smooth: its alignment for rendering.
+      raw: its alignment by this frame alone, which is to be hidden too.
+      growth: canonical px by which the mask of `smooth` grows.
+      wider: the same for `raw`.
+    """
+
+    smooth: geometry.Alignment
+    raw: geometry.Alignment
+    growth: int
+    wider: int
+
+
+def cover(how: str, place: Place, box: Sequence[float], shape: Sequence[int]) -> geometry.Region:
+    """The pixels that a classic method covers: by the smoothed and by the raw alignment."""
+    smooth = obfuscation.covered(place.smooth, box, how, shape, place.growth)
+    if place.raw is place.smooth:
+        return smooth
+    return geometry.joined(smooth, obfuscation.covered(place.raw, box, how, shape, place.wider))
+
+
+def job(number: int, plan: Plan, place: Place, shape: Sequence[int], memory: Any) -> generation.Job:
+    """A face to be made; hidden is the face by its smoothed and by its raw alignment."""
+    mask, own = _grown(place.smooth, plan.face.box, place.growth, shape)
+    target = own
+    if place.raw is not place.smooth:
+        _, raw = _grown(place.raw, plan.face.box, place.wider, shape)
+        target = geometry.joined(own, raw)
+    return generation.Job(number, plan, place.smooth, mask, target, own, memory)
+
+
+def _grown(
+    alignment: geometry.Alignment, box: Sequence[float], by: int, shape: Sequence[int]
+) -> tuple[np.ndarray, geometry.Region]:
+    """A face's mask f32[S, S, 1] grown by canonical px, and its pixels, beyond the canonical view too."""
+    mask = geometry.face_mask(alignment, box, enough=1.0)
+    grown = _usual_grown(by) if mask is inference_mask() else obfuscation.grown(mask[..., 0], by)
+    own = slice(by, grown.shape[0] - by)
+    return grown[own, own, None], geometry.region(alignment.shifted(by, by), grown, shape)
+
+
+@functools.cache  # by some canonical px
+def _usual_grown(by: int) -> np.ndarray:
+    return obfuscation.grown(inference_mask()[..., 0], by)

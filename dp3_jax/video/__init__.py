@@ -1,1 +1,0 @@
-"""Anonymizing video: reading and writing, tracks, rendering that stays coherent over time."""

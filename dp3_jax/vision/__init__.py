@@ -1,0 +1,1 @@
+"""Images as arrays: the canonical face frame, masks, optical flow, warping, losses, augmentation."""

@@ -1,0 +1,65 @@
+"""How thoroughly live video is searched: less at once under load, more only in calm."""
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dp3_jax.pipelines.live.quality_controller import LEVELS, START, Governor, Load
+
+loads = st.builds(
+    Load, st.integers(0, 60), st.sampled_from([0, 0, 0, 3]), st.floats(0, 1), st.floats(0, 1)
+)
+
+
+@given(st.lists(loads, max_size=60))
+def test_the_governor_goes_down_at_once_and_up_only_in_calm(history):
+    governor, before, calm = Governor(), START, 0
+    for load in history:
+        governor.observe(load)
+        index = LEVELS.index(governor.level)
+        strained = load.arrived and (load.dropped > 0.1 * load.arrived or load.busy > 0.95)
+        tense = strained or load.busy >= 0.6 or load.cpu >= 0.5
+        calm = calm if not load.arrived else 0 if tense else calm + 1
+        if strained:
+            steps = 2 if load.dropped > 0.4 * load.arrived else 1
+            assert index == min(before + steps, len(LEVELS) - 1)
+        elif index < before:
+            assert index == before - 1 and calm >= 4
+            calm = 0
+        else:
+            assert index == before
+        before = index
+
+
+def test_the_governor_settles_where_the_machine_keeps_up():
+    """On a machine that bears level 3 but not level 2, it tries level 2 ever more rarely."""
+    governor, tries = Governor(), []
+    for second in range(1000):
+        index = LEVELS.index(governor.level)
+        before = index
+        governor.observe(Load(30, 9 if index < 3 else 0, 1.0 if index < 3 else 0.5, 0.4))
+        if LEVELS.index(governor.level) < before:
+            tries.append(second)
+    assert LEVELS.index(governor.level) in (2, 3)
+    gaps = np.diff(tries)
+    assert len(tries) < 30 and gaps[-1] > 3 * gaps[0]
+
+
+def test_a_fixed_governor_stays():
+    governor = Governor(0, fixed=True)
+    governor.observe(Load(30, 30, 1.0, 1.0))
+    assert governor.level == LEVELS[0]
+
+
+def test_busy_cores_are_no_room_for_a_more_thorough_search():
+    governor = Governor()
+    for _ in range(100):
+        governor.observe(Load(30, 1, 0.3, 0.7))
+    assert governor.level == LEVELS[START]
+
+
+def test_every_level_is_cheaper_than_the_one_before():
+    costs = [(level.side**2 / level.every, 1 / level.scan_every) for level in LEVELS]
+    assert all(a != b and a[0] >= b[0] and a[1] >= b[1] for a, b in itertools.pairwise(costs))
