@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 
-from dp3_jax.cli.main import main
+from dp3_jax.cli.main import main as command
 from dp3_jax.media.video import segments
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import job, rendering_pass, work_folder
@@ -59,7 +59,7 @@ def _child(source, target, planned, counter):
         _counted(owner, name, event)
     if "file_size" in planned:
         resource.setrlimit(resource.RLIMIT_FSIZE, (planned["file_size"],) * 2)
-    return main(["anonymize", source, "-o", target, "--seed", "1", "--sidecar"])
+    return command(["anonymize", source, "-o", target, "--seed", "1", "--sidecar"])
 
 
 def _run(source, target, planned):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dp3_jax.cli import evaluate_video_command, main
+from dp3_jax.cli import evaluate_video_command
+from dp3_jax.cli.main import main
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.tracks import Sighting, Track, Tracking, to_face
 from dp3_jax.evaluation import evaluate_video, video_report, video_variants
