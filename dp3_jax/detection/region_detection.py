@@ -4,6 +4,7 @@ A look at one place costs a tenth of a pass over the frame, shows YuNet the face
 likes, and may ask less confidence, as that there is a face is known.
 """
 
+import cmath
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
@@ -142,8 +143,8 @@ def is_turned(one: Face, other: Face) -> bool:
     """Whether two views of a face disagree on which way is up: YuNet takes some chins for foreheads."""
     if one.points is None or other.points is None:
         return False
-    turns = [geometry.align(face.box, face.points).a for face in (one, other)]
-    return abs(np.angle(turns[0] * np.conj(turns[1]))) > _TURNED
+    mine, its = (geometry.align(face.box, face.points).a for face in (one, other))
+    return abs(cmath.phase(mine * its.conjugate())) > _TURNED
 
 
 def missing(expected: Sequence[Face], found: Sequence[Face]) -> list[Face]:

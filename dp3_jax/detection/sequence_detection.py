@@ -321,11 +321,7 @@ class _Bridge:
         """Looks for those who are missing in each frame."""
         for i in frames:
             view = self._views[i]
-            among = (
-                scene.known
-                if view.glance is not None or __import__("os").environ.get("AMONG")
-                else scene.seen()
-            )
+            among = scene.known if view.glance is not None else scene.seen()
             expected = [one.expected() for one in among]
             self.found[i] = self._detector.followed(view.picture, self.found[i], expected)
             scene.add(self.found[i])

@@ -58,14 +58,20 @@ def derived_key(key: bytes, what: str) -> bytes:
 
 
 def latent(key: bytes, candidate: int, size: int) -> np.ndarray:
-    """Candidate number `candidate` (from 0) of a face's latent, f32[size], standard normal.
+    """Candidate number `candidate` (from 0) of a face's latent, f32[size]; see `latents`."""
+    return latents(key, candidate, 1, size)[0]
+
+
+def latents(key: bytes, first: int, count: int, size: int) -> np.ndarray:
+    """Candidates from number `first` (from 0) on of a face's latent, f32[count, size], standard normal.
 
     The bytes come from SHAKE-256 and become normal through the inverse of the distribution function: the
     same on every machine and with every version of NumPy.
     """
-    stream = hashlib.shake_256(key + f"dp3 latent {candidate}".encode()).digest(4 * size)
+    names = (f"dp3 latent {number}".encode() for number in range(first, first + count))
+    stream = b"".join(hashlib.shake_256(key + name).digest(4 * size) for name in names)
     numbers = np.frombuffer(stream, ">u4").astype(np.float64)
-    return quantiles((numbers + 0.5) / 2**32).astype(np.float32)
+    return quantiles((numbers + 0.5) / 2**32).astype(np.float32).reshape(count, size)
 
 
 def grain_generator(key: bytes) -> np.random.Generator:

@@ -211,7 +211,7 @@ class PriorIdentities:
 
     def candidates(self, key: bytes, first: int, count: int) -> np.ndarray:
         """f32[count, 512]: truncated w of a key's latents from number `first` on."""
-        z = np.stack([master_key.latent(key, first + i, WIDTH) for i in range(count)])
+        z = master_key.latents(key, first, count, WIDTH)
         w = np.asarray(self._mapping(self._params, z))
         return self._table.mean + np.float32(self._psi) * (w - self._table.mean)
 
