@@ -20,7 +20,7 @@ import numpy as np
 
 from dp3_jax.cli import evaluate_video_command
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.tracks import Sighting, by_frame
+from dp3_jax.detection.tracks import Observation, by_frame
 from dp3_jax.evaluation import people, video_variants
 from dp3_jax.evaluation.video_clip import Faces, Render
 from dp3_jax.evaluation.video_variants import Source
@@ -52,10 +52,12 @@ def encoded(frames: Iterable[np.ndarray], crf: int | None) -> Iterator[np.ndarra
         yield from (frame.to_ndarray(format="rgb24") for frame in decoder.decode(packet))
 
 
-def place(sighting: Sighting, shape) -> tuple[geometry.Alignment, np.ndarray, geometry.Region]:
+def place(
+    observation: Observation, shape
+) -> tuple[geometry.Alignment, np.ndarray, geometry.Region]:
     """Where a face is: alignment, mask, and the frame's pixels that are to be hidden."""
-    alignment = geometry.align(sighting.box, sighting.points)
-    mask = geometry.face_mask(alignment, sighting.box)
+    alignment = geometry.align(observation.box, observation.points)
+    mask = geometry.face_mask(alignment, observation.box)
     return alignment, mask, geometry.region(alignment, mask, shape)
 
 
@@ -92,17 +94,17 @@ def renders(source: Source, anonymizer: Anonymizer, strangers: np.ndarray) -> di
 
     def partly(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
         result = behind(image, faces, cut).copy()
-        for track, sighting in faces:
-            target = place(sighting, image.shape)[2]
+        for track, observation in faces:
+            target = place(observation, image.shape)[2]
             if target.inside.any():
-                shown = third(target, track.number + sighting.frame)
+                shown = third(target, track.number + observation.frame)
                 result[target.slices][shown] = image[target.slices][shown]
         return result
 
     def exchanged(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
         del cut
-        for _, sighting in faces:
-            alignment, mask, _ = place(sighting, image.shape)
+        for _, observation in faces:
+            alignment, mask, _ = place(observation, image.shape)
             face = strangers[random.integers(len(strangers))]
             image = geometry.paste(image, [face], [alignment], [mask])
         return image
@@ -139,9 +141,9 @@ def judge(
 def judged(original: np.ndarray, image: np.ndarray, faces: Faces) -> np.ndarray:
     """i64[2]: faces of a frame that can be judged, and that show."""
     count = np.zeros(2, int)
-    for _, sighting in faces:
-        alignment, mask, target = place(sighting, original.shape)
-        if sighting.source == "detected" and target.inside.any():
+    for _, observation in faces:
+        alignment, mask, target = place(observation, original.shape)
+        if observation.source == "detected" and target.inside.any():
             views = (geometry.extract(i, alignment) for i in (original, image))
             seen = temporal.exposure(*views, mask)
             count += (seen.judged > 0, seen.shown)

@@ -41,7 +41,7 @@ SIDE = 192  # px of each generated photo that is shown
 SIZES = (60, 130, 300, 600)  # px, height of a face's box
 ROOM = 1.5  # heights of the box that are shown
 GAP = 8  # px between them
-MOST_BYTES = 2_000_000
+MAX_BYTES = 2_000_000
 MILLISECONDS = 1000 // demo_clip.RATE  # for each frame
 
 
@@ -83,9 +83,9 @@ def animation(frames: list[Image.Image]) -> bytes:
             quality=quality,
             method=4,
         )
-        if target.tell() <= MOST_BYTES:
+        if target.tell() <= MAX_BYTES:
             return target.getvalue()
-    raise ValueError(f"no quality gives less than {MOST_BYTES} bytes")
+    raise ValueError(f"no quality gives less than {MAX_BYTES} bytes")
 
 
 def generated_photo(source: PriorIdentities, seed: int) -> np.ndarray:

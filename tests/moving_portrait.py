@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.tracks import Sighting, Track, Tracking
+from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.metrics import verification
 from tests.face_photos import BOX, POINTS, astronaut, detector_or_skip
 
@@ -19,14 +19,14 @@ def frame(number):
     return astronaut()[20 : 20 + SIDE, left : left + SIDE]
 
 
-def sighting(number):
+def observation(number):
     shift = np.array([90 + STEP * number, 20])
     box = (BOX[0] - shift[0], BOX[1] - shift[1], *BOX[2:])
-    return Sighting(number, box, (POINTS - shift).astype(np.float32), 1.0)
+    return Observation(number, box, (POINTS - shift).astype(np.float32), 1.0)
 
 
 def tracking(keep=False, frames=FRAMES):
-    track = Track(1, tuple(sighting(n) for n in range(frames)), keep=keep)
+    track = Track(1, tuple(observation(n) for n in range(frames)), keep=keep)
     return Tracking(frames, SIDE, SIDE, (), (track,))
 
 

@@ -50,7 +50,7 @@ def visible(box):
 
 
 def uncovered(tracking, frame, box):
-    """Number of px of a true face's ellipse, in the frame, that no sighting's ellipse covers."""
+    """Number of px of a true face's ellipse, in the frame, that no observation's ellipse covers."""
     left, top, right, bottom = (round(v) for v in (*box[:2], box[0] + box[2], box[1] + box[3]))
     y, x = np.mgrid[max(top, 0) : min(bottom + 1, HEIGHT), max(left, 0) : min(right + 1, WIDTH)]
 
@@ -62,7 +62,7 @@ def uncovered(tracking, frame, box):
     for track in tracking:
         if track.first <= frame <= track.last:
             # A tenth of a px: boxes are kept to a hundredth.
-            x0, y0, w, h = track.sightings[frame - track.first].box
+            x0, y0, w, h = track.observations[frame - track.first].box
             bare &= ellipse((x0 - 0.05, y0 - 0.05, w + 0.1, h + 0.1)) > 1
     return int(bare.sum())
 

@@ -36,14 +36,14 @@ from dp3_jax.vision import flow, geometry, masks
 
 GAPS = (1, 2, 3)  # frames between the two of a pair, in turn
 STRIDE = 10  # frames from one pair to the next
-MOST = 200  # pairs of one clip
+MAX_PAIRS = 200  # pairs of one clip
 
 _CONFIDENCE = 0.7  # asked of both detections
 _LARGEST_SCALE = (
     2.0  # canonical px for each px of the frame: smaller faces are too blurred to learn from
 )
 _SAME_IOU = 0.3  # two boxes in neighbouring frames that overlap more show one face
-_LEAST_VISIBLE = 0.5  # of the face: less is a cut, or a flow that went wrong
+_MIN_VISIBLE = 0.5  # of the face: less is a cut, or a flow that went wrong
 
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -86,7 +86,7 @@ def view_pair(first: np.ndarray, second: np.ndarray) -> Pair | None:
     back, forth = flow.dense_flow(second, first), flow.dense_flow(first, second)
     seen = flow.visible(back, forth)
     face = masks.inference_mask(len(first))[..., 0] > 0
-    if seen[face].mean() < _LEAST_VISIBLE:
+    if seen[face].mean() < _MIN_VISIBLE:
         return None
     return first, second, back.astype(np.float16), seen
 
@@ -113,13 +113,13 @@ def clip_pairs(path: pathlib.Path, detector: face_detection.Detector) -> list[Pa
                 aligned = (geometry.align(face.box, face.points) for face in face_pair)
                 pair = view_pair(*map(geometry.extract, frames, aligned))
                 found += [] if pair is None else [pair]
-            if len(found) >= MOST:
+            if len(found) >= MAX_PAIRS:
                 break
     except UserError as error:
         if not found:
             raise
         print(f"left out from here on: {error}", file=sys.stderr)
-    return found[:MOST]
+    return found[:MAX_PAIRS]
 
 
 def clips_in(folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -228,7 +228,7 @@ def pairs_file(path: str | os.PathLike) -> pathlib.Path:
         [str(clip.relative_to(path)), clip.stat().st_size, clip.stat().st_mtime_ns]
         for clip in clips_in(path)
     ]
-    rules = [1, GAPS, STRIDE, MOST, _CONFIDENCE, _LARGEST_SCALE, _SAME_IOU, _LEAST_VISIBLE]
+    rules = [1, GAPS, STRIDE, MAX_PAIRS, _CONFIDENCE, _LARGEST_SCALE, _SAME_IOU, _MIN_VISIBLE]
     identity = hashlib.sha256(json.dumps([rules, described]).encode()).hexdigest()
     target = _kept(path)
     if _identity(target) != identity:

@@ -45,10 +45,10 @@ _SURE = 0.85  # a face found with this confidence stays whatever the second look
 _UNCONFIRMED = 0.1  # below, the second look denies a face
 _UNCONFIRMED_ROTATED = 0.3  # upside-down leaves and fur look like faces more often
 _PRECISE = 0.6  # from here on the second look's five points are taken
-_LEAST_OF_NEW = 0.3  # confidence asked of a face that was made
+_MIN_CONFIDENCE_OF_NEW = 0.3  # confidence asked of a face that was made
 _GLANCED = 128  # px, the longer side for the border in a glance
 _BORDER = 0.25  # of the side: black round the coarsest pass, for faces cut off by the frame
-_MOST_THREADS = 4  # each has a network with up to 100 MB of activations for a tile
+_MAX_THREADS = 4  # each has a network with up to 100 MB of activations for a tile
 
 
 @contextlib.contextmanager
@@ -95,7 +95,7 @@ class Detector:
         self.min_confidence = min_confidence
         self.rotations = rotations
         self._path = str(assets.fetch("yunet"))
-        self._threads = min(available_cores(), _MOST_THREADS) if threads is None else threads
+        self._threads = min(available_cores(), _MAX_THREADS) if threads is None else threads
         self._idle: queue.LifoQueue = queue.LifoQueue()  # networks; a call has one for itself
         self._idle.put(self._new_network())
         self._pool = futures.ThreadPoolExecutor(self._threads) if self._threads > 1 else None
@@ -278,7 +278,7 @@ class Detector:
             side = view.shape[0]
             border = side // 4
             image = cv2.copyMakeBorder(view, *(border,) * 4, cv2.BORDER_CONSTANT)
-            rows = self.rows(image, _LEAST_OF_NEW)
+            rows = self.rows(image, _MIN_CONFIDENCE_OF_NEW)
             centre = border + side / 2
             x, y = rows[:, 0] + rows[:, 2] / 2 - centre, rows[:, 1] + rows[:, 3] / 2 - centre
             near = np.maximum(np.abs(x), np.abs(y)) < side / 4

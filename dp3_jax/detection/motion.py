@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dp3_jax.detection.tracks import Box, Sighting, Track
+from dp3_jax.detection.tracks import Box, Observation, Track
 from dp3_jax.vision import geometry, masks, poses
 from dp3_jax.vision.geometry import Alignment
 from dp3_jax.vision.poses import Pose
@@ -29,13 +29,11 @@ _LEVELS = 3  # of the pyramid: heads are followed over some 40 canonical px a fr
 _UNTIL = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 # A view has no more pixels than the frame: (canonical px for each px of the frame, px of the view).
 _SIDES = ((1.75, 64), (1.0, 96), (0.0, masks.SIZE))
-_LEAST_TEXTURE = (
-    1e-4  # as OpenCV measures it (smallest eigenvalue); flatter spots could be anywhere
-)
-_MOST_TEXTURE = 1e-2  # from which on more does not make a spot surer
+_MIN_TEXTURE = 1e-4  # as OpenCV measures it (smallest eigenvalue); flatter spots could be anywhere
+_MAX_TEXTURE = 1e-2  # from which on more does not make a spot surer
 _RETURN = 0.5  # canonical px by which a spot that is followed back may miss where it began
-_LEAST_SPOTS = 16
-_LEAST_AGREEING = 0.35  # of the spots, or it is not one thing that moves there
+_MIN_SPOTS = 16
+_MIN_AGREEING = 0.35  # of the spots, or it is not one thing that moves there
 _AGREEING = 1.0  # canonical px
 _NOISE = 0.15  # canonical px by which spots on a head differ from its motion
 _ROUNDS = 6  # of finding out which spots are on it, at first with 8 times the noise
@@ -47,12 +45,14 @@ _FOLLOWED = 0.05
 _FILLED = 20.0  # a place that nobody saw
 _UNSEEN = 1.0  # a motion that was not measured, taken to be that of the detections
 _OUTLIER = 3.0  # canonical px from which on a detection is rather wrong
-_LEAST_WRONG = (
+_MIN_WRONG = (
     4.0  # canonical px between what a motion and what detections say; such a motion is not used
 )
 _LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
 _SOLVED = 3  # times, to find out which detections are wrong
-_MOST = 6.0  # canonical px by which any part of the mask may be moved from where it was detected
+_MAX_SHIFT = (
+    6.0  # canonical px by which any part of the mask may be moved from where it was detected
+)
 _DECIMALS = 2  # of px, as in tracks
 
 
@@ -128,12 +128,12 @@ def _followed(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarr
     )
     again, returned, _ = cv2.calcOpticalFlowPyrLK(before, now, back, None, **options)
     missed = np.linalg.norm(again - spots, axis=2)
-    good = (found > 0) & (returned > 0) & (missed < _RETURN * ratio) & (texture > _LEAST_TEXTURE)
+    good = (found > 0) & (returned > 0) & (missed < _RETURN * ratio) & (texture > _MIN_TEXTURE)
     was, is_now = (
         ((places[good].astype(np.float64) + 0.5) / ratio - 0.5) @ (1, 1j)
         for places in (back, spots)
     )
-    return was, is_now, np.minimum(texture[good], _MOST_TEXTURE).astype(np.float64)
+    return was, is_now, np.minimum(texture[good], _MAX_TEXTURE).astype(np.float64)
 
 
 def similarity(was: np.ndarray, now: np.ndarray, weights: np.ndarray) -> Step | None:
@@ -143,7 +143,7 @@ def similarity(was: np.ndarray, now: np.ndarray, weights: np.ndarray) -> Step | 
       was, now: complex[n], canonical px.
       weights: f64[n].
     """
-    if len(was) < _LEAST_SPOTS:
+    if len(was) < _MIN_SPOTS:
         return None
     shift = now - was
     a, b = 1 + 0j, complex(np.median(shift.real), np.median(shift.imag))
@@ -157,7 +157,7 @@ def similarity(was: np.ndarray, now: np.ndarray, weights: np.ndarray) -> Step | 
         a = complex((own * np.conj(was - middle)) @ (now - target) / spread)
         b = complex(target - a * middle)
     agreeing = np.abs(a * was + b - now) < _AGREEING
-    return Step(a, b) if agreeing.mean() >= _LEAST_AGREEING and a else None
+    return Step(a, b) if agreeing.mean() >= _MIN_AGREEING and a else None
 
 
 def between(before: View, now: View) -> Step | None:
@@ -190,12 +190,12 @@ def step(before: np.ndarray, now: np.ndarray, box: Box, points: np.ndarray | Non
     return between(*views)
 
 
-def _by_points(sighting: Sighting) -> Alignment | None:
+def _by_points(observation: Observation) -> Alignment | None:
     """The alignment by the points alone; None where they say nothing (see `geometry.align`)."""
-    by_box = geometry.align(sighting.box, None)
-    if sighting.points is None or geometry.align(sighting.box, sighting.points) == by_box:
+    by_box = geometry.align(observation.box, None)
+    if observation.points is None or geometry.align(observation.box, observation.points) == by_box:
         return None
-    return geometry.align_points(sighting.points)
+    return geometry.align_points(observation.points)
 
 
 def _chain(
@@ -257,7 +257,7 @@ def _fitted(raw: list[Pose], sure: np.ndarray, steps: list[Step | None]) -> list
     b = np.array([0 if one is None else one.b for one in steps[1:]], complex)
     turn = np.log(np.abs(a)) - 1j * np.angle(a)
     away = np.abs(a * centres[:-1] + b - centres[1:]) * unit[1:]
-    known = np.array([one is not None for one in steps[1:]]) & (away < _LEAST_WRONG)
+    known = np.array([one is not None for one in steps[1:]]) & (away < _MIN_WRONG)
     a, b = np.where(known, a, 1), np.where(known, b, np.diff(centres))
     turn = np.where(known, turn, np.diff(shapes))
     links = np.where(known, _FOLLOWED, _UNSEEN) ** -2.0
@@ -280,28 +280,28 @@ def steadied(track: Track, steps: Steps) -> Track:
 
     Args:
       track: of one shot.
-      steps: by frame and box of the sighting that they lead to.
+      steps: by frame and box of the observation that they lead to.
     """
-    pairs = itertools.pairwise(track.sightings)
+    pairs = itertools.pairwise(track.observations)
     led = [
         None if "filled" in (one.source, other.source) else steps.get((other.frame, other.box))
         for one, other in pairs
     ]
     if not any(led):
         return track
-    raw = [poses.to_pose(geometry.align(s.box, s.points)) for s in track.sightings]
-    by_points = [_by_points(s) for s in track.sightings]
+    raw = [poses.to_pose(geometry.align(s.box, s.points)) for s in track.observations]
+    by_points = [_by_points(s) for s in track.observations]
     seen = [
         s.source != "filled" and by is not None
-        for s, by in zip(track.sightings, by_points, strict=True)
+        for s, by in zip(track.observations, by_points, strict=True)
     ]
     fitted = _fitted(raw, np.array(seen), [None, *led])
-    sightings = []
-    for sighting, by, old, new in zip(track.sightings, by_points, raw, fitted, strict=True):
+    observations = []
+    for observation, by, old, new in zip(track.observations, by_points, raw, fitted, strict=True):
         if by is None:
-            sightings.append(sighting)
+            observations.append(observation)
             continue
-        alignment = poses.to_alignment(poses.limited(new, old, _MOST))
-        points = np.round(alignment.invert(by.apply(sighting.points)), _DECIMALS)
-        sightings.append(dataclasses.replace(sighting, points=points.astype(np.float32)))
-    return dataclasses.replace(track, sightings=tuple(sightings))
+        alignment = poses.to_alignment(poses.limited(new, old, _MAX_SHIFT))
+        points = np.round(alignment.invert(by.apply(observation.points)), _DECIMALS)
+        observations.append(dataclasses.replace(observation, points=points.astype(np.float32)))
+    return dataclasses.replace(track, observations=tuple(observations))

@@ -7,14 +7,14 @@ track). For files, pieces of tracks are then joined over gaps by their motion on
 """
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
+from dp3_jax.detection.assignment import assigned
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.prediction import (
     CALM,
@@ -25,7 +25,7 @@ from dp3_jax.detection.prediction import (
     measured,
     moved,
 )
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 
 _CONFIDENT = 0.6  # detections from here on choose their track first
 _GATE = 4.0  # standard deviations between a face and its track
@@ -39,7 +39,7 @@ _LOST_EVERY = 3
 
 _JOIN_REACH = 1.5  # sizes between where two pieces of a track expect each other
 _JOIN_DRIFT = 0.03  # sizes more for each frame between them
-_JOIN_REACH_MOST = 2.5
+_MAX_JOIN_REACH = 2.5
 _JOIN_SIZE_RATIO = 1.8
 
 
@@ -86,15 +86,15 @@ class Linking:
 class _Target:
     """A face that is followed: how it moves, and the last detection."""
 
-    def __init__(self, number: int, seen: Sighting):
+    def __init__(self, number: int, seen: Observation):
         self.number = number
         self.seen = seen
         self.motion = Motion.begun(seen.frame, seen.box)
 
-    def see(self, sighting: Sighting) -> None:
+    def see(self, observation: Observation) -> None:
         """Takes a detection in."""
-        self.motion = self.motion.seen(sighting.frame, sighting.box)
-        self.seen = sighting
+        self.motion = self.motion.seen(observation.frame, observation.box)
+        self.seen = observation
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -105,23 +105,15 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return common / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - common)
 
 
-@functools.cache
-def solver() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """SciPy's solver of assignments; it takes 0.3 s to load, and is not needed where no faces compete."""
-    from scipy.optimize import linear_sum_assignment
-
-    return linear_sum_assignment
-
-
 def _assign(
-    targets: Sequence[_Target], seen: Sequence[Sighting], frame: int, reach: float
-) -> list[tuple[_Target, Sighting]]:
+    targets: Sequence[_Target], seen: Sequence[Observation], frame: int, reach: float
+) -> list[tuple[_Target, Observation]]:
     """The likeliest pairs of targets and detections; a pair that is too unlikely stays apart."""
     if not targets or not seen:
         return []
     expected = [target.motion.expect(frame) for target in targets]
     a = np.array([value for value, _ in expected])[:, None]
-    b = np.array([measured(sighting.box) for sighting in seen])[None]
+    b = np.array([measured(observation.box) for observation in seen])[None]
     variance = np.array([[covariance[0, 0] + NOISE**2] for _, covariance in expected])
     size = np.sqrt(a[..., 2] * a[..., 3])
     error = (b - a) / size[..., None]
@@ -134,7 +126,7 @@ def _assign(
     # The negative logarithm of a normal density, 0 for a perfect fit to a face known exactly.
     unlikely = (error**2).sum(-1) / (2 * variance) + np.log(variance / NOISE**2)
     cost = np.where(fits, np.minimum(unlikely, 0.99 * _ALONE), _ALONE)
-    pairs = zip(*solver()(cost), strict=True)
+    pairs = assigned(cost)
     return [(targets[i], seen[j]) for i, j in pairs if fits[i, j]]
 
 
@@ -156,16 +148,14 @@ class Tracker:
         self._targets: list[_Target] = []
         self._numbers = itertools.count(1)
         self._frame = -1
-        if self._options.grace:  # live: not in the middle of it
-            solver()
 
     def associate(
         self, frame: int, faces: Sequence[Face], *, cut: bool = False
-    ) -> list[tuple[int, Sighting]]:
+    ) -> list[tuple[int, Observation]]:
         """Gives each face of a frame its track's number; all arguments as of `update`.
 
         Returns:
-          (track number, sighting) for each face, in their order.
+          (track number, observation) for each face, in their order.
         """
         if frame <= self._frame:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
@@ -180,18 +170,18 @@ class Tracker:
         rest = [s for s in seen if id(s) not in {id(one) for one in sure}]
         pairs += _assign(free, rest, frame, _REACH_UNSURE)
         numbers = {}
-        for target, sighting in pairs:
-            target.see(sighting)
-            numbers[id(sighting)] = target.number
-        for sighting in seen:
-            if id(sighting) not in numbers:
-                self._targets.append(_Target(next(self._numbers), sighting))
-                numbers[id(sighting)] = self._targets[-1].number
-        return [(numbers[id(sighting)], sighting) for sighting in seen]
+        for target, observation in pairs:
+            target.see(observation)
+            numbers[id(observation)] = target.number
+        for observation in seen:
+            if id(observation) not in numbers:
+                self._targets.append(_Target(next(self._numbers), observation))
+                numbers[id(observation)] = self._targets[-1].number
+        return [(numbers[id(observation)], observation) for observation in seen]
 
     def update(
         self, frame: int, faces: Sequence[Face], *, cut: bool = False
-    ) -> list[tuple[int, Sighting]]:
+    ) -> list[tuple[int, Observation]]:
         """Takes the faces of a frame in and says where all known ones are.
 
         Args:
@@ -200,7 +190,7 @@ class Tracker:
           cut: the frame is the first after a cut: nothing known before it counts.
 
         Returns:
-          (track number, sighting) of each face, and "filled" ones for faces that were seen in the last
+          (track number, observation) of each face, and "filled" ones for faces that were seen in the last
           `grace` frames but not in this one. A face that is found again keeps its number.
         """
         found = self.associate(frame, faces, cut=cut)
@@ -224,7 +214,7 @@ class Tracker:
         return found
 
 
-def _joins(pieces: Sequence[Sequence[Sighting]], options: Linking) -> list[tuple[int, int]]:
+def _joins(pieces: Sequence[Sequence[Observation]], options: Linking) -> list[tuple[int, int]]:
     """Pairs (i, j) of pieces such that j goes on where i ended; no piece twice on one side."""
     order = sorted(range(len(pieces)), key=lambda i: pieces[i][0].frame)
     starts = np.array([pieces[i][0].frame for i in order])
@@ -240,13 +230,8 @@ def _joins(pieces: Sequence[Sequence[Sighting]], options: Linking) -> list[tuple
                 costs.append(cost)
     if not rows:
         return []
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     # Ends and starts that have nothing to do with each other are assigned apart: the matrices stay small.
-    count = len(pieces)
-    links = coo_matrix((np.ones(len(rows)), (rows, np.add(columns, count))), (2 * count, 2 * count))
-    group = connected_components(links, directed=False)[1][rows]
+    group = _groups(rows, columns)
     found = []
     for one in np.unique(group):
         chosen = np.flatnonzero(group == one)
@@ -254,12 +239,29 @@ def _joins(pieces: Sequence[Sequence[Sighting]], options: Linking) -> list[tuple
         begins, column = np.unique(np.array(columns)[chosen], return_inverse=True)
         cost = np.full((len(ends), len(begins)), _ALONE)
         cost[row, column] = np.array(costs)[chosen]
-        pairs = zip(*solver()(cost), strict=True)
+        pairs = assigned(cost)
         found += [(int(ends[a]), int(begins[b])) for a, b in pairs if cost[a, b] < _ALONE]
     return found
 
 
-def _join_cost(piece: Sequence[Sighting], other: Sequence[Sighting]) -> float | None:
+def _groups(rows: Sequence[int], columns: Sequence[int]) -> np.ndarray:
+    """i[n]: equal numbers for links of a row and a column that hang together, however indirectly."""
+    above: dict[tuple[str, int], tuple[str, int]] = {}
+
+    def top(one: tuple[str, int]) -> tuple[str, int]:
+        while (other := above.get(one, one)) != one:
+            above[one] = above.get(other, other)
+            one = other
+        return one
+
+    for row, column in zip(rows, columns, strict=True):
+        above[top(("row", row))] = top(("column", column))
+    tops = [top(("row", row)) for row in rows]
+    numbers = {one: number for number, one in enumerate(dict.fromkeys(tops))}
+    return np.array([numbers[one] for one in tops])
+
+
+def _join_cost(piece: Sequence[Observation], other: Sequence[Observation]) -> float | None:
     """How badly `other` continues `piece`, in sizes of the face; None when it cannot."""
     last, first = piece[-1], other[0]
     size_a, size_b = np.sqrt(np.prod(last.box[2:])), np.sqrt(np.prod(first.box[2:]))
@@ -276,22 +278,22 @@ def _join_cost(piece: Sequence[Sighting], other: Sequence[Sighting]) -> float | 
         away.append(np.linalg.norm(between - speeds * way, axis=1).mean())
         lost = np.linalg.norm(speeds, axis=1).mean() * (min(gap, CALM) - way)
         effort.append(away[-1] + max(lost, 0.0) / 2)
-    if min(away) > min(_JOIN_REACH + _JOIN_DRIFT * gap, _JOIN_REACH_MOST):
+    if min(away) > min(_JOIN_REACH + _JOIN_DRIFT * gap, _MAX_JOIN_REACH):
         return None
     return float(min(effort) + ratio + _JOIN_DRIFT * gap)
 
 
 def _pieces(
     shot: tuple[int, int], detections: Mapping[int, Sequence[Face]], options: Linking
-) -> list[list[Sighting]]:
-    """Sightings of a shot by the person that they show, joined over gaps."""
+) -> list[list[Observation]]:
+    """Observations of a shot by the person that they show, joined over gaps."""
     # Short gaps are followed forward; over longer ones, knowing both sides says more.
     tracker = Tracker(1, 1, Linking(min(options.margin, options.max_gap), 0, 0))
-    found: dict[int, list[Sighting]] = {}
+    found: dict[int, list[Observation]] = {}
     for frame in range(*shot):
         if detections.get(frame):
-            for number, sighting in tracker.associate(frame, detections[frame]):
-                found.setdefault(number, []).append(sighting)
+            for number, observation in tracker.associate(frame, detections[frame]):
+                found.setdefault(number, []).append(observation)
     pieces = list(found.values())
     following = dict(_joins(pieces, options))
     joined = []
@@ -338,6 +340,6 @@ def link(
                 margin = round(_MARGIN_OF_DOUBTFUL * margin)
             first = max(start, piece[0].frame - margin)
             last = min(stop - 1, piece[-1].frame + margin)
-            sightings = tracks.extend(piece, first, last, width, height)
-            found.append(Track(len(found) + 1, sightings))
+            observations = tracks.extend(piece, first, last, width, height)
+            found.append(Track(len(found) + 1, observations))
     return tuple(found)

@@ -25,10 +25,10 @@ SOURCES = ("detected", "unsure", "filled", "user")
 # A face that is clear in any frame reaches more confidence; a plant or a lamp that passes for one does not.
 CLEAR = 0.7
 
-LEAST_GROWTH = 0.08  # by which a filled box is larger in any case: neighbours are seen inexactly
-GROWTH = 0.03  # for each frame to the nearest detection
-LEAST_PIXELS = 2.0  # by which it is wider and higher at least: small faces are found inexactly
-MOST_GROWTH = 1.0  # a filled box is at most twice as wide and high
+MIN_DILATION = 0.08  # by which a filled box is larger in any case: neighbours are seen inexactly
+DILATION_PER_FRAME = 0.03  # for each frame to the nearest detection
+MIN_PIXELS = 2.0  # by which it is wider and higher at least: small faces are found inexactly
+MAX_DILATION = 1.0  # a filled box is at most twice as wide and high
 _WINDOW = 8  # frames at one end of a gap that tell how the face moves there
 _STRAIGHT = 4  # frames: over shorter gaps faces move on a straight line
 _DECIMALS = 2  # of px; no detector is as precise, and files of an hour stay small
@@ -36,7 +36,7 @@ _CONFIDENCE_DECIMALS = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class Sighting:
+class Observation:
     """One face in one frame.
 
     Attributes:
@@ -64,14 +64,14 @@ class Track:
 
     Attributes:
       number: unique in the clip, from 1.
-      sightings: one for every frame from the first to the last, in order.
+      observations: one for every frame from the first to the last, in order.
       keep: leave this face as it is.
       method: as in `face_actions.Plan`, or None for the one in the settings.
       reason: why it is kept or treated otherwise, for the record.
     """
 
     number: int
-    sightings: tuple[Sighting, ...]
+    observations: tuple[Observation, ...]
     keep: bool = False
     method: str | None = None
     reason: str = ""
@@ -79,12 +79,12 @@ class Track:
     @property
     def first(self) -> int:
         """Number of its first frame."""
-        return self.sightings[0].frame
+        return self.observations[0].frame
 
     @property
     def last(self) -> int:
         """Number of its last frame."""
-        return self.sightings[-1].frame
+        return self.observations[-1].frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,28 +105,30 @@ class Tracking:
     tracks: tuple[Track, ...]
 
 
-def to_face(sighting: Sighting) -> Face:
-    """The sighting as the anonymizer takes it."""
-    return Face(sighting.box, sighting.points, sighting.confidence, sighting.source)
+def to_face(observation: Observation) -> Face:
+    """The observation as the anonymizer takes it."""
+    return Face(observation.box, observation.points, observation.confidence, observation.source)
 
 
-def from_face(frame: int, face: Face) -> Sighting:
-    """A detection as a sighting: to a hundredth of a px; one from a turned frame is "detected" too."""
+def from_face(frame: int, face: Face) -> Observation:
+    """A detection as an observation: to a hundredth of a px; one from a turned frame is "detected" too."""
     source = "detected" if face.source == "rotated" else face.source
     points = None if face.points is None else np.round(face.points, _DECIMALS).astype(np.float32)
     box = tuple(round(float(v), _DECIMALS) for v in face.box)
-    return Sighting(frame, box, points, round(float(face.confidence), _CONFIDENCE_DECIMALS), source)
+    return Observation(
+        frame, box, points, round(float(face.confidence), _CONFIDENCE_DECIMALS), source
+    )
 
 
-def by_frame(tracking: Tracking) -> Callable[[int], list[tuple[Track, Sighting]]]:
-    """An index: gives the tracks that are in a frame, each with its sighting there.
+def by_frame(tracking: Tracking) -> Callable[[int], list[tuple[Track, Observation]]]:
+    """An index: gives the tracks that are in a frame, each with its observation there.
 
-    Looking up costs time for the faces in the frame only; the index holds one entry for each sighting.
+    Looking up costs time for the faces in the frame only; the index holds one entry for each observation.
     """
-    index: dict[int, list[tuple[Track, Sighting]]] = {}
+    index: dict[int, list[tuple[Track, Observation]]] = {}
     for track in tracking.tracks:
-        for sighting in track.sightings:
-            index.setdefault(sighting.frame, []).append((track, sighting))
+        for observation in track.observations:
+            index.setdefault(observation.frame, []).append((track, observation))
     return lambda frame: list(index.get(frame, ()))
 
 
@@ -145,30 +147,30 @@ def _size(box: Box) -> np.ndarray:
     return np.array(box[2:], np.float64)
 
 
-def _relative(sighting: Sighting) -> np.ndarray | None:
+def _relative(observation: Observation) -> np.ndarray | None:
     """Its points as shares of its box."""
-    if sighting.points is None:
+    if observation.points is None:
         return None
-    return (sighting.points.astype(np.float64) - sighting.box[:2]) / sighting.box[2:]
+    return (observation.points.astype(np.float64) - observation.box[:2]) / observation.box[2:]
 
 
 def _filled(
     frame: int, middle: np.ndarray, size: np.ndarray, relative: np.ndarray | None, growth: float
-) -> Sighting:
-    """A sighting that nobody saw; `growth` makes its box larger than `size`."""
+) -> Observation:
+    """An observation that nobody saw; `growth` makes its box larger than `size`."""
     points = None
     if relative is not None:
         points = np.round(middle - size / 2 + relative * size, _DECIMALS).astype(np.float32)
-    size = size * (1 + min(LEAST_GROWTH + growth, MOST_GROWTH)) + LEAST_PIXELS
+    size = size * (1 + min(MIN_DILATION + growth, MAX_DILATION)) + MIN_PIXELS
     box = np.round(np.concatenate([middle - size / 2, size]), _DECIMALS)
-    return Sighting(frame, tuple(box.tolist()), points, 0.0, "filled")
+    return Observation(frame, tuple(box.tolist()), points, 0.0, "filled")
 
 
-def velocity(known: Sequence[Sighting], end: int) -> np.ndarray:
+def velocity(known: Sequence[Observation], end: int) -> np.ndarray:
     """f64[2] px a frame: how a face moves at one end of the frames in which it is known.
 
     Args:
-      known: sightings in order.
+      known: observations in order.
       end: 0 for the first, -1 for the last.
     """
     way = -1 if end == 0 else 1  # of time: towards that end
@@ -179,16 +181,16 @@ def velocity(known: Sequence[Sighting], end: int) -> np.ndarray:
 
 
 def extrapolate(
-    known: Sighting, speed: np.ndarray, frame: int, width: int, height: int
-) -> Sighting:
+    known: Observation, speed: np.ndarray, frame: int, width: int, height: int
+) -> Observation:
     """Where a face may be in a frame after it was last seen, or before it was first seen.
 
     It comes to rest; its box grows so that it covers also a face that moves on (up to MOST_GROWTH). Its
     centre does not leave the frame: faces that come in or go out do so across the border.
 
     Args:
-      known: the nearest sighting.
-      speed: f64[2] px a frame, at that sighting and forward in time.
+      known: the nearest observation.
+      speed: f64[2] px a frame, at that observation and forward in time.
       frame: in which it is wanted, on either side.
       width, height: of the frames, px.
     """
@@ -198,11 +200,11 @@ def extrapolate(
     edge = np.array([width, height], np.float64)
     middle = np.clip(start + way, np.minimum(start, 0), np.maximum(start, edge))
     short = np.linalg.norm((speed * away - way) / (size / 2))
-    return _filled(frame, middle, size, _relative(known), GROWTH * abs(away) + short)
+    return _filled(frame, middle, size, _relative(known), DILATION_PER_FRAME * abs(away) + short)
 
 
-def _between(before: Sequence[Sighting], after: Sequence[Sighting]) -> list[Sighting]:
-    """Sightings for the gap between two pieces of a track."""
+def _between(before: Sequence[Observation], after: Sequence[Observation]) -> list[Observation]:
+    """Observations for the gap between two pieces of a track."""
     left, right = before[-1], after[0]
     gap = right.frame - left.frame
     a, b, size_a, size_b = centre(left.box), centre(right.box), _size(left.box), _size(right.box)
@@ -219,14 +221,14 @@ def _between(before: Sequence[Sighting], after: Sequence[Sighting]) -> list[Sigh
         bend = t * (1 - t) ** 2 * tangents[0] - t**2 * (1 - t) * tangents[1]
         size = (1 - t) * size_a + t * size_b
         relative = (1 - t) * ends[0] + t * ends[-1] if ends else None
-        growth = GROWTH * min(frame - left.frame, right.frame - frame)
+        growth = DILATION_PER_FRAME * min(frame - left.frame, right.frame - frame)
         growth += 2 * np.linalg.norm(bend / size)  # in half axes: the bend may be wrong
         filled.append(_filled(frame, (1 - t) * a + t * b + bend, size, relative, growth))
     return filled
 
 
-def fill(known: Sequence[Sighting]) -> tuple[Sighting, ...]:
-    """The sightings with one for each frame between the first and the last.
+def fill(known: Sequence[Observation]) -> tuple[Observation, ...]:
+    """The observations with one for each frame between the first and the last.
 
     Args:
       known: in order, at most one a frame.
@@ -240,9 +242,9 @@ def fill(known: Sequence[Sighting]) -> tuple[Sighting, ...]:
 
 
 def extend(
-    known: Sequence[Sighting], first: int, last: int, width: int, height: int
-) -> tuple[Sighting, ...]:
-    """The sightings of `fill` with more before and after them.
+    known: Sequence[Observation], first: int, last: int, width: int, height: int
+) -> tuple[Observation, ...]:
+    """The observations of `fill` with more before and after them.
 
     Args:
       known: in order, at most one a frame.
@@ -307,7 +309,7 @@ def add_box(
     for start, stop in shots(tracking.frames, tracking.cuts):
         span = range(max(first, start), min(last + 1, stop))
         if span:
-            seen = tuple(Sighting(frame, box, None, 1.0, "user") for frame in span)
+            seen = tuple(Observation(frame, box, None, 1.0, "user") for frame in span)
             added = Track(_next_number(tracking), seen, method=method)
             tracking = _replaced(tracking, [], [added])
     return tracking
@@ -322,8 +324,10 @@ def split(tracking: Tracking, number: int, frame: int) -> Tracking:
         )
     at = frame - track.first
     parts = [
-        dataclasses.replace(track, sightings=track.sightings[:at]),
-        dataclasses.replace(track, number=_next_number(tracking), sightings=track.sightings[at:]),
+        dataclasses.replace(track, observations=track.observations[:at]),
+        dataclasses.replace(
+            track, number=_next_number(tracking), observations=track.observations[at:]
+        ),
     ]
     return _replaced(tracking, [number], parts)
 
@@ -343,20 +347,20 @@ def merge(tracking: Tracking, number: int, other: int) -> Tracking:
     first, last = min(a.first, b.first), max(a.last, b.last)
     if any(first < cut <= last for cut in tracking.cuts):
         raise UserError(f"{names}: a cut lies between them; give them the same key instead")
-    best: dict[int, Sighting] = {s.frame: s for s in a.sightings}
-    for sighting in b.sightings:
-        present = best.get(sighting.frame)
+    best: dict[int, Observation] = {s.frame: s for s in a.observations}
+    for observation in b.observations:
+        present = best.get(observation.frame)
         if present is None or present.source == "filled":
-            best[sighting.frame] = sighting
-        elif sighting.source != "filled":
-            raise UserError(f"{names}: both were seen in frame {sighting.frame}")
+            best[observation.frame] = observation
+        elif observation.source != "filled":
+            raise UserError(f"{names}: both were seen in frame {observation.frame}")
     # What was filled round one of them gives way to the path between the two.
     seen = [frame for frame, s in best.items() if s.source != "filled"]
     inner = range(min(seen, default=0), max(seen, default=-1))
     rest = [s for f, s in best.items() if s.source != "filled" or f not in inner]
     merged = dataclasses.replace(
         a,
-        sightings=fill(sorted(rest, key=lambda s: s.frame)),
+        observations=fill(sorted(rest, key=lambda s: s.frame)),
         keep=a.keep and b.keep,
         method=a.method or b.method,
     )

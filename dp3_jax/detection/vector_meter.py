@@ -28,7 +28,7 @@ EYES_RATE, MESH_RATE, LIVE_MESH_RATE = 15.0, 15.0, 30.0
 MAX_MESHES = 4
 # Longer sides of a face's box from its middle: the mesh looks at .75 to all sides, turned.
 _REACH = 1.5
-_MOST = 8  # frames between two looks that a high rate leads to
+_MAX_INTERVAL = 8  # frames between two looks that a high rate leads to
 _AHEAD = 8  # frames that wait to be measured, at most
 
 
@@ -47,7 +47,7 @@ class VectorMeter:
           live: nothing is known of later frames, so more of them are looked at.
         """
         meshes = LIVE_MESH_RATE if live else MESH_RATE
-        self._every = min(max(1, round(rate / meshes)), _MOST)
+        self._every = min(max(1, round(rate / meshes)), _MAX_INTERVAL)
         self._eyes_every = max(1, round(meshes / EYES_RATE))
 
     @functools.cached_property

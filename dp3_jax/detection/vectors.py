@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.tracks import Sighting, Track, shots
+from dp3_jax.detection.tracks import Observation, Track, shots
 
 MOTIONS = ("face", "head", "none", "grid")
 STILL = FaceVector(0.0, 0.0)  # what `--motion none` shows
@@ -117,14 +117,14 @@ _SMOOTHED: weakref.WeakKeyDictionary[Track, tuple[tuple[int, ...], np.ndarray]] 
 )
 
 
-def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> FaceVector | None:
+def centred(track: Track, observation: Observation, cuts: Sequence[int] = ()) -> FaceVector | None:
     """The vector of a frame, smoothed over the frames round it that are of the same shot, bounded, rounded.
 
     A whole track is smoothed when first asked for.
 
     Args:
-      track: with all its sightings.
-      sighting: the one of the frame.
+      track: with all its observations.
+      observation: the one of the frame.
       cuts: numbers of the first frames after a cut, rising.
 
     Returns:
@@ -134,15 +134,15 @@ def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> FaceV
     if found is None or found[0] != tuple(cuts):
         found = _SMOOTHED[track] = (
             tuple(cuts),
-            _smoothed([s.vector for s in track.sightings], _parts(track, cuts)),
+            _smoothed([s.vector for s in track.observations], _parts(track, cuts)),
         )
-    index = sighting.frame - track.first
+    index = observation.frame - track.first
     return _vector(found[1][index]) if 0 <= index < len(found[1]) else None
 
 
 def _parts(track: Track, cuts: Sequence[int]) -> list[tuple[int, int]]:
-    """(first, after the last) of its sightings in each shot."""
-    return shots(len(track.sightings), [cut - track.first for cut in cuts])
+    """(first, after the last) of its observations in each shot."""
+    return shots(len(track.observations), [cut - track.first for cut in cuts])
 
 
 def smooth(vectors: Sequence[FaceVector | None]) -> list[FaceVector | None]:

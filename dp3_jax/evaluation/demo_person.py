@@ -21,7 +21,7 @@ SECONDS = 4.0  # after which the person is as at the start
 
 _SEED, _CANDIDATE = 204, 15  # a woman before a plain wall, whatever rules choose persons elsewhere
 _RENDERED = 256, 512  # px
-_MOST_ENLARGED = 1.5
+_MAX_ENLARGED = 1.5
 _NOISE = 1.5  # levels, standard deviation of a camera's
 _YAW, _PITCH = 13.0, 2.5  # degrees to each side
 _OPENING = 0.2  # eye distances, of the mouth at most
@@ -66,7 +66,7 @@ def talking(source: PriorIdentities, frames: int, side: int) -> Iterator[np.ndar
     table, reader, random = load_directions(), AttributeReader(), np.random.default_rng(0)
     (w,) = source.candidates(master_key.secret_from_seed(_SEED), _CANDIDATE, 1)
     own = table.predict(w)
-    size = next((s for s in _RENDERED if side <= _MOST_ENLARGED * s), _RENDERED[-1])
+    size = next((s for s in _RENDERED if side <= _MAX_ENLARGED * s), _RENDERED[-1])
     for number in range(frames):
         shown = look(number / RATE)
         moves = {

@@ -72,9 +72,9 @@ def _row(values: Values, source: Values) -> dict[str, Any]:
         )
     }
     if values is source:
-        return {**steadiness, "faces": values.sightings}
+        return {**steadiness, "faces": values.observations}
     coverage = {
-        "faces": values.sightings,
+        "faces": values.observations,
         "judged_faces": values.judged_faces,
         "shown_faces": values.shown_faces,
         "shown_in_frames": values.shown,
@@ -82,7 +82,7 @@ def _row(values: Values, source: Values) -> dict[str, Any]:
         "shown_pixels": values.shown_pixels,
         "unchanged_around": values.outside.value,
     }
-    return {**steadiness, "faces": values.sightings, "coverage": coverage}
+    return {**steadiness, "faces": values.observations, "coverage": coverage}
 
 
 def _merged(many: Iterable[Values]) -> Values:

@@ -11,14 +11,14 @@ import numpy as np
 
 from dp3_jax.detection import face_detection
 from dp3_jax.detection.face_vector import MIN_MESH_SIZE
-from dp3_jax.detection.tracks import Sighting, Track, Tracking
+from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.metrics import temporal, verification, video_motion, video_privacy
 from dp3_jax.metrics.temporal import Mean
 from dp3_jax.models.embedders import BATCH
 from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
 from dp3_jax.vision import geometry
 
-Faces = Sequence[tuple[Track, Sighting]]
+Faces = Sequence[tuple[Track, Observation]]
 # (u8[h, w, 3] source frame, its tracked faces, whether it is the first after a cut) -> anonymized frame;
 # called once for every frame, in order.
 Render = Callable[[np.ndarray, Faces, bool], np.ndarray]
@@ -49,7 +49,7 @@ class Values:
     flicker: Mean = dataclasses.field(default_factory=Mean)
     found: Mean = dataclasses.field(default_factory=Mean)
     outside: Mean = dataclasses.field(default_factory=Mean)
-    sightings: int = 0
+    observations: int = 0
     judged_faces: int = 0
     judged_pixels: int = 0
     shown_pixels: int = 0
@@ -157,15 +157,15 @@ class _Place:
     filled: bool
 
 
-def _place(sighting: Sighting, shape: Sequence[int]) -> _Place | None:
+def _place(observation: Observation, shape: Sequence[int]) -> _Place | None:
     """None where the face lies outside the frame."""
-    alignment = geometry.align(sighting.box, sighting.points)
-    mask = geometry.face_mask(alignment, sighting.box)
+    alignment = geometry.align(observation.box, observation.points)
+    mask = geometry.face_mask(alignment, observation.box)
     region = geometry.region(alignment, mask, shape)
     if not region.inside.any():
         return None
-    size = float(np.sqrt(sighting.box[2] * sighting.box[3]))
-    return _Place(sighting.box, alignment, mask, region, size, sighting.source == "filled")
+    size = float(np.sqrt(observation.box[2] * observation.box[3]))
+    return _Place(observation.box, alignment, mask, region, size, observation.source == "filled")
 
 
 def _around(a: geometry.Region, b: geometry.Region, shape: Sequence[int]) -> tuple[slice, slice]:
@@ -207,7 +207,11 @@ class Clip:
 
     def _seen(self, track: Track) -> dict[str, frozenset[int]]:
         """The frames that each judge sees of a track."""
-        frames = [sighting.frame for sighting in track.sightings if sighting.source != "filled"]
+        frames = [
+            observation.frame
+            for observation in track.observations
+            if observation.source != "filled"
+        ]
         return {
             name: frozenset(frames[i] for i in video_privacy.evenly(len(frames), _LOOKS[name]))
             for name in self.judges
@@ -216,13 +220,13 @@ class Clip:
     def frame(self, number: int, images: dict[str, np.ndarray], faces: Faces, cut: bool) -> None:
         """Measures frame `number`; `images` u8[h, w, 3] of the source and each variant, by name.
 
-        Filled sightings, where there may be no face at all, are only looked at for what they show.
+        Filled observations, where there may be no face at all, are only looked at for what they show.
         """
         places: dict[int, _Place] = {}
-        for track, sighting in faces:
+        for track, observation in faces:
             if track.number not in self.tracks:
                 continue
-            place = _place(sighting, images[SOURCE].shape)
+            place = _place(observation, images[SOURCE].shape)
             if place is not None:
                 places[track.number] = place
             if place is None or place.filled or cut or track.number not in self._places:
@@ -258,7 +262,7 @@ class Clip:
         """Notes what shows of a face; gives its view in each variant."""
         views = {name: geometry.extract(image, place.alignment) for name, image in images.items()}
         for name, face in self.faces[track].items():
-            face.values.sightings += 1
+            face.values.observations += 1
             if name != SOURCE:
                 seen = temporal.exposure(views[SOURCE], views[name], place.mask)
                 face.values.add_exposure(number, seen)

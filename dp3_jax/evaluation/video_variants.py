@@ -140,9 +140,9 @@ def shortened(tracking: Tracking, frames: int) -> Tracking:
     """The tracks of the first `frames` frames."""
     kept = []
     for track in tracking.tracks:
-        seen = tuple(one for one in track.sightings if one.frame < frames)
+        seen = tuple(one for one in track.observations if one.frame < frames)
         if seen:
-            kept.append(dataclasses.replace(track, sightings=seen))
+            kept.append(dataclasses.replace(track, observations=seen))
     cuts = tuple(cut for cut in tracking.cuts if cut < frames)
     return dataclasses.replace(tracking, frames=frames, cuts=cuts, tracks=tuple(kept))
 

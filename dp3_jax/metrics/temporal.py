@@ -31,12 +31,12 @@ from dp3_jax.vision import flow
 # there, not encoded | 18 | 28 | 36: the whole face 84 of 84 at each, a third of it 78 | 77 | 74 | 58.
 _BAND = (0.8, 2.0)
 _WINDOW = 33  # canonical px, over which detail is compared
-_LEAST_DETAIL = 1.0  # grey levels, root mean square; flatter windows tell nothing
+_MIN_DETAIL = 1.0  # grey levels, root mean square; flatter windows tell nothing
 _ALIKE = 0.75  # likeness of detail from which on a pixel counts as shown
 _SHOWN_SHARE = 0.08  # of the judged pixels, from which on a face counts as shown
-_LEAST_JUDGED = 1600  # canonical px; where only a quarter has detail, nothing is said
+_MIN_JUDGED = 1600  # canonical px; where only a quarter has detail, nothing is said
 _RIM = 3  # canonical px inside a mask's rim that encoding mixes with what is around
-_LEAST_FILLED = 1 / 3  # of a window that must lie in the mask
+_MIN_INTERPOLATED = 1 / 3  # of a window that must lie in the mask
 
 _COLOUR_CELLS = 8  # each way over a view, five across a face: colour coarser than features
 
@@ -242,8 +242,8 @@ def exposure(original: np.ndarray, anonymized: np.ndarray, mask: np.ndarray) -> 
 
     count = window_sum(inner)
     own, other, common = (window_sum(inner * x) for x in (o * o, a * a, o * a))
-    judged = (inner > 0) & (count > _LEAST_FILLED * _WINDOW**2) & (own > _LEAST_DETAIL**2 * count)
-    if judged.sum() < _LEAST_JUDGED:
+    judged = (inner > 0) & (count > _MIN_INTERPOLATED * _WINDOW**2) & (own > _MIN_DETAIL**2 * count)
+    if judged.sum() < _MIN_JUDGED:
         return Exposure(0, 0)
     alike = judged & (common >= _ALIKE * np.maximum(own, other))
     return Exposure(int(judged.sum()), int(alike.sum()))

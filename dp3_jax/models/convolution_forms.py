@@ -25,7 +25,7 @@ KERNEL_SIZE = 4
 STRIDE = 2
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Below this the nine products are too thin to pay for their transforms (measured for RGB).
-_LEAST_CHANNELS = 16
+_MIN_CHANNELS = 16
 
 
 class Form(NamedTuple):
@@ -220,7 +220,7 @@ def _patches_kernel_gradient(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _pairs(size: tuple[int, int], *channels: int) -> bool:
     """Whether the winograd form applies: outputs come in pairs, and the products are not too thin."""
-    return size[0] % 4 == 0 and size[1] % 4 == 0 and min(channels) >= _LEAST_CHANNELS
+    return size[0] % 4 == 0 and size[1] % 4 == 0 and min(channels) >= _MIN_CHANNELS
 
 
 def _in_float32(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

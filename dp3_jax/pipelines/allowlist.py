@@ -19,8 +19,8 @@ from dp3_jax.models import embedders
 # none of 402,921 pairs of strangers pass and 94% of the pairs of one person.
 SAME_PERSON = 0.5
 _CLEARLY_BETTER = 0.1  # than any other face in the picture
-_LEAST_CONFIDENCE = 0.8  # of the detection, to be compared at all
-_LEAST_WIDTH = 40  # px
+_MIN_CONFIDENCE = 0.8  # of the detection, to be compared at all
+_MIN_WIDTH = 40  # px
 _INSIDE = 0.9  # of a face's box lies in the region
 
 
@@ -80,7 +80,7 @@ class Keeper:
         return self._embed(frame, faces[0])
 
     def _comparable(self, face: Face) -> bool:
-        clear = face.confidence >= _LEAST_CONFIDENCE and min(face.box[2:]) >= _LEAST_WIDTH
+        clear = face.confidence >= _MIN_CONFIDENCE and min(face.box[2:]) >= _MIN_WIDTH
         return face.points is not None and clear
 
     def _embed(self, frame: np.ndarray, face: Face) -> np.ndarray:

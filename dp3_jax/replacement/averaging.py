@@ -16,7 +16,7 @@ _COARSE = 32  # px, the side at which pictures are compared
 _STEADY = 20.0  # levels by which the new picture may differ locally and still be averaged fully
 # Levels of local difference from which on the new picture counts as much as it may, and the weight that a
 # drawing has then: all at once would be a jump.
-_CHANGED, _MOST = 100.0, 0.5
+_CHANGED, _MAX_WEIGHT = 100.0, 0.5
 _LOCAL = 3  # coarse px, what "locally" means
 
 
@@ -64,7 +64,7 @@ def average(
     fresh: float,
     *,
     least: float = FRESH,
-    most: float = _MOST,
+    most: float = _MAX_WEIGHT,
     every: int = EVERY,
 ) -> np.ndarray:
     """The running average of a picture, f32[S, S, 3].

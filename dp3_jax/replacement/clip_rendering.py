@@ -18,7 +18,7 @@ import numpy as np
 from dp3_jax.detection import vectors
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import coherence, motion_transfer, obfuscation, placement
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import (
@@ -36,11 +36,11 @@ from dp3_jax.vision import geometry, poses
 _FORMAT = "dp3 renderer 5"
 
 _LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
-_WIDER = 5  # canonical px by which the mask of a filled sighting is wider: where exactly it is, is a guess
+_WIDER = 5  # canonical px by which the mask of a filled observation is wider: where exactly it is, is a guess
 # Canonical px by which the raw place of a face may reach over the mask before that grows; what reaches over
 # it is hidden all the same, but shows the continuation of the surroundings.
 _TOLERATED = 2.0
-_MOST_GROWN = 4.0  # canonical px; what is further off is rather a wrong measurement
+_MAX_DILATED = 4.0  # canonical px; what is further off is rather a wrong measurement
 _SHRINKING = 1 / 15  # canonical px per frame by which a mask shrinks: seldom, for a new mask shows
 _HYSTERESIS = 1.15  # by which a face must pass the smallest size before its treatment changes
 _LARGER = 0.75  # quantile of a track's boxes that says how large it is
@@ -95,13 +95,13 @@ class Renderer:
         self._seen: dict[int, tuple[int, np.ndarray]] = {}
 
     def render(
-        self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
+        self, image: np.ndarray, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False
     ) -> tuple[np.ndarray, list[Outcome]]:
         """Treats the faces of the next frame.
 
         Args:
           image: u8[h, w, 3] RGB; not changed.
-          faces: each track that is in the frame, with its sighting there.
+          faces: each track that is in the frame, with its observation there.
           cut: this frame shows another scene than the one before.
 
         Returns:
@@ -114,8 +114,8 @@ class Renderer:
         """
         self._forget(faces, cut)
         tasks = [
-            self._task(number, track, sighting, image.shape)
-            for number, (track, sighting) in enumerate(faces)
+            self._task(number, track, observation, image.shape)
+            for number, (track, observation) in enumerate(faces)
         ]
         if self.coherence.follow_motion:
             self._follow(image, [(faces[i], task) for i, task in enumerate(tasks) if task.job])
@@ -129,32 +129,32 @@ class Renderer:
         )
 
     def _task(
-        self, number: int, track: Track, sighting: Sighting, shape: Sequence[int]
+        self, number: int, track: Track, observation: Observation, shape: Sequence[int]
     ) -> FaceTask:
         """What is to be done with a face, and where."""
         if track.keep:
-            plan = _plan(track, sighting, self._keys.get(track.number, b""))
+            plan = _plan(track, observation, self._keys.get(track.number, b""))
             return FaceTask(plan, track.reason, done="kept")
-        memory = self._remembered(track, sighting)
-        vector = self._vector(track, sighting, memory)
-        plan = _plan(track, sighting, self._keys[track.number], memory, vector)
+        memory = self._remembered(track, observation)
+        vector = self._vector(track, observation, memory)
+        plan = _plan(track, observation, self._keys[track.number], memory, vector)
         method, reason = self._method(plan, memory)
-        place = self._place(track, sighting, memory)
-        memory.frame = sighting.frame
+        place = self._place(track, observation, memory)
+        memory.frame = observation.frame
         if method:
             memory.forget_pictures()
-            target = placement.cover(self.settings.cover, place, sighting.box, shape)
+            target = placement.cover(self.settings.cover, place, observation.box, shape)
             return FaceTask(
                 plan, reason, cover=obfuscation.Cover(method, place.smooth.scale, target)
             )
         # A file has time to draw all faces together, a live picture none to lose.
-        memory.now = sighting.frame + (track.number if self._causal else 0)
+        memory.now = observation.frame + (track.number if self._causal else 0)
         memory.scale = place.smooth.scale
         if self._renderer is not None and self._renderer.takes_vector:
-            memory.render_at(self._rendered_size(track, sighting, memory.size))
+            memory.render_at(self._rendered_size(track, observation, memory.size))
         return FaceTask(plan, job=placement.job(number, plan, place, shape, memory))
 
-    def _forget(self, faces: Sequence[tuple[Track, Sighting]], cut: bool) -> None:
+    def _forget(self, faces: Sequence[tuple[Track, Observation]], cut: bool) -> None:
         """Lets go of what is of no use any more; of tracks that have ended nothing large is left."""
         if cut:
             self.forget_originals()
@@ -168,19 +168,19 @@ class Renderer:
                 memory.forget_pictures()
                 self._pictured.remove(number)
 
-    def _remembered(self, track: Track, sighting: Sighting) -> Memory:
+    def _remembered(self, track: Track, observation: Observation) -> Memory:
         """The memory of a track, brought to this frame; a new one for a new track."""
         memory = self._memories.get(track.number)
         if memory is None:
-            # Known in advance for a file: one sure sighting says what the doubtful ones were.
-            surely = any(one.source not in ("unsure", "filled") for one in track.sightings)
-            memory = Memory(sighting.frame, surely=surely, **self._bound)
+            # Known in advance for a file: one sure observation says what the doubtful ones were.
+            surely = any(one.source not in ("unsure", "filled") for one in track.observations)
+            memory = Memory(observation.frame, surely=surely, **self._bound)
             self._memories[track.number] = memory
-        elif not 0 <= sighting.frame - memory.frame <= _LONGEST_GAP:
+        elif not 0 <= observation.frame - memory.frame <= _LONGEST_GAP:
             memory.forget_pictures()
             memory.forget_place()
         self._pictured.add(track.number)
-        memory.surely |= sighting.source not in ("unsure", "filled")
+        memory.surely |= observation.source not in ("unsure", "filled")
         return memory
 
     def _method(self, plan: Plan, memory: Memory) -> tuple[str, str]:
@@ -191,39 +191,39 @@ class Renderer:
         memory.small = min(plan.face.box[2:]) < smallest
         return obfuscation_of(plan, self.settings, smallest)
 
-    def _place(self, track: Track, sighting: Sighting, memory: Memory) -> placement.Place:
+    def _place(self, track: Track, observation: Observation, memory: Memory) -> placement.Place:
         """The place in this frame, smoothed; its mask grows to cover most of the raw one."""
-        raw = geometry.align(sighting.box, sighting.points)
+        raw = geometry.align(observation.box, observation.points)
         smooth = raw
         if self.coherence.smooth_alignment:
             pose = poses.to_pose(raw)
             if self._causal:
-                passed = max(sighting.frame - memory.frame, 1)
+                passed = max(observation.frame - memory.frame, 1)
                 memory.motion = coherence.follow(memory.motion, pose, passed)
                 smoothed = memory.motion.pose
             else:
-                smoothed = coherence.centred(track, sighting, self._cuts)
+                smoothed = coherence.centred(track, observation, self._cuts)
             smooth = poses.to_alignment(poses.limited(smoothed, pose))
-        wider = _WIDER if sighting.source == "filled" else 0
+        wider = _WIDER if observation.source == "filled" else 0
         over = poses.moved(smooth, raw) - _TOLERATED
-        growth = wider + min(max(over, 0.0), _MOST_GROWN)
+        growth = wider + min(max(over, 0.0), _MAX_DILATED)
         if self.coherence.steady_method:
             growth = max(growth, memory.growth - _SHRINKING)
         memory.growth = growth
         return placement.Place(smooth, raw, math.ceil(growth), wider)
 
-    def _vector(self, track: Track, sighting: Sighting, memory: Memory) -> FaceVector | None:
+    def _vector(self, track: Track, observation: Observation, memory: Memory) -> FaceVector | None:
         """What the new face shows of the old one's pose and expression."""
         if self._motion == "none" or self._renderer is None or not self._renderer.takes_vector:
             return vectors.STILL
         if self._causal:
-            passed = max(sighting.frame - memory.frame, 1)
-            vector = memory.vectors.update(sighting.vector, passed)
+            passed = max(observation.frame - memory.frame, 1)
+            vector = memory.vectors.update(observation.vector, passed)
         else:
-            vector = vectors.centred(track, sighting, self._cuts)
+            vector = vectors.centred(track, observation, self._cuts)
         return None if vector is None else vectors.limited_to(vector, self._motion)
 
-    def _rendered_size(self, track: Track, sighting: Sighting, before: int) -> int:
+    def _rendered_size(self, track: Track, observation: Observation, before: int) -> int:
         """px of a track's renderings: of a file's by its larger boxes, live by its first.
 
         Who comes far nearer live becomes sharper, and from 128 px another person; `before` is 0 in the first
@@ -231,19 +231,19 @@ class Renderer:
         """
         if before and not self._causal:
             return before
-        boxes = [sighting.box] if self._causal else [one.box for one in track.sightings]
+        boxes = [observation.box] if self._causal else [one.box for one in track.observations]
         large = float(np.quantile([max(box[2:]) for box in boxes], _LARGER))
         limits = _NEARER if before else _RENDERED
         return max([before, *(size for size, least in limits.items() if large >= least)])
 
     def _follow(
-        self, image: np.ndarray, moving: Sequence[tuple[tuple[Track, Sighting], FaceTask]]
+        self, image: np.ndarray, moving: Sequence[tuple[tuple[Track, Observation], FaceTask]]
     ) -> None:
         """Notes how the faces have moved since the last frame, for the dense grid."""
         seen, self._seen = self._seen, {}
         grey = None
-        for (track, sighting), task in moving:
-            memory, frame, moved = task.job.memory, sighting.frame, None
+        for (track, observation), task in moving:
+            memory, frame, moved = task.job.memory, observation.frame, None
             if not motion_transfer.is_small(task.job.alignment):
                 grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grey is None else grey
                 view = motion_transfer.detail(grey, task.job.alignment)
@@ -302,15 +302,18 @@ class Renderer:
 
 def _plan(
     track: Track,
-    sighting: Sighting,
+    observation: Observation,
     key: bytes,
     memory: Memory | None = None,
     vector: FaceVector | None = None,
 ) -> Plan:
-    """What is to be done with a sighting; a track that is surely a face has no unsure sightings."""
+    """What is to be done with an observation; a track that is surely a face has no unsure observations."""
     surely = memory is None or memory.surely
     face = Face(
-        sighting.box, sighting.points, sighting.confidence, "detected" if surely else "unsure"
+        observation.box,
+        observation.points,
+        observation.confidence,
+        "detected" if surely else "unsure",
     )
     candidate = None if memory is None else memory.candidate
     return Plan(face, key, track.keep, track.method, candidate, track.reason, vector)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import master_key
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.geometry import Alignment, Region
@@ -67,9 +67,9 @@ ALL = Coherence()
 NONE = Coherence(*(False,) * len(dataclasses.fields(Coherence)))
 
 
-@functools.lru_cache(maxsize=4096)  # each sighting is in the windows of its neighbours
-def _pose(sighting: Sighting) -> Pose:
-    return to_pose(geometry.align(sighting.box, sighting.points))
+@functools.lru_cache(maxsize=4096)  # each observation is in the windows of its neighbours
+def _pose(observation: Observation) -> Pose:
+    return to_pose(geometry.align(observation.box, observation.points))
 
 
 def _local(offsets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[complex, complex]:
@@ -85,25 +85,25 @@ def _local(offsets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tupl
     return (s2 * t0 - s1 * t1) / spread, (s0 * t1 - s1 * t0) / spread
 
 
-def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> Pose:
+def centred(track: Track, observation: Observation, cuts: Sequence[int] = ()) -> Pose:
     """The pose in a frame, smoothed over the frames round it that are of the same shot; not yet limited.
 
     Args:
-      track: with all its sightings.
-      sighting: the one of the frame.
+      track: with all its observations.
+      observation: the one of the frame.
       cuts: numbers of the first frames after a cut, rising.
     """
-    raw = _pose(sighting)
-    index = sighting.frame - track.first
-    if index >= len(track.sightings) or track.sightings[index].frame != sighting.frame:
+    raw = _pose(observation)
+    index = observation.frame - track.first
+    if index >= len(track.observations) or track.observations[index].frame != observation.frame:
         return raw
-    shot = bisect.bisect_right(cuts, sighting.frame)
+    shot = bisect.bisect_right(cuts, observation.frame)
     near = [
         one
-        for one in track.sightings[max(index - _REACH, 0) : index + _REACH + 1]
+        for one in track.observations[max(index - _REACH, 0) : index + _REACH + 1]
         if bisect.bisect_right(cuts, one.frame) == shot
     ]
-    offsets = np.array([one.frame - sighting.frame for one in near], np.float64)
+    offsets = np.array([one.frame - observation.frame for one in near], np.float64)
     centres, sizes, angles = np.array([_pose(one) for one in near]).T
     # Size and angle as one number, in which a distance is a share of the face.
     shapes = sizes.real + 1j * turned(angles.real - raw.angle)
@@ -119,8 +119,10 @@ def centred(track: Track, sighting: Sighting, cuts: Sequence[int] = ()) -> Pose:
 
 
 def smooth_alignments(track: Track, cuts: Sequence[int] = ()) -> list[Alignment]:
-    """The alignments of a whole track as its faces are rendered in a file, one for each sighting."""
-    return [to_alignment(limited(centred(track, one, cuts), _pose(one))) for one in track.sightings]
+    """The alignments of a whole track as its faces are rendered in a file, one for each observation."""
+    return [
+        to_alignment(limited(centred(track, one, cuts), _pose(one))) for one in track.observations
+    ]
 
 
 class Motion(NamedTuple):
@@ -181,7 +183,7 @@ def add_grain(frame: np.ndarray, target: Region, sigma: float, key: bytes, numbe
       key: of the face.
       number: of the frame; each one has its own pattern.
     """
-    if sigma < blending.GRAIN_LEAST or not target.inside.size:
+    if sigma < blending.MIN_GRAIN or not target.inside.size:
         return
     digest = hmac.digest(key, f"dp3 grain {number}".encode(), "sha256")
     top, left = digest[0] % _TILE, digest[1] % _TILE
@@ -189,6 +191,6 @@ def add_grain(frame: np.ndarray, target: Region, sigma: float, key: bytes, numbe
     times = -(-(top + height) // _TILE), -(-(left + width) // _TILE)
     part = np.tile(_pattern(key), times)[top : top + height, left : left + width]
     # Rounded here: the levels that it is added to are whole numbers.
-    grain = cv2.multiply(part, min(sigma, blending.GRAIN_MOST), dtype=cv2.CV_16S)
+    grain = cv2.multiply(part, min(sigma, blending.MAX_GRAIN), dtype=cv2.CV_16S)
     noisy = cv2.add(frame[target.slices], cv2.merge([grain] * 3), dtype=cv2.CV_8U)
     geometry.place(frame, target, noisy)

@@ -13,7 +13,7 @@ from dp3_jax.vision import blending, geometry
 _BAND = 1 << 20  # px of the frame that are worked on at once
 _EDGE = 1.0  # canonical px, standard deviation by which the mask is blurred where a face takes over
 _TIMES = 2  # the canonical size at which larger faces of clips are put together
-_LEAST_BLUR = 0.3  # px there, standard deviation that makes a difference
+_MIN_BLUR = 0.3  # px there, standard deviation that makes a difference
 _BLUR_SCALE = 0.3  # canonical px between the places where sharpness is measured on large faces
 _SHARP = 0.8  # px: what is this sharp is never blurred
 
@@ -107,7 +107,7 @@ def quickly_painted(erased: np.ndarray, job: Job, view: np.ndarray, fused: Fused
     )
     seen = fusing.donor_in_view(paint.donor, _TIMES)
     blur = paint.blur * _TIMES * job.alignment.scale
-    if blur > _LEAST_BLUR:
+    if blur > _MIN_BLUR:
         seen = cv2.GaussianBlur(seen, (0, 0), blur)
     under = paint.offset[..., :3] + (1 - paint.offset[..., 3:]) * view
     factor, under = (

@@ -23,8 +23,8 @@ _CELL = 4  # canonical px, the side of a cell of a coarse correction
 _CORRECTION_SIGMA = 7.0  # canonical px: only differences in colour and light, not in texture
 _CORRECTION_DEPTH = 14.0  # canonical px after which the correction has fallen to 1/e
 
-GRAIN_LEAST = 0.6  # levels of standard deviation that nobody sees
-GRAIN_MOST = 12.0
+MIN_GRAIN = 0.6  # levels of standard deviation that nobody sees
+MAX_GRAIN = 12.0
 _GRAIN_SHARE = 0.85  # of the missing grain is added: too little looks better than too much
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
@@ -251,11 +251,11 @@ def add_grain(
       random: of the grain.
     """
     sigma = grain_level(frame, target, hidden)
-    if sigma < GRAIN_LEAST:
+    if sigma < MIN_GRAIN:
         return
     view = frame[target.slices]
     count = int(target.inside.sum())
-    grain = random.standard_normal(count, np.float32) * min(sigma, GRAIN_MOST)
+    grain = random.standard_normal(count, np.float32) * min(sigma, MAX_GRAIN)
     noisy = np.round(view[target.inside] + grain[:, None])
     view[target.inside] = np.clip(noisy, 0, 255).astype(np.uint8)
 

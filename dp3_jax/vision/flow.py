@@ -23,7 +23,7 @@ PRESETS = {
     ),
 }
 
-_LEAST_SIDE = 64  # px; smaller frames get their rims repeated, or the search's pyramid has no level
+_MIN_SIDE = 64  # px; smaller frames get their rims repeated, or the search's pyramid has no level
 _CONSISTENT = (0.01, 0.5)  # share of the squared lengths, and px^2
 _BOUNDARY = (0.01, 0.002)  # share of the squared length, and squared slope
 
@@ -51,7 +51,7 @@ def dense_flow(
         raise ValueError(f"scale={scale} is not in (0, 1]")
     height, width = first.shape[:2]
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    right, bottom = (max(0, _LEAST_SIDE - side) for side in size)
+    right, bottom = (max(0, _MIN_SIDE - side) for side in size)
     views = []
     for image in (first, second):
         view = _grey(image)

@@ -9,7 +9,7 @@ from dp3_jax.vision.geometry import Alignment
 
 _ANCHOR = complex(*masks.CENTRE)  # canonical px; a face turns and grows round it
 
-MOST_MOVED = 12.0  # canonical px by which smoothing may move any part of the mask
+MAX_MOVED = 12.0  # canonical px by which smoothing may move any part of the mask
 
 
 class Pose(NamedTuple):
@@ -50,7 +50,7 @@ def moved(smooth: Alignment, raw: Alignment) -> float:
     return float(np.linalg.norm(smooth.apply(raw.invert(corners)) - corners, axis=1).max())
 
 
-def limited(smooth: Pose, raw: Pose, most: float = MOST_MOVED) -> Pose:
+def limited(smooth: Pose, raw: Pose, most: float = MAX_MOVED) -> Pose:
     """`smooth`, or a pose on the way to it from `raw` that is no further away than `most` canonical px."""
     share, pose, origin = 1.0, smooth, to_alignment(raw)
     while (distance := moved(to_alignment(pose), origin)) > most:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dp3_jax.detection import motion
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.motion import Step
-from dp3_jax.detection.tracks import Sighting, Track, Tracking
+from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.pipelines.video import detection_pass, track_file
 from dp3_jax.vision import geometry, poses
 from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE, inference_mask
@@ -44,23 +44,23 @@ def picture(frame, alignment=head_at):
     return np.round(shown).astype(np.uint8)
 
 
-def sighting(frame, alignment, points=CANONICAL_POINTS, source="detected"):
+def observation(frame, alignment, points=CANONICAL_POINTS, source="detected"):
     corner = alignment.invert(np.array(geometry.CANONICAL_BOX[:2]))
     size = np.array(geometry.CANONICAL_BOX[2:]) / alignment.scale
     box = tuple(float(v) for v in np.round([*corner, *size], 2))
-    return Sighting(frame, box, alignment.invert(points).astype(np.float32), 0.9, source)
+    return Observation(frame, box, alignment.invert(points).astype(np.float32), 0.9, source)
 
 
 def noisy(frame, random, alignment=head_at, by=1.5):
     points = CANONICAL_POINTS + random.normal(0, by, CANONICAL_POINTS.shape)
-    return sighting(frame, alignment(frame), points)
+    return observation(frame, alignment(frame), points)
 
 
-def seen_steps(sightings, alignment=head_at):
-    """What is seen of the motion to each sighting."""
-    pictures = {s.frame: picture(s.frame, alignment) for s in sightings}
+def seen_steps(observations, alignment=head_at):
+    """What is seen of the motion to each observation."""
+    pictures = {s.frame: picture(s.frame, alignment) for s in observations}
     found = {}
-    for one in sightings[1:]:
+    for one in observations[1:]:
         step = motion.step(pictures[one.frame - 1], pictures[one.frame], one.box, one.points)
         if step is not None:
             found[one.frame, one.box] = step
@@ -73,13 +73,13 @@ def aligned(one):
 
 def errors(track, alignment=head_at):
     """How far each mask is from where the head is, canonical px."""
-    return np.array([poses.moved(aligned(s), alignment(s.frame)) for s in track.sightings])
+    return np.array([poses.moved(aligned(s), alignment(s.frame)) for s in track.observations])
 
 
 def trembling(track, alignment=head_at):
     """Mean change of that error from frame to frame, canonical px: what slides over the head."""
     corners = np.array([(30, 30), (98, 30), (64, 120)])
-    off = [alignment(s.frame).apply(aligned(s).invert(corners)) for s in track.sightings]
+    off = [alignment(s.frame).apply(aligned(s).invert(corners)) for s in track.observations]
     return float(np.linalg.norm(np.diff(off, axis=0), axis=-1).mean())
 
 
@@ -95,22 +95,22 @@ def test_the_motion_of_a_head_is_seen_in_spite_of_its_background():
 def test_steadied_points_are_closer_to_the_truth_and_move_with_the_head():
     random = np.random.default_rng(1)
     track = Track(1, tuple(noisy(i, random) for i in range(COUNT)))
-    steady = motion.steadied(track, seen_steps(track.sightings))
+    steady = motion.steadied(track, seen_steps(track.observations))
     assert errors(steady).mean() < 0.5 * errors(track).mean()
     assert trembling(steady) < 0.1 * trembling(track)
-    assert [s.box for s in steady.sightings] == [s.box for s in track.sightings]
+    assert [s.box for s in steady.observations] == [s.box for s in track.observations]
 
 
 def test_an_opening_mouth_does_not_move_the_face():
     def still(frame):
         return head_at(0)
 
-    sightings = []
+    observations = []
     for i in range(COUNT):
         points = CANONICAL_POINTS + np.array([[0, 0]] * 3 + [[0, 6 * (i % 8 > 3)]] * 2)
-        sightings.append(sighting(i, still(i), points))
-    track = Track(1, tuple(sightings))
-    steady = motion.steadied(track, seen_steps(track.sightings, still))
+        observations.append(observation(i, still(i), points))
+    track = Track(1, tuple(observations))
+    steady = motion.steadied(track, seen_steps(track.observations, still))
     assert trembling(track, still) > 0.5
     assert trembling(steady, still) < 0.05
 
@@ -126,29 +126,29 @@ def test_a_cut_or_a_flat_picture_has_no_motion():
 
 def test_what_nobody_saw_stays_as_it_is_and_no_motion_leads_over_it():
     random = np.random.default_rng(3)
-    sightings = [noisy(i, random) for i in range(COUNT)]
-    x, y, w, h = sightings[11].box
-    hidden = Sighting(11, (x - 9, y - 9, w + 18, h + 18), None, 0.0, "filled")
-    sightings[11] = hidden
-    track = Track(1, tuple(sightings))
-    steps = seen_steps(sightings)
+    observations = [noisy(i, random) for i in range(COUNT)]
+    x, y, w, h = observations[11].box
+    hidden = Observation(11, (x - 9, y - 9, w + 18, h + 18), None, 0.0, "filled")
+    observations[11] = hidden
+    track = Track(1, tuple(observations))
+    steps = seen_steps(observations)
     steady = motion.steadied(track, steps)
-    assert steady.sightings[11] is hidden
-    wild = steps | {(f, sightings[f].box): Step(1j, 40 + 0j) for f in (11, 12)}
+    assert steady.observations[11] is hidden
+    wild = steps | {(f, observations[f].box): Step(1j, 40 + 0j) for f in (11, 12)}
     known = {key: step for key, step in steps.items() if key[0] not in (11, 12)}
     assert points_of(motion.steadied(track, wild)) == points_of(motion.steadied(track, known))
     assert np.delete(errors(steady), 11).mean() < 0.7 * np.delete(errors(track), 11).mean()
 
 
 def points_of(track):
-    return [None if s.points is None else s.points.tolist() for s in track.sightings]
+    return [None if s.points is None else s.points.tolist() for s in track.observations]
 
 
 def test_a_motion_that_the_detections_contradict_is_not_used():
     random = np.random.default_rng(4)
     track = Track(1, tuple(noisy(i, random) for i in range(COUNT)))
-    steps = seen_steps(track.sightings)
-    hand = track.sightings[12]
+    steps = seen_steps(track.observations)
+    hand = track.observations[12]
     steps[12, hand.box] = Step(1 + 0j, 30 + 0j)
     assert errors(motion.steadied(track, steps)).mean() < 0.7 * errors(track).mean()
 
@@ -156,7 +156,9 @@ def test_a_motion_that_the_detections_contradict_is_not_used():
 def test_without_any_motion_a_track_is_what_it_was():
     track = Track(1, tuple(noisy(i, np.random.default_rng(i)) for i in range(4)))
     assert motion.steadied(track, {}) is track
-    assert motion.steadied(Track(1, track.sightings[:1]), {}).sightings == track.sightings[:1]
+    assert (
+        motion.steadied(Track(1, track.observations[:1]), {}).observations == track.observations[:1]
+    )
 
 
 numbers = st.floats(-1, 1)
@@ -171,10 +173,10 @@ def test_no_face_is_moved_far_from_where_it_was_detected(drawn, seed):
     track = Track(1, tuple(noisy(i, random, by=4.0) for i in range(6)))
     steps = {
         (s.frame, s.box): Step(1 + 0.2 * complex(a, b), 5 * complex(c, d))
-        for s, (a, b, c, d) in zip(track.sightings[1:], drawn, strict=True)
+        for s, (a, b, c, d) in zip(track.observations[1:], drawn, strict=True)
     }
     steady = motion.steadied(track, steps)
-    for old, new in zip(track.sightings, steady.sightings, strict=True):
+    for old, new in zip(track.observations, steady.observations, strict=True):
         before = geometry.align(old.box, old.points)
         after = geometry.align_points(new.points)
         assert poses.moved(after, before) < 9.2
@@ -183,7 +185,7 @@ def test_no_face_is_moved_far_from_where_it_was_detected(drawn, seed):
 def test_steady_tracks_come_back_from_their_file(tmp_path):
     random = np.random.default_rng(6)
     track = Track(1, tuple(noisy(i, random) for i in range(COUNT)))
-    steady = motion.steadied(track, seen_steps(track.sightings))
+    steady = motion.steadied(track, seen_steps(track.observations))
     tracking = Tracking(COUNT, SHAPE[1], SHAPE[0], (), (steady,))
     path = tmp_path / "clip.tracks.json"
     track_file.write(path, tracking, detection_pass.Settings(), {}, None)

@@ -28,7 +28,7 @@ def who(result, frame, box):
     """The number of the track that saw this box in a frame."""
     rounded = tuple(round(float(v), 2) for v in box)
     numbers = [
-        t.number for t in result for s in t.sightings if (s.frame, s.box) == (frame, rounded)
+        t.number for t in result for s in t.observations if (s.frame, s.box) == (frame, rounded)
     ]
     assert len(numbers) == 1
     return numbers[0]
@@ -47,15 +47,18 @@ clips = st.dictionaries(st.integers(0, FRAMES - 1), st.lists(faces, max_size=3),
 def test_nothing_is_dropped_no_frame_is_missing_and_nothing_crosses_a_cut(found, cuts):
     result = linked(found, sorted(cuts))
     kept = sorted(
-        (s.frame, s.box, s.confidence) for t in result for s in t.sightings if s.source != "filled"
+        (s.frame, s.box, s.confidence)
+        for t in result
+        for s in t.observations
+        if s.source != "filled"
     )
     given_faces = [tracks.from_face(frame, f) for frame, many in found.items() for f in many]
     assert kept == sorted((s.frame, s.box, s.confidence) for s in given_faces)
     assert [track.number for track in result] == list(range(1, len(result) + 1))
     for track in result:
-        assert [s.frame for s in track.sightings] == list(range(track.first, track.last + 1))
+        assert [s.frame for s in track.observations] == list(range(track.first, track.last + 1))
         assert not any(track.first < cut <= track.last for cut in cuts)
-        for s in track.sightings:
+        for s in track.observations:
             assert np.isfinite(s.box).all() and min(s.box[2:]) > 0
             assert (s.source == "filled") == (s.confidence == 0)
 
@@ -65,7 +68,9 @@ def test_a_single_detection_is_a_track_with_a_margin_up_to_cuts_and_ends(one, fr
     (track,) = linked({frame: [one]}, [cut])
     start, stop = (0, cut) if frame < cut else (cut, FRAMES)
     margin = (
-        MARGIN if track.sightings[frame - track.first].confidence >= tracks.CLEAR else MARGIN // 3
+        MARGIN
+        if track.observations[frame - track.first].confidence >= tracks.CLEAR
+        else MARGIN // 3
     )
     assert (track.first, track.last) == (max(start, frame - margin), min(stop - 1, frame + margin))
 
@@ -135,22 +140,22 @@ def test_two_faces_that_cross_keep_their_numbers(gap, speed):
 
 def test_filled_boxes_grow_with_the_distance_from_a_detection():
     (track,) = linked(seen([straight(50, (300, 150), (0, 0))], lambda p, f: 20 <= f < 35))
-    widths = [s.box[2] for s in track.sightings]
+    widths = [s.box[2] for s in track.observations]
     assert widths[19] == 40 and all(np.diff(widths[19:28]) > 0) and all(np.diff(widths[27:36]) < 0)
-    assert all(np.diff(widths[49:]) > 0) and widths[-1] <= 2 * 40 + tracks.LEAST_PIXELS
+    assert all(np.diff(widths[49:]) > 0) and widths[-1] <= 2 * 40 + tracks.MIN_PIXELS
 
 
 def test_points_are_filled_with_the_boxes():
     path = straight(30, (200, 100), (3, 1))
     (track,) = linked(seen([path], lambda p, f: 10 <= f < 20), frames=30)
-    for s, box in zip(track.sightings, path, strict=True):
+    for s, box in zip(track.observations, path, strict=True):
         np.testing.assert_allclose(s.points, face(box).points, atol=0.5)
 
 
 def test_a_face_that_goes_out_stays_at_the_border():
     path = straight(30, (WIDTH - 5, 100), (8, 0))
     (track,) = linked({0: seen([path])[0], 1: [face(path[1])], 2: [face(path[2])]}, frames=30)
-    assert all(tracks.centre(s.box)[0] <= WIDTH + 11.01 for s in track.sightings)
+    assert all(tracks.centre(s.box)[0] <= WIDTH + 11.01 for s in track.observations)
 
 
 def test_someone_who_comes_back_much_later_or_much_larger_is_a_new_track():
@@ -173,10 +178,10 @@ def test_live_a_lost_face_stays_covered_and_keeps_its_number_when_found():
     for frame, box in enumerate(path):
         found = tracker.update(frame, [] if 20 <= frame < 35 else [face(box)])
         assert len(found) == 1
-        number, sighting = found[0]
+        number, observation = found[0]
         numbers.add(number)
-        assert (sighting.source == "filled") == (20 <= frame < 35)
-        shown = tracks.Track(number, (sighting,))
+        assert (observation.source == "filled") == (20 <= frame < 35)
+        shown = tracks.Track(number, (observation,))
         assert exposed([shown], [path], [frame]) == {}
     assert numbers == {1}
 
@@ -218,7 +223,7 @@ def test_an_index_gives_the_faces_of_a_frame():
     for frame in range(FRAMES):
         expected = [t.number for t in made.tracks if t.first <= frame <= t.last]
         assert [track.number for track, _ in at(frame)] == expected
-        assert all(sighting.frame == frame for _, sighting in at(frame))
+        assert all(observation.frame == frame for _, observation in at(frame))
     assert tracks.to_face(at(0)[0][1]).box == at(0)[0][1].box
 
 
@@ -230,18 +235,18 @@ def test_what_was_split_can_be_merged_again():
         (1, 0, 11), (2, 0, 49), (3, 12, first.last),
     ]  # fmt: skip
     whole = tracks.merge(apart, 1, 3)
-    assert [s.box for s in whole.tracks[0].sightings] == [s.box for s in first.sightings]
+    assert [s.box for s in whole.tracks[0].observations] == [s.box for s in first.observations]
 
 
 def test_a_merge_fills_what_lies_between_and_keeps_only_if_both_are_kept():
     made = tracking()
     apart = tracks.split(tracks.exclude(made, 1), 1, 8)
     last = apart.tracks[-1]
-    rest = tracks.Track(last.number, last.sightings[6:], keep=False)
+    rest = tracks.Track(last.number, last.observations[6:], keep=False)
     gappy = tracks.Tracking(FRAMES, WIDTH, HEIGHT, (50,), (*apart.tracks[:-1], rest))
     whole = tracks.merge(gappy, 1, last.number).tracks[0]
-    assert [s.frame for s in whole.sightings] == list(range(made.tracks[0].last + 1))
-    assert [s.source for s in whole.sightings[8:14]] == ["filled"] * 6
+    assert [s.frame for s in whole.observations] == list(range(made.tracks[0].last + 1))
+    assert [s.source for s in whole.observations[8:14]] == ["filled"] * 6
     assert not whole.keep
 
 
@@ -250,4 +255,4 @@ def test_a_part_that_nobody_saw_can_be_split_off_and_merged(at):
     made = tracking()
     apart = tracks.split(made, 1, at)
     whole = tracks.merge(apart, 3, 1).tracks[-1]
-    assert [s.frame for s in whole.sightings] == [s.frame for s in made.tracks[0].sightings]
+    assert [s.frame for s in whole.observations] == [s.frame for s in made.tracks[0].observations]

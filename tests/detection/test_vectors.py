@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dp3_jax.detection import face_vector, vector_meter, vectors
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.faces import Face
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.detection.vectors import NUMBERS, VectorFilter, smooth
 
 OPEN, SHUT = 0.42, 0.16  # lids in widths of the eye
@@ -34,7 +34,7 @@ def filtered(raw):
 
 def track(raw, first=0):
     seen = (
-        Sighting(first + i, (0.0, 0.0, 100.0, 120.0), None, 0.9, vector=v)
+        Observation(first + i, (0.0, 0.0, 100.0, 120.0), None, 0.9, vector=v)
         for i, v in enumerate(raw)
     )
     return Track(1, tuple(seen))
@@ -151,9 +151,9 @@ def test_shut_eyes_do_not_tell_where_they_look():
 def test_a_scene_is_not_smoothed_into_the_next_one():
     raw = [measured(n, yaw=0.0 if n < 20 else 40.0) for n in range(40)]
     whole = track(raw, first=5)
-    found = [vectors.centred(whole, s, cuts=(25,)) for s in whole.sightings]
+    found = [vectors.centred(whole, s, cuts=(25,)) for s in whole.observations]
     assert column(found, "yaw").tolist() == [0.0] * 20 + [40.0] * 20
-    blurred = [vectors.centred(whole, s) for s in whole.sightings]
+    blurred = [vectors.centred(whole, s) for s in whole.observations]
     assert 0 < blurred[19].yaw < 40
 
 

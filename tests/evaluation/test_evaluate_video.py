@@ -8,13 +8,13 @@ from PIL import Image
 from dp3_jax.cli import evaluate_video_command
 from dp3_jax.cli.main import main
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.tracks import Sighting, Track, Tracking, to_face
+from dp3_jax.detection.tracks import Observation, Track, Tracking, to_face
 from dp3_jax.evaluation import evaluate_video, video_report, video_variants
 from dp3_jax.pipelines.anonymize import anonymize_frame
 from dp3_jax.pipelines.video import job, track_file
 from dp3_jax.replacement import face_actions
 from tests.face_photos import detector_or_skip
-from tests.moving_portrait import FRAMES, SIDE, frame, sighting, tracking, write, written
+from tests.moving_portrait import FRAMES, SIDE, frame, observation, tracking, write, written
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +106,11 @@ def test_people_on_screen_together_serve_as_each_others_strangers(clip, tmp_path
     pair = write(tmp_path / "pair.mp4", [np.hstack([frame(n), frame(n)]) for n in range(count)])
 
     def beside(number):
-        seen = sighting(number)
+        seen = observation(number)
         box = (seen.box[0] + SIDE, *seen.box[1:])
-        return Sighting(number, box, seen.points + np.float32([SIDE, 0]), 1.0)
+        return Observation(number, box, seen.points + np.float32([SIDE, 0]), 1.0)
 
-    first = Track(1, tuple(sighting(n) for n in range(count)))
+    first = Track(1, tuple(observation(n) for n in range(count)))
     together = Track(2, tuple(beside(n) for n in range(count)))
     tracks = Tracking(count, 2 * SIDE, SIDE, (), (first, together))
     found = evaluate_video.evaluate(pair, {}, tracks, judges=("sface",))
@@ -124,7 +124,7 @@ def test_people_on_screen_together_serve_as_each_others_strangers(clip, tmp_path
 
 def test_an_encoded_file_is_compared_with_its_original(clip, tmp_path):
     render = covered("solid", leak=(3,))
-    images = [render(frame(n), [(None, sighting(n))], False) for n in range(FRAMES)]
+    images = [render(frame(n), [(None, observation(n))], False) for n in range(FRAMES)]
     anonymized = write(tmp_path / "anonymized.mp4", images, crf=30)
     seen = []
     found = evaluate_video.compare(
@@ -166,7 +166,7 @@ def test_a_kept_face_is_not_looked_at(clip):
 
 
 def test_supposed_faces_must_be_hidden_but_are_not_judged_for_steadiness(clip):
-    known = tracking().tracks[0].sightings
+    known = tracking().tracks[0].observations
     filled = [dataclasses.replace(s, source="filled", confidence=0.0) for s in known[6:]]
     tracks = Tracking(FRAMES, SIDE, SIDE, (), (Track(1, (*known[:6], *filled)),))
     variants = {"leak": covered("solid", leak=(2, 8))}
@@ -218,7 +218,7 @@ def test_several_files_of_one_name_are_several_keys(clip, tmp_path):
     many = []
     for key, leak in enumerate(((), (6,), ())):
         render = covered("solid", leak=leak)
-        images = [render(frame(n), [(None, sighting(n))], False) for n in range(FRAMES)]
+        images = [render(frame(n), [(None, observation(n))], False) for n in range(FRAMES)]
         many.append(write(tmp_path / f"{key}.mp4", images))
     found = evaluate_video.evaluate(
         clip, {"keys": many, "alone": many[0]}, tracking(), judges=("sface",)

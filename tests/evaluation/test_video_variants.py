@@ -22,7 +22,7 @@ from dp3_jax.media.video import reading
 from dp3_jax.models.mesh import Pose
 from dp3_jax.pipelines.anonymize import Anonymizer
 from tests.face_photos import Broken, Painter
-from tests.moving_portrait import FRAMES, SIDE, frame, sighting, tracking, written
+from tests.moving_portrait import FRAMES, SIDE, frame, observation, tracking, written
 
 
 class Unchecked(Anonymizer):
@@ -101,12 +101,12 @@ def test_faces_that_had_to_be_covered_are_noted(source):
 
 
 def test_tracks_are_cut_to_the_frames_that_are_compared():
-    late = Track(2, tuple(dataclasses.replace(sighting(n)) for n in range(6, FRAMES)))
+    late = Track(2, tuple(dataclasses.replace(observation(n)) for n in range(6, FRAMES)))
     whole = Tracking(FRAMES, SIDE, SIDE, (2, 7), (*tracking().tracks, late))
     short = video_variants.shortened(whole, 5)
     assert (short.frames, short.cuts) == (5, (2,))
     assert [track.number for track in short.tracks] == [1]
-    assert [one.frame for one in short.tracks[0].sightings] == [0, 1, 2, 3, 4]
+    assert [one.frame for one in short.tracks[0].observations] == [0, 1, 2, 3, 4]
 
 
 def test_what_does_not_fit_on_the_disk_is_said_before_anything_is_written(tmp_path):

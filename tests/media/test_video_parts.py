@@ -161,12 +161,12 @@ def test_a_doubtful_box_on_a_clear_face_is_no_second_face_but_one_beside_it_is_b
     on_it, beside = seen_in([7, 8], (90, 40, 90, 120), 0.5), seen_in([7, 8], (300, 50, 60, 80), 0.5)
     info = types.SimpleNamespace(canvas_size=(640, 360), rate=25)
     (only,) = detection_pass.link(info, joined(clear, on_it)).tracks
-    assert only.method is None and len(only.sightings) == 30
+    assert only.method is None and len(only.observations) == 30
     tracks = detection_pass.link(info, joined(clear, beside)).tracks
     assert sorted(str(track.method) for track in tracks) == ["None", "blur"]
     # Alone it is nobody else's face.
     (alone,) = detection_pass.link(info, joined(on_it)).tracks
-    assert alone.method == "blur" and {7, 8} <= {s.frame for s in alone.sightings}
+    assert alone.method == "blur" and {7, 8} <= {s.frame for s in alone.observations}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_large_face_that_the_mesh_never_knows_gets_no_new_one(known):
         for n in range(30)
     ]
     first, second = sorted(
-        detection_pass.link(info, found).tracks, key=lambda track: track.sightings[0].box
+        detection_pass.link(info, found).tracks, key=lambda track: track.observations[0].box
     )
     assert first.method is None
     assert second.method == (None if known else "blur")

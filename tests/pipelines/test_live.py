@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.tracking import Tracker
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.media.live.sources import Frame, pace
 from dp3_jax.pipelines.live import pipeline
 from dp3_jax.pipelines.live.pipeline import Pipeline
@@ -178,7 +178,7 @@ class Remembering:
         self.frames = []
 
     def render(self, image, faces, *, cut=False):
-        self.frames += [sighting.frame for _, sighting in faces]
+        self.frames += [observation.frame for _, observation in faces]
         return np.zeros_like(image), [None] * len(faces)
 
 
@@ -186,7 +186,7 @@ def watched(number, tracks):
     frame = Frame(number, 0.0, np.zeros((4, 4, 3), np.uint8))
     return Watched(
         frame,
-        {n: Track(n, (Sighting(number, (0.0, 0.0, 2.0, 2.0), None, 0.9),)) for n in tracks},
+        {n: Track(n, (Observation(number, (0.0, 0.0, 2.0, 2.0), None, 0.9),)) for n in tracks},
         0,
     )
 
@@ -267,7 +267,7 @@ def test_frames_wait_for_the_pass_over_the_picture_and_get_the_faces_it_finds():
     assert [len(group) for group in released] == [1, 0, 0, 3]
     assert [budget.side for budget in finder.budgets] == [FULL.side, None, None, 640]
     # Where it was not seen, the box is larger.
-    first, second, third = (one.faces[1].sightings[0] for one in released[3])
+    first, second, third = (one.faces[1].observations[0] for one in released[3])
     assert (first.source, second.source, third.source) == ("filled", "filled", "detected")
     assert first.box[2] > second.box[2] > third.box[2]
 
@@ -308,11 +308,11 @@ def test_a_known_face_that_is_not_found_stays_covered_by_its_motion():
     for frame in live_scenes.frames([([walk], 14)]):
         (one,) = watch.take(frame, EVERY)
         (track,) = one.faces.values()
-        sighting = track.sightings[0]
+        observation = track.observations[0]
         x, _, width, _ = walk.box(frame.number)
-        assert sighting.box[0] <= x + 1.5
-        assert sighting.box[0] + sighting.box[2] >= x + width - 1.5
-    assert sighting.source == "filled"
+        assert observation.box[0] <= x + 1.5
+        assert observation.box[0] + observation.box[2] >= x + width - 1.5
+    assert observation.source == "filled"
 
 
 # --- pacing -----------------------------------------------------------------------------------------

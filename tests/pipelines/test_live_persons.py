@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.media.live import preview_page
 from dp3_jax.media.live.preview_page import PreviewPage
 from dp3_jax.pipelines.live import keyboard
@@ -64,7 +64,7 @@ def source():
 
 
 def face(number, left, scale=2.0):
-    """A track with one sighting."""
+    """A track with one observation."""
     points = (scale * FACE + [left, 40]).astype(np.float32)
     return number, (float(left), 40.0, 56 * scale, 72 * scale), points
 
@@ -105,7 +105,7 @@ class Film:
         seen = [
             (Track(n, (one,)), one)
             for n, box, points in faces
-            for one in [Sighting(self._count, box, points, 1.0)]
+            for one in [Observation(self._count, box, points, 1.0)]
         ]
         return self._renderer.render(picture(faces), seen)
 
@@ -181,63 +181,67 @@ def test_where_no_person_can_be_made_the_face_stays_covered(source, network):
 # --- the same person, until another is asked for ----------------------------------------------------
 
 
-def sighting(x, y=50.0, source="detected"):
-    return Sighting(0, (float(x), y, 40.0, 50.0), None, 0.9, source)
+def observation(x, y=50.0, source="detected"):
+    return Observation(0, (float(x), y, 40.0, 50.0), None, 0.9, source)
 
 
 def assigned(persons, **tracks):
-    """Persons of tracks, given as n1=sighting, ..."""
+    """Persons of tracks, given as n1=observation, ..."""
     seen = [(Track(int(name[1:]), (one,)), one) for name, one in tracks.items()]
     return persons.assign(seen)
 
 
 def test_who_is_lost_and_found_again_stays_who_they_were_and_others_are_others():
     persons = Persons()
-    assert assigned(persons, n1=sighting(50)) == [1]
+    assert assigned(persons, n1=observation(50)) == [1]
     assert assigned(persons) == []
-    assert assigned(persons, n2=sighting(300)) == [1]  # one face at a time is one person
-    assert assigned(persons, n2=sighting(310), n3=sighting(40)) == [1, 2]
+    assert assigned(persons, n2=observation(300)) == [1]  # one face at a time is one person
+    assert assigned(persons, n2=observation(310), n3=observation(40)) == [1, 2]
     assert assigned(persons) == []
     # Both come back, as other tracks: by where they were.
-    assert assigned(persons, n4=sighting(50), n5=sighting(300), n6=sighting(180)) == [2, 1, 3]
+    assert assigned(persons, n4=observation(50), n5=observation(300), n6=observation(180)) == [
+        2,
+        1,
+        3,
+    ]
 
 
 def test_who_moved_too_fast_for_the_tracker_keeps_the_person():
     persons = Persons()
-    assert assigned(persons, n1=sighting(50)) == [1]
-    lost = sighting(50, source="filled")
-    assert assigned(persons, n1=lost, n2=sighting(80)) == [2, 1]
-    assert assigned(persons, n2=sighting(90)) == [1]
+    assert assigned(persons, n1=observation(50)) == [1]
+    lost = observation(50, source="filled")
+    assert assigned(persons, n1=lost, n2=observation(80)) == [2, 1]
+    assert assigned(persons, n2=observation(90)) == [1]
     # Far away it is somebody else, and who is hidden for a moment comes back as the same.
-    lost = sighting(90, source="filled")
-    assert assigned(persons, n2=lost, n3=sighting(400)) == [1, 2]
-    assert assigned(persons, n2=sighting(92), n3=sighting(400)) == [1, 2]
+    lost = observation(90, source="filled")
+    assert assigned(persons, n2=lost, n3=observation(400)) == [1, 2]
+    assert assigned(persons, n2=observation(92), n3=observation(400)) == [1, 2]
 
 
 def test_no_person_comes_back_once_others_were_asked_for():
     persons = Persons()
-    assert assigned(persons, n1=sighting(50), n2=sighting(300)) == [1, 2]
+    assert assigned(persons, n1=observation(50), n2=observation(300)) == [1, 2]
     persons.renew()
-    assert assigned(persons, n1=sighting(50), n2=sighting(300)) == [3, 4]
+    assert assigned(persons, n1=observation(50), n2=observation(300)) == [3, 4]
     assert assigned(persons) == []
     persons.renew()
-    assert assigned(persons, n7=sighting(50)) == [5]
+    assert assigned(persons, n7=observation(50)) == [5]
     assert persons.renewed == 2
 
 
 def test_each_who_enters_is_another_one_if_that_is_asked_for():
     persons = Persons(each_entering=True)
-    assert assigned(persons, n1=sighting(50)) == [1]
+    assert assigned(persons, n1=observation(50)) == [1]
     assert assigned(persons) == []
-    assert assigned(persons, n2=sighting(50)) == [2]
-    assert assigned(persons, n1=sighting(60), n2=sighting(50)) == [1, 2]
+    assert assigned(persons, n2=observation(50)) == [2]
+    assert assigned(persons, n1=observation(60), n2=observation(50)) == [1, 2]
     persons.renew()
-    assert assigned(persons, n1=sighting(60)) == [3]
+    assert assigned(persons, n1=observation(60)) == [3]
 
 
 def test_what_is_not_surely_a_face_takes_nobodys_place():
-    persons, doubtful = Persons(), sighting(200)
-    assert assigned(persons, n1=sighting(50)) == [1]
+    persons, doubtful = Persons(), observation(200)
+    assert assigned(persons, n1=observation(50)) == [1]
     assert assigned(persons) == []
     assert persons.assign([(Track(2, (doubtful,), method="blur"), doubtful)]) == [-2]
     assert assigned(persons, n2=doubtful) == [1]
@@ -257,7 +261,7 @@ def test_nobody_is_two_people_at_once(frames, each_entering):
             continue
         sources = {True: "filled", False: "detected"}
         seen = {
-            f"n{n}": sighting(60 * n, source=sources[(n + len(before)) % 3 == 0])
+            f"n{n}": observation(60 * n, source=sources[(n + len(before)) % 3 == 0])
             for n in sorted(tracks)
         }
         numbers = assigned(persons, **seen)
@@ -273,7 +277,7 @@ def test_the_old_person_is_gone_with_the_next_frame(source, network):
     source.may.set()
 
     def shown():
-        (number,) = assigned(persons, n7=sighting(40))
+        (number,) = assigned(persons, n7=observation(40))
         frame, (outcome,) = film.show((number, *one[1:]))
         film.finish()
         return frame, outcome

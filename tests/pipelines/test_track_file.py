@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracking
-from dp3_jax.detection.tracks import Sighting, Track, Tracking
+from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.pipelines.video import track_file
 from dp3_jax.replacement.face_actions import Settings
 from tests.track_makers import HEIGHT, WIDTH, seen, straight
@@ -38,16 +38,24 @@ def written(path, content=None, **changes):
 def same(a, b):
     """Whether two trackings are equal to the last bit."""
 
-    def plain(sighting):
+    def plain(observation):
         points = (
-            None if sighting.points is None else (sighting.points.dtype, sighting.points.tobytes())
+            None
+            if observation.points is None
+            else (observation.points.dtype, observation.points.tobytes())
         )
-        return (sighting.frame, sighting.box, points, sighting.confidence, sighting.source)
+        return (
+            observation.frame,
+            observation.box,
+            points,
+            observation.confidence,
+            observation.source,
+        )
 
     heads = [dataclasses.replace(one, tracks=()) for one in (a, b)]
     bodies = [
         [
-            (t.number, t.keep, t.method, t.reason, [plain(s) for s in t.sightings])
+            (t.number, t.keep, t.method, t.reason, [plain(s) for s in t.observations])
             for t in one.tracks
         ]
         for one in (a, b)
@@ -63,7 +71,7 @@ def test_what_was_written_is_read_back_and_follows_the_schema(tmp_path):
     back = track_file.read(path)
     assert same(back.tracking, made)
     assert (back.keys, back.settings, back.generator) == (KEYS, Settings(method="blur"), "abc")
-    assert {s.source for t in made.tracks for s in t.sightings} == {"detected", "filled"}
+    assert {s.source for t in made.tracks for s in t.observations} == {"detected", "filled"}
 
 
 numbers = st.floats(-1e6, 1e6)
@@ -83,8 +91,8 @@ def test_every_float_and_text_comes_back_exactly(
     source, reason = labels
     path = tmp_path_factory.mktemp("exact") / "a.tracks.json"
     points = None if points is None else np.array(points, np.float32).reshape(5, 2)
-    sightings = [Sighting(i + 3, b, points, confidence, source) for i, b in enumerate(boxes)]
-    made = Tracking(9, 100, 50, (2,), (Track(4, tuple(sightings), False, "solid", reason),))
+    observations = [Observation(i + 3, b, points, confidence, source) for i, b in enumerate(boxes)]
+    made = Tracking(9, 100, 50, (2,), (Track(4, tuple(observations), False, "solid", reason),))
     track_file.write(path, made, Settings(), {}, None)
     jsonschema.validate(json.loads(path.read_text()), SCHEMA)
     assert same(track_file.read(path).tracking, made)
@@ -115,14 +123,14 @@ def test_all_edits_can_be_written_by_hand(tmp_path):
     by_number = {track.number: track for track in result.tracking.tracks}
     before = two_people()
     assert sorted(by_number) == [1, 2, 3, 5, 6]  # 4 was split off and merged again
-    assert [s.frame for s in by_number[1].sightings] == [
-        s.frame for s in before.tracks[0].sightings
+    assert [s.frame for s in by_number[1].observations] == [
+        s.frame for s in before.tracks[0].observations
     ]
     assert by_number[2].keep and by_number[3].method == "pixelate"
     # The box goes across the cut at 40, so it became two tracks.
     assert [(by_number[n].first, by_number[n].last) for n in (5, 6)] == [(35, 39), (40, 44)]
-    assert by_number[5].sightings[0].box == (10, 20, 30, 40)
-    assert by_number[5].sightings[0].source == "user" and by_number[6].method == "solid"
+    assert by_number[5].observations[0].box == (10, 20, 30, 40)
+    assert by_number[5].observations[0].source == "user" and by_number[6].method == "solid"
     assert result.keys == KEYS  # the new tracks have none yet
 
 
@@ -206,7 +214,8 @@ def test_an_hour_of_one_face_takes_a_few_megabytes(tmp_path):
     boxes = np.round(rng.uniform(100, 900, (count, 4)), 2)
     points = np.round(rng.uniform(100, 900, (count, 5, 2)), 2).astype(np.float32)
     one = tuple(
-        Sighting(i, tuple(boxes[i].tolist()), points[i], 0.9123, "detected") for i in range(count)
+        Observation(i, tuple(boxes[i].tolist()), points[i], 0.9123, "detected")
+        for i in range(count)
     )
     made = Tracking(count, 1280, 720, (), (Track(1, one),))
     track_file.write(path, made, Settings(), {1: bytes(32)}, None)

@@ -11,7 +11,7 @@ import pytest
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.tracks import Sighting, Track, Tracking
+from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.media.video import reading
 from dp3_jax.pipelines.live.quality_controller import LEVELS
 from dp3_jax.pipelines.video import detection_pass, track_file, work_folder
@@ -50,16 +50,16 @@ def first(clip, folder, **more):
 def test_each_detection_has_its_vector_and_what_is_filled_has_none(clip, tmp_path):
     found = first(clip, tmp_path, meter=meter)
     (track,) = detection_pass.link(clip, found).tracks
-    for sighting in track.sightings:
-        if sighting.source == "filled" or sighting.frame % 5 == 4:
-            assert sighting.vector is None
+    for observation in track.observations:
+        if observation.source == "filled" or observation.frame % 5 == 4:
+            assert observation.vector is None
         else:
-            face = found[sighting.frame].faces[0]
-            assert sighting.vector == told(sighting.frame, face)
-    assert {s.frame for s in track.sightings if s.source == "filled"} >= {6, 7}
+            face = found[observation.frame].faces[0]
+            assert observation.vector == told(observation.frame, face)
+    assert {s.frame for s in track.observations if s.source == "filled"} >= {6, 7}
     assert all(
         s.vector is None
-        for s in detection_pass.link(clip, first(clip, tmp_path / "b")).tracks[0].sightings
+        for s in detection_pass.link(clip, first(clip, tmp_path / "b")).tracks[0].observations
     )
 
 
@@ -93,7 +93,7 @@ def test_given_boxes_are_measured_too(clip):
     found = detection_pass.given(clip, FRAMES, {2: [box], 3: [box]}, None, meter)
     assert [one.vectors for one in found[1:5]] == [(), (told(2, box),), (told(3, box),), ()]
     (track,) = detection_pass.link(clip, found).tracks
-    assert {s.frame for s in track.sightings if s.vector is not None} == {2, 3}
+    assert {s.frame for s in track.observations if s.vector is not None} == {2, 3}
 
 
 VECTORS = (
@@ -104,7 +104,9 @@ VECTORS = (
 
 
 def tracking(vectors):
-    seen = (Sighting(i, (1.0, 2.0, 3.0, 4.0), None, 0.9, vector=v) for i, v in enumerate(vectors))
+    seen = (
+        Observation(i, (1.0, 2.0, 3.0, 4.0), None, 0.9, vector=v) for i, v in enumerate(vectors)
+    )
     return Tracking(9, 100, 50, (), (Track(1, tuple(seen)),))
 
 
@@ -117,7 +119,7 @@ def test_vectors_come_back_from_a_tracks_file(tmp_path):
         jsonschema.validate(content, schema)
         assert ("vectors" in content["tracks"][0]) == any(vectors)
         (track,) = track_file.read(path).tracking.tracks
-        assert tuple(one.vector for one in track.sightings) == vectors
+        assert tuple(one.vector for one in track.observations) == vectors
 
 
 @pytest.mark.parametrize("wrong", [[1.0] * 7, [None] * 8, ["1"] * 8, 5, {"yaw": 1}])
@@ -149,13 +151,13 @@ def test_live_each_frame_has_the_vectors_of_its_own_faces(fails):
     released += watch.finish()
     assert len(released) == 12 and set(asked) == {1}
     for watched in released:
-        for _, sighting in watched.sightings():
-            seen = sighting.source != "filled" and not fails
-            expected = FaceVector(float(sighting.box[0]), 0.0) if seen else None
-            assert sighting.vector == expected or sighting.vector.yaw == pytest.approx(
+        for _, observation in watched.observations():
+            seen = observation.source != "filled" and not fails
+            expected = FaceVector(float(observation.box[0]), 0.0) if seen else None
+            assert observation.vector == expected or observation.vector.yaw == pytest.approx(
                 expected.yaw, abs=0.01
             )
-    kinds = {s.source for watched in released for _, s in watched.sightings()}
+    kinds = {s.source for watched in released for _, s in watched.observations()}
     assert "filled" in kinds and len(kinds) > 1
 
 

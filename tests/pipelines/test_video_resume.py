@@ -161,7 +161,7 @@ def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
     whole, ended = kept[".whole.mkv.dp3"], kept[".ended.mkv.dp3"]
     assert whole.cuts == ended.cuts == (12, 20) and len(whole.tracks) >= 2
     for one, other in zip(whole.tracks, ended.tracks, strict=True):
-        for a, b in zip(one.sightings, other.sightings, strict=True):
+        for a, b in zip(one.observations, other.observations, strict=True):
             assert (a.frame, a.box, a.confidence, a.source) == (
                 b.frame,
                 b.box,

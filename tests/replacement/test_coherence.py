@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import averaging, coherence
 from dp3_jax.replacement.temporal_memory import Memory
 from dp3_jax.vision import blending, geometry, poses
@@ -16,14 +16,14 @@ from dp3_jax.vision.geometry import Alignment, Region
 from dp3_jax.vision.masks import CANONICAL_POINTS, inference_mask
 
 
-def sighting(frame, alignment, noise=0.0, seed=0, source="detected"):
+def observation(frame, alignment, noise=0.0, seed=0, source="detected"):
     """A face seen with errors of `noise` px in its points."""
     random = np.random.default_rng([seed, frame])
     points = alignment.invert(CANONICAL_POINTS) + random.normal(0, noise, (5, 2))
     x, y = alignment.invert(np.array([64.0, 76.0]))
     width, height = 62.0 / alignment.scale, 82.0 / alignment.scale
     box = (float(x - width / 2), float(y - height / 2), width, height)
-    return Sighting(frame, box, points.astype(np.float32), 1.0, source)
+    return Observation(frame, box, points.astype(np.float32), 1.0, source)
 
 
 def moving(frame, speed=0.0, turn=0.0):
@@ -32,7 +32,7 @@ def moving(frame, speed=0.0, turn=0.0):
 
 
 def track(count, noise=0.0, first=0, **motion):
-    return Track(1, tuple(sighting(first + i, moving(i, **motion), noise) for i in range(count)))
+    return Track(1, tuple(observation(first + i, moving(i, **motion), noise) for i in range(count)))
 
 
 def corners(alignment):
@@ -55,7 +55,7 @@ def test_a_pose_says_all_of_an_alignment(a, b):
 
 def test_smoothing_leaves_less_than_half_of_the_shaking():
     shaking = track(40, noise=1.0)
-    raw = [geometry.align(s.box, s.points) for s in shaking.sightings]
+    raw = [geometry.align(s.box, s.points) for s in shaking.observations]
     assert jitter(coherence.smooth_alignments(shaking)) < 0.4 * jitter(raw)
 
 
@@ -73,21 +73,21 @@ def test_a_face_that_turns_through_the_half_circle_does_not_spin():
 
 
 def test_a_wrong_measurement_does_not_turn_the_head():
-    sightings = list(track(21).sightings)
+    observations = list(track(21).observations)
     tilted = moving(10)
     pose = poses.to_pose(tilted)._replace(angle=0.15)
-    sightings[10] = sighting(10, poses.to_alignment(pose))
-    found = coherence.smooth_alignments(Track(1, tuple(sightings)))
+    observations[10] = observation(10, poses.to_alignment(pose))
+    found = coherence.smooth_alignments(Track(1, tuple(observations)))
     assert abs(poses.to_pose(found[10]).angle) < 0.03
     assert abs(poses.to_pose(found[9]).angle) < 0.01
 
 
 def test_nothing_is_smoothed_across_a_cut():
-    before = [sighting(i, moving(0)) for i in range(10)]
-    after = [sighting(10 + i, moving(30, speed=2.0)) for i in range(10)]
+    before = [observation(i, moving(0)) for i in range(10)]
+    after = [observation(10 + i, moving(30, speed=2.0)) for i in range(10)]
     joined = Track(1, (*before, *after))
     found = coherence.smooth_alignments(joined, cuts=(10,))
-    for alignment, one in zip(found, joined.sightings, strict=True):
+    for alignment, one in zip(found, joined.observations, strict=True):
         assert poses.moved(alignment, geometry.align(one.box, one.points)) < 0.01
     mixed = coherence.smooth_alignments(joined)[9]
     assert poses.moved(mixed, geometry.align(before[9].box, before[9].points)) > 1
@@ -95,10 +95,10 @@ def test_nothing_is_smoothed_across_a_cut():
 
 @given(st.integers(0, 9), st.floats(0, 60), st.integers(1, 30))
 def test_smoothing_never_moves_a_face_far(seed, noise, count):
-    wild = Track(1, tuple(sighting(i, moving(i, 3.0), noise, seed) for i in range(count)))
+    wild = Track(1, tuple(observation(i, moving(i, 3.0), noise, seed) for i in range(count)))
     found = coherence.smooth_alignments(wild)
     assert len(found) == count
-    for alignment, one in zip(found, wild.sightings, strict=True):
+    for alignment, one in zip(found, wild.observations, strict=True):
         raw = geometry.align(one.box, one.points)
         assert poses.moved(alignment, raw) <= 12
 
@@ -112,7 +112,7 @@ def follow(poses):
 
 
 def test_the_causal_filter_rests_with_the_face_and_keeps_up_with_it():
-    shaking = [poses.to_pose(geometry.align(s.box, s.points)) for s in track(60, 1.0).sightings]
+    shaking = [poses.to_pose(geometry.align(s.box, s.points)) for s in track(60, 1.0).observations]
     smooth = [poses.to_alignment(p) for p in follow(shaking)][20:]
     assert jitter(smooth) < 0.6 * jitter([poses.to_alignment(p) for p in shaking][20:])
     fast = [poses.to_pose(moving(i, speed=12.0)) for i in range(60)]

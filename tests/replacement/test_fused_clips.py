@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import carried_parts, face_actions, fusing, master_key
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.fusing import Parts
@@ -28,18 +28,18 @@ def network():
 
 
 def track(scale=2.4, vector=lambda i: FaceVector(2.0 * i, 1.0, 0.02 * i, 0.9, 0.2, 0.2, 0.0, 0.0)):
-    sightings = []
+    observations = []
     for i in range(FRAMES):
         corner = np.array([80.0 + i, 50.0])
         box = (*map(float, corner), 56.0 * scale, 72.0 * scale)
         points = (corner + scale * FACE).astype(np.float32)
-        sightings.append(Sighting(i, box, points, 1.0, "detected", vector(i)))
-    return Track(1, tuple(sightings))
+        observations.append(Observation(i, box, points, 1.0, "detected", vector(i)))
+    return Track(1, tuple(observations))
 
 
 def hidden(one, number):
     """bool[h, w]: what must not matter in a frame."""
-    seen = one.sightings[number]
+    seen = one.observations[number]
     alignment = geometry.align(seen.box, seen.points)
     target = geometry.region(alignment, geometry.face_mask(alignment, seen.box), SHAPE)
     inside = np.zeros(SHAPE[:2], bool)
@@ -68,7 +68,7 @@ def renderer(network, source=None, **options):
 
 
 def play(renderer, one, frames):
-    done = [renderer.render(f, [(one, s)]) for f, s in zip(frames, one.sightings, strict=False)]
+    done = [renderer.render(f, [(one, s)]) for f, s in zip(frames, one.observations, strict=False)]
     return np.array([frame for frame, _ in done]), [outcome for _, (outcome,) in done]
 
 
@@ -108,10 +108,10 @@ def test_a_restored_renderer_goes_on_bit_by_bit(network, at):
     whole, _ = play(renderer(network), one, frames)
     first, second = renderer(network), renderer(network)
     for i in range(at):
-        first.render(frames[i], [(one, one.sightings[i])])
+        first.render(frames[i], [(one, one.observations[i])])
     second.restore(first.state())
     for i in range(at, FRAMES):
-        shown, _ = second.render(frames[i], [(one, one.sightings[i])])
+        shown, _ = second.render(frames[i], [(one, one.observations[i])])
         np.testing.assert_array_equal(shown, whole[i])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import face_actions, master_key, surroundings
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.renderers import BuiltinRenderer
@@ -27,7 +27,7 @@ def toned(luma, tint):
 
 
 def render(frame):
-    seen = Sighting(0, BOX, None, 1.0)
+    seen = Observation(0, BOX, None, 1.0)
     track = Track(1, (seen,))
     keys = {1: master_key.face_key(b"s" * 32, 1)}
     one = Renderer(face_actions.Settings(), BuiltinRenderer(Painter()), keys, is_face=everyone)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import coherence, face_actions, master_key, motion_transfer
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
@@ -115,7 +115,7 @@ def test_a_picture_moves_inside_its_mask_and_keeps_its_rim():
 
 def clip(faces):
     """Frames 320x320 with u8[256, 256] faces on them, and the track of their place."""
-    frames, sightings = [], []
+    frames, observations = [], []
     points = CORNER + FACE_SIZE * masks.CANONICAL_POINTS
     # Where YuNet's box lies round these points, roughly.
     box = (CORNER + 2 * 32.0, CORNER + 2 * 38.0, 2 * 64.0, 2 * 76.0)
@@ -124,8 +124,8 @@ def clip(faces):
         frame = np.dstack([100 + x // 8, 90 + y // 8, 110 + (x + y) // 16]).astype(np.uint8)
         frame[30:286, 30:286][HIDDEN] = face[HIDDEN][:, None]
         frames.append(frame)
-        sightings.append(Sighting(number, box, points.astype(np.float32), 1.0, "detected"))
-    return frames, Track(1, tuple(sightings))
+        observations.append(Observation(number, box, points.astype(np.float32), 1.0, "detected"))
+    return frames, Track(1, tuple(observations))
 
 
 GRID = Coherence(follow_motion=True)
@@ -145,7 +145,7 @@ def play(faces, use=GRID, restart=None):
         if restart == number:
             state, one = one.state(), renderer()
             one.restore(state)
-        shown.append(one.render(frame, [(track, track.sightings[number])])[0])
+        shown.append(one.render(frame, [(track, track.observations[number])])[0])
     return np.array(shown)
 
 
@@ -199,7 +199,7 @@ def play_in_segments(faces, length):
     for number, frame in enumerate(frames):
         if number % length == 0:
             one.forget_originals()
-        shown.append(one.render(frame, [(track, track.sightings[number])])[0])
+        shown.append(one.render(frame, [(track, track.observations[number])])[0])
     return np.array(shown)
 
 
@@ -215,7 +215,7 @@ def test_nothing_of_the_originals_is_written_down():
             everyone,
         )
         for number, frame in enumerate(frames):
-            one.render(frame, [(track, track.sightings[number])])
+            one.render(frame, [(track, track.observations[number])])
         states.append(one.state())
     assert states[0] == states[1]
 
@@ -232,7 +232,7 @@ def test_small_faces_and_cuts_are_not_followed(monkeypatch):
         everyone,
     )
     for number, frame in enumerate(frames):
-        one.render(frame, [(track, track.sightings[number])], cut=True)
+        one.render(frame, [(track, track.observations[number])], cut=True)
     assert not calls
     assert motion_transfer.is_small(Alignment(0.76, 0)) and not motion_transfer.is_small(
         Alignment(0.74, 0)

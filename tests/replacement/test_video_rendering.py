@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.target_kinds import OBFUSCATIONS
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.pipelines.anonymize import anonymize_frame
 from dp3_jax.replacement import coherence, face_actions, master_key
 from dp3_jax.replacement.clip_rendering import Renderer
@@ -70,21 +70,21 @@ def scene(seed=0, shape=SHAPE):
 def walk(number, count, start, step, *, source=lambda i: "detected", size=1.0, **options):
     """A track from `start` by `step` px a frame, with boxes and points that shake."""
     random = np.random.default_rng(number)
-    sightings = []
+    observations = []
     for i in range(count):
         corner = np.array(start) + i * np.array(step) + random.normal(0, 0.4, 2)
         points = corner + size * (FACE + random.normal(0, 0.4, (5, 2)))
         box = (*map(float, corner), 46.0 * size, 60.0 * size)
-        sightings.append(Sighting(i, box, points.astype(np.float32), 1.0, source(i)))
-    return Track(number, tuple(sightings), **options)
+        observations.append(Observation(i, box, points.astype(np.float32), 1.0, source(i)))
+    return Track(number, tuple(observations), **options)
 
 
 def faces_in(tracks, frame):
-    return [(t, t.sightings[frame - t.first]) for t in tracks if t.first <= frame <= t.last]
+    return [(t, t.observations[frame - t.first]) for t in tracks if t.first <= frame <= t.last]
 
 
 def known(tracks, frame, shape=SHAPE):
-    """bool[h, w]: what must never be shown in a frame, by the sightings of that frame alone."""
+    """bool[h, w]: what must never be shown in a frame, by the observations of that frame alone."""
     inside = np.zeros(shape[:2], bool)
     for track, one in faces_in(tracks, frame):
         if not track.keep:
@@ -270,14 +270,14 @@ def test_of_people_who_have_left_next_to_nothing_is_kept():
     one, sizes = renderer(), []
     for number in range(1, 9):
         for i in range(5):
-            sighting = dataclasses.replace(still().sightings[0], frame=9 * number + i)
-            one.render(scene(), [(Track(number, (sighting,)), sighting)])
+            observation = dataclasses.replace(still().observations[0], frame=9 * number + i)
+            one.render(scene(), [(Track(number, (observation,)), observation)])
         sizes.append(len(one.state()))
     assert sizes[-1] < 1.02 * sizes[0]
 
 
 def still(count=10):
-    one = Sighting(0, (100.0, 60.0, 46.0, 60.0), FACE + np.float32([100, 60]), 1.0, "detected")
+    one = Observation(0, (100.0, 60.0, 46.0, 60.0), FACE + np.float32([100, 60]), 1.0, "detected")
     return Track(1, tuple(dataclasses.replace(one, frame=i) for i in range(count)))
 
 
@@ -313,7 +313,7 @@ def test_without_coherence_a_frame_is_treated_as_a_photo():
     tracks = [walk(1, 2, (100, 60), (3, 0))]
     shown, _ = play(renderer(use=coherence.NONE), [scene()] * 2, tracks)
     for i, result in enumerate(shown):
-        one = tracks[0].sightings[i]
+        one = tracks[0].observations[i]
         planned = [face_actions.Plan(Face(one.box, one.points, 1.0), KEYS[1], candidate=0)]
         drawn = BuiltinRenderer(Painter())
         photo, _ = anonymize_frame(scene(), planned, face_actions.Settings(), drawn, everyone)
@@ -338,8 +338,8 @@ def test_a_latent_is_settled_once_and_by_a_face():
 def test_a_face_near_the_smallest_size_keeps_its_method():
     sizes = [26, 23, 25, 22, 24, 23, 26, 22]
     boxes = [(100.0, 60.0, float(size), 32.0) for size in sizes]
-    sightings = [Sighting(i, box, None, 1.0, "detected") for i, box in enumerate(boxes)]
-    track = Track(1, tuple(sightings))
+    observations = [Observation(i, box, None, 1.0, "detected") for i, box in enumerate(boxes)]
+    track = Track(1, tuple(observations))
     for use, methods_used in ((coherence.ALL, 1), (coherence.NONE, 2)):
         _, outcomes = play(renderer(use=use), [scene()] * 8, [track])
         assert len({o.done for (o,) in outcomes}) == methods_used
@@ -355,7 +355,7 @@ def test_filled_sightings_are_covered_more_widely():
     for own in (face_actions.Settings(), face_actions.Settings(method="solid")):
         areas = []
         for source in ("detected", "filled"):
-            one = dataclasses.replace(still().sightings[0], source=source)
+            one = dataclasses.replace(still().observations[0], source=source)
             sure = dataclasses.replace(one, frame=1, source="detected")
             frame = scene()
             shown, _ = renderer(own=own).render(frame, [(Track(1, (one, sure)), one)])

@@ -11,7 +11,7 @@ import numpy as np
 
 from dp3_jax.common.cores import available_cores
 
-_MOST_MS = 10_000
+_MAX_MS = 10_000
 
 
 def percentile(counts: np.ndarray, share: float) -> float:
@@ -28,7 +28,7 @@ class Meter:
     def __init__(self):
         self.first: float | None = None  # when the first frame was shown, by `time.perf_counter`
         self._lock = threading.Lock()
-        self._latency = np.zeros(_MOST_MS + 1, np.int64)
+        self._latency = np.zeros(_MAX_MS + 1, np.int64)
         self._counts: collections.Counter[str] = collections.Counter()
         self._busy: collections.Counter[str] = collections.Counter()
         self._cpu: collections.Counter[str] = collections.Counter()
@@ -48,7 +48,7 @@ class Meter:
             if self.first is None:
                 self.first = time.perf_counter()
             self._counts["shown"] += 1
-            self._latency[min(_MOST_MS, max(0, int(np.ceil(latency * 1000))))] += 1
+            self._latency[min(_MAX_MS, max(0, int(np.ceil(latency * 1000))))] += 1
 
     def done(self, outcomes: Iterator[str]) -> None:
         """Counts what was done with faces: generated, covered, ..."""

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Sequence
 
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 
 WAYS = ("key", "entering")
 _SAME_PLACE = 1.0  # longer sides of a box within which a face that was just lost is found again
@@ -29,7 +29,7 @@ class Persons:
         self._each_entering = each_entering
         self._renewing = threading.Event()
         self._of: dict[int, int] = {}  # persons by track
-        self._last: dict[int, Sighting] = {}  # of each person
+        self._last: dict[int, Observation] = {}  # of each person
         self._count = 0
         self.renewed = 0  # times
 
@@ -37,7 +37,7 @@ class Persons:
         """From the next frame on all faces become persons who were not shown before; from any thread."""
         self._renewing.set()
 
-    def assign(self, seen: Sequence[tuple[Track, Sighting]]) -> list[int]:
+    def assign(self, seen: Sequence[tuple[Track, Observation]]) -> list[int]:
         """The persons of the tracks of a frame, each of another one.
 
         Faces that are not surely any (with a method of their own) become nobody: numbers below 0.
@@ -62,7 +62,7 @@ class Persons:
         """Frees the persons of tracks that are not in the frame."""
         self._of = {track: person for track, person in self._of.items() if track in present}
 
-    def _found(self, entering: Sighting, sure: dict[int, Sighting]) -> int:
+    def _found(self, entering: Observation, sure: dict[int, Observation]) -> int:
         """A person for a face that enters."""
         if not self._each_entering:
             free = self._last.keys() - set(self._of.values())
@@ -86,7 +86,7 @@ class Persons:
             self._last.pop(self._of.pop(next(iter(self._of))), None)
 
 
-def _away(one: Sighting, other: Sighting) -> float:
+def _away(one: Observation, other: Observation) -> float:
     """How far apart two faces are, in longer sides of the first one's box."""
     (x, y, w, h), (u, v, a, b) = one.box, other.box
     return math.hypot(u + a / 2 - x - w / 2, v + b / 2 - y - h / 2) / max(w, h)

@@ -19,7 +19,7 @@ import numpy as np
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.common.queues import LatestQueue
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.media.live.sinks import Sink, SinkClosed
 from dp3_jax.media.live.sources import Frame
 from dp3_jax.pipelines.live.measurements import Meter
@@ -34,8 +34,8 @@ _DEPTH, _DEPTH_WAITING = 1, 2
 _INTERVAL = 1.0  # s between two looks at the load
 _SOURCE_ENDING = 0.5  # s that the source gets to close; it may wait for input that never comes
 # A renderer that has met so many people, all of whom it remembers, is replaced when nobody is in the picture.
-_MOST_PERSONS = 100
-_MOST_NOBODIES = 2000  # what passed for a face for a moment; little is remembered of it
+_MAX_PERSONS = 100
+_MAX_NOBODIES = 2000  # what passed for a face for a moment; little is remembered of it
 
 STAGES = ("source", "detect", "render", "sink")
 
@@ -53,7 +53,7 @@ class Renders(Protocol):
     """What is needed of `clip_rendering.Renderer`."""
 
     def render(
-        self, image: np.ndarray, faces: Sequence[tuple[Track, Sighting]], *, cut: bool = False
+        self, image: np.ndarray, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False
     ) -> tuple[np.ndarray, list[Outcome]]:
         """The frame with its faces anonymized, and what was done with each."""
         ...
@@ -82,15 +82,15 @@ class Painter:
         cut, self._scene = watched.scene != self._scene, watched.scene
         # Counted as they are shown: where most are dropped, the last one shown is still the one before.
         self._count += 1
-        seen = watched.sightings()
+        seen = watched.observations()
         numbers = self._persons.assign(seen)
         self._seen.update(numbers)
         faces = [
             (
                 dataclasses.replace(track, number=number),
-                dataclasses.replace(sighting, frame=self._count),
+                dataclasses.replace(observation, frame=self._count),
             )
-            for number, (track, sighting) in zip(numbers, seen, strict=True)
+            for number, (track, observation) in zip(numbers, seen, strict=True)
         ]
         image = watched.frame.image
         try:
@@ -106,7 +106,7 @@ class Painter:
 
     def _has_met_many(self) -> bool:
         persons = sum(number > 0 for number in self._seen)
-        return persons > _MOST_PERSONS or len(self._seen) - persons > _MOST_NOBODIES
+        return persons > _MAX_PERSONS or len(self._seen) - persons > _MAX_NOBODIES
 
 
 class Pipeline:

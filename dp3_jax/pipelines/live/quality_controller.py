@@ -42,7 +42,7 @@ _FEW_DROPPED = (
 )
 _MANY_DROPPED = 0.4  # share of the frames, from which on it goes down two levels at once
 _FIRST_PATIENCE = 4  # calm intervals before the first try of a more thorough level
-_MOST_PATIENCE = 64
+_MAX_PATIENCE = 64
 _TRIAL = 8  # intervals in which falling back means that the try has failed
 
 
@@ -91,7 +91,7 @@ class Governor:
         if load.dropped > _FEW_DROPPED * load.arrived or load.busy > _FULL_BUSY:
             self._calm = 0
             if self._since_up <= _TRIAL:
-                self._patience = min(2 * self._patience, _MOST_PATIENCE)
+                self._patience = min(2 * self._patience, _MAX_PATIENCE)
                 self._since_up = _TRIAL + 1
             steps = 2 if load.dropped > _MANY_DROPPED * load.arrived else 1
             lower = min(self._index + steps, len(LEVELS) - 1)

@@ -34,7 +34,7 @@ from dp3_jax.detection.live_detection import Budget, LiveDetector
 from dp3_jax.detection.sequence_detection import Numbered
 from dp3_jax.detection.shots import CutDetector
 from dp3_jax.detection.tracking import Linking, Tracker
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.detection.vector_meter import BesideMeter, VectorMeter, Vectors, meter_for
 from dp3_jax.pipelines.live.quality_controller import Level
 from dp3_jax.pipelines.video.detection_pass import DOUBTFUL
@@ -52,7 +52,7 @@ class Watched:
 
     Attributes:
       frame: as it came: `sequence_detection.Numbered`, with whatever else it has.
-      faces: tracks by number. Their first sighting is the one in this frame, the second one the detection
+      faces: tracks by number. Their first observation is the one in this frame, the second one the detection
         that it comes from: this one, an earlier one, or a later one if the face was carried back.
       scene: number of its scene; it changes at every cut.
       measured: tracks whose vectors are being measured in this frame.
@@ -65,15 +65,15 @@ class Watched:
     measured: tuple[int, ...] = ()
     vectors: Future[Vectors] | None = None
 
-    def sightings(self) -> list[tuple[Track, Sighting]]:
-        """Each track with its sighting in this frame and what was measured of it; waits for that."""
+    def observations(self) -> list[tuple[Track, Observation]]:
+        """Each track with its observation in this frame and what was measured of it; waits for that."""
         known: dict[int, FaceVector | None] = {}
         if self.vectors is not None:
             # A face that nothing is known of gets a new one all the same.
             with contextlib.suppress(Exception):
                 known = dict(zip(self.measured, self.vectors.result(), strict=True))
         return [
-            (track, dataclasses.replace(track.sightings[0], vector=known.get(number)))
+            (track, dataclasses.replace(track.observations[0], vector=known.get(number)))
             for number, track in self.faces.items()
         ]
 
@@ -108,7 +108,7 @@ class Watch:
         self._delay = delay
         self._waiting: list[Watched] = []
         self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
-        self._known: dict[int, Sighting] = {}  # as they were seen last
+        self._known: dict[int, Observation] = {}  # as they were seen last
         self._doubtful = doubtful
         self._clear: dict[int, int] = {}  # tracks once clear, and the frames they were last in
         self._scene = 0
@@ -173,7 +173,7 @@ class Watch:
         self._remember(seen)
         self._carry_back(seen, frame.image.shape)
         # What it was when it was seen says what it is in the frames where it is not.
-        faces = {n: Track(n, (sighting, self._known[n])) for n, sighting in seen.items()}
+        faces = {n: Track(n, (observation, self._known[n])) for n, observation in seen.items()}
         clear = {n: tracks.to_face(s) for n, s in seen.items() if s.source != "filled"}
         vectors = self._beside.submit(
             self._count, frame.image, tuple(clear.values()), every=level.every
@@ -187,7 +187,7 @@ class Watch:
         released, self._waiting = self._waiting[:ready], self._waiting[ready:]
         return self._treated(released)
 
-    def _carry_back(self, seen: Mapping[int, Sighting], shape: Sequence[int]) -> None:
+    def _carry_back(self, seen: Mapping[int, Observation], shape: Sequence[int]) -> None:
         """Adds faces to the frames that wait and do not have them yet."""
         height, width = shape[:2]
         for earlier in self._waiting:
@@ -197,14 +197,14 @@ class Watch:
                 )
                 earlier.faces[number] = Track(number, (there, seen[number]))
 
-    def _remember(self, faces: dict[int, Sighting]) -> None:
-        lost = {n for n, sighting in faces.items() if sighting.source == "filled"}
+    def _remember(self, faces: dict[int, Observation]) -> None:
+        lost = {n for n, observation in faces.items() if observation.source == "filled"}
         self._known = {n: self._known.get(n, s) if n in lost else s for n, s in faces.items()}
-        for number, sighting in faces.items():
-            if number in self._clear or sighting.confidence >= tracks.CLEAR:
-                self._clear[number] = sighting.frame
+        for number, observation in faces.items():
+            if number in self._clear or observation.confidence >= tracks.CLEAR:
+                self._clear[number] = observation.frame
         if faces:
-            now = max(sighting.frame for sighting in faces.values())
+            now = max(observation.frame for observation in faces.values())
             self._clear = {n: at for n, at in self._clear.items() if now - at <= _REMEMBERED}
 
 

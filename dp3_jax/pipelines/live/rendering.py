@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from dp3_jax.detection.tracks import Sighting, Track
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import Settings
@@ -80,5 +80,5 @@ def open_drawing(
 
 def _render_nothing(renderer: Renderer) -> None:
     """Draws a face where there is none, as track 0, which no true one has: the first time is slow."""
-    nobody = Sighting(0, (100.0, 100.0, 80.0, 100.0), None, 1.0)
+    nobody = Observation(0, (100.0, 100.0, 80.0, 100.0), None, 1.0)
     renderer.render(np.zeros((300, 300, 3), np.uint8), [(Track(0, (nobody,)), nobody)])

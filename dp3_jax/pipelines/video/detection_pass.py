@@ -28,13 +28,11 @@ from dp3_jax.replacement.face_actions import Settings
 JOURNAL = "detections.jsonl"
 DOUBTFUL = "not surely a face"  # why a track is blurred
 COMPARED_EVERY = 5  # frames between two comparisons with the persons to be kept
-_LEAST_AGREEING = 0.9  # share of a track's compared sightings that must show the person to be kept
+_MIN_AGREEING = 0.9  # share of a track's compared observations that must show the person to be kept
 # A track of which the best detection is not this sure, and half of them not that sure, is doubtful.
 _SURE, _USUAL_SURE = 0.85, 0.65
-_LEAST_LARGE = (
-    8  # faces that the mesh could have known, of which it looks at every second or fourth
-)
-_LEAST_COMPARED = 3  # sightings; a track with fewer is not kept
+_MIN_LARGE = 8  # faces that the mesh could have known, of which it looks at every second or fourth
+_MIN_COMPARED = 3  # observations; a track with fewer is not kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Found:
       kept: for each face why it is to be kept, empty if not; None in frames that were not compared.
       steps: for each face how its head has come there from the frame before, as far as that is known; empty
         where nobody looked.
-      vectors: for each face, as `tracks.Sighting.vector`; empty where nobody looked.
+      vectors: for each face, as `tracks.Observation.vector`; empty where nobody looked.
     """
 
     number: int
@@ -179,7 +177,6 @@ def _look(
     waiting: list[tuple[Found, list[Future | Step | None], Future | None]] = []
     # The frame before tells how heads have come into the first one.
     decoded = reading.read_frames(info, max(start - 1, 0), lazy=True)
-    loading: Future | None = None
     with (
         ThreadPoolExecutor(2) as pool,
         BesideMeter(meter) as beside,
@@ -196,8 +193,6 @@ def _look(
                 for i in set(range(len(faces))) - followed.keys():
                     steps[i] = pool.submit(motion.step, *greys, faces[i].box, faces[i].points)
             last = image
-            if loading is None and len(faces) > 1:
-                loading = pool.submit(tracking.solver)  # `link` may need it
             vectors = beside.submit(number, image, faces)
             waiting.append(
                 (Found(number, times.pop(number), cut, tuple(faces), kept), steps, vectors)
@@ -245,12 +240,12 @@ def given(
 
 
 def _keep_reason(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> str:
-    """Why a track is kept; empty if it is not: only if nearly all its compared sightings show the person."""
-    verdicts = [compared[key] for s in track.sightings if (key := (s.frame, s.box)) in compared]
+    """Why a track is kept; empty if it is not: only if nearly all its compared observations show the person."""
+    verdicts = [compared[key] for s in track.observations if (key := (s.frame, s.box)) in compared]
     reasons = [verdict for verdict in verdicts if verdict]
-    if len(verdicts) < min(_LEAST_COMPARED, len(track.sightings)) or not reasons:
+    if len(verdicts) < min(_MIN_COMPARED, len(track.observations)) or not reasons:
         return ""
-    return reasons[0] if len(reasons) >= _LEAST_AGREEING * len(verdicts) else ""
+    return reasons[0] if len(reasons) >= _MIN_AGREEING * len(verdicts) else ""
 
 
 def linking(info: VideoInfo) -> tracking.Linking:
@@ -283,10 +278,10 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
         for track in tracks
     ]
     clear = {
-        (sighting.frame, track.number): sighting.box
+        (observation.frame, track.number): observation.box
         for track in decided
         if not track.keep and track.number not in doubtful
-        for sighting in track.sightings
+        for observation in track.observations
     }
     numbers = {number for _, number in clear}
     left = [
@@ -310,9 +305,9 @@ def _with_vectors(tracks: Sequence[Track], found: Sequence[Found]) -> list[Track
     return [
         dataclasses.replace(
             track,
-            sightings=tuple(
+            observations=tuple(
                 dataclasses.replace(s, vector=vectors.get((s.frame, s.box)))
-                for s in track.sightings
+                for s in track.observations
             ),
         )
         for track in tracks
@@ -324,9 +319,11 @@ def _is_doubtful(track: Track, measured: bool) -> bool:
 
     As for photos (`second_opinion`): on a crest of arms, on hair, a person's face is worse than a blur.
     """
-    if any(sighting.source == "user" for sighting in track.sightings):
+    if any(observation.source == "user" for observation in track.observations):
         return False
-    seen = [sighting.confidence for sighting in track.sightings if sighting.confidence > 0]
+    seen = [
+        observation.confidence for observation in track.observations if observation.confidence > 0
+    ]
     best = max(seen, default=0.0)
     if best < MIN_GENERATED_CONFIDENCE:
         return True
@@ -337,9 +334,9 @@ def _is_doubtful(track: Track, measured: bool) -> bool:
 
 def _mesh_doubts(track: Track) -> bool:
     """Whether the mesh knew none of a track's larger faces, of which it looked at several."""
-    large = [s for s in track.sightings if s.confidence > 0 and min(s.box[2:]) >= MIN_SIZE]
+    large = [s for s in track.observations if s.confidence > 0 and min(s.box[2:]) >= MIN_SIZE]
     known = [s for s in large if s.vector is not None and s.vector.mouth_opening is not None]
-    return len(large) >= _LEAST_LARGE and not known
+    return len(large) >= _MIN_LARGE and not known
 
 
 def _is_within(track: Track, clear: Mapping[tuple[int, int], Box], numbers: set[int]) -> bool:
@@ -347,9 +344,9 @@ def _is_within(track: Track, clear: Mapping[tuple[int, int], Box], numbers: set[
 
     Its middle then lies in that face's box wherever it was detected.
     """
-    seen = [sighting for sighting in track.sightings if sighting.source != "filled"]
+    seen = [observation for observation in track.observations if observation.source != "filled"]
     for number in numbers:
-        boxes = [clear.get((sighting.frame, number)) for sighting in seen]
+        boxes = [clear.get((observation.frame, number)) for observation in seen]
         if all(box and _has_middle(box, s.box) for box, s in zip(boxes, seen, strict=True)):
             return True
     return False

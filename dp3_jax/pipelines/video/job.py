@@ -382,7 +382,7 @@ def _outcome(
 ) -> Outcome:
     """What was done with a track: what was done most, or the fall-back if there was one."""
     plan = Plan(
-        tracks.to_face(max(track.sightings, key=lambda s: s.confidence)),
+        tracks.to_face(max(track.observations, key=lambda s: s.confidence)),
         keys[track.number],
         keep=track.keep,
         method=track.method,

@@ -135,14 +135,17 @@ class _Record:
         self._tally.add(list(watched.faces), outcomes)
         for number, track in watched.faces.items():
             best = self._best.get(number)
-            if best is None or track.sightings[-1].confidence >= best.sightings[-1].confidence:
+            if (
+                best is None
+                or track.observations[-1].confidence >= best.observations[-1].confidence
+            ):
                 self._best[number] = track
 
     def outcomes(self) -> list[Outcome]:
         """One for each track that was seen."""
         found = []
         for number, track in self._best.items():
-            face = tracks.to_face(track.sightings[-1])
+            face = tracks.to_face(track.observations[-1])
             plan = Plan(face, self.keys[number], method=track.method, reason=track.reason)
             found.append(self._tally.outcome(number, plan))
         return [outcome for outcome in found if outcome is not None]

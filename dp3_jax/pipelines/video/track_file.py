@@ -1,7 +1,7 @@
 """The tracks file: one JSON file beside a video with its tracks, to look at, edit and render again.
 
-Each track holds its sightings as columns, so that an hour stays a few megabytes. Numbers come back exactly as
-they were. By hand one sets `keep` or `method` of a track, or adds to `edits`, which are applied in their
+Each track holds its observations as columns, so that an hour stays a few megabytes. Numbers come back exactly
+as they were. By hand one sets `keep` or `method` of a track, or adds to `edits`, which are applied in their
 order when the file is read; its form is described in tracks.schema.json. The file holds the keys of the new
 faces but not the secret they come from, and neither the video's name nor any of its pixels.
 """
@@ -23,7 +23,7 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.target_kinds import METHODS
-from dp3_jax.detection.tracks import SOURCES, Sighting, Track, Tracking
+from dp3_jax.detection.tracks import SOURCES, Observation, Track, Tracking
 from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
 from dp3_jax.replacement import master_key
 from dp3_jax.replacement.face_actions import Settings
@@ -56,8 +56,8 @@ def _single(values: np.ndarray) -> list:
 
 
 def _track(track: Track, key: bytes | None) -> dict[str, Any]:
-    runs = itertools.groupby(s.source for s in track.sightings)
-    measured = any(s.vector is not None for s in track.sightings)
+    runs = itertools.groupby(s.source for s in track.observations)
+    measured = any(s.vector is not None for s in track.observations)
     return {
         "number": track.number,
         "keep": track.keep,
@@ -66,31 +66,26 @@ def _track(track: Track, key: bytes | None) -> dict[str, Any]:
         "key": None if key is None else key.hex(),
         "first": track.first,
         "sources": [[source, len(list(run))] for source, run in runs],
-        "confidence": [float(s.confidence) for s in track.sightings],
-        "boxes": [[float(v) for v in s.box] for s in track.sightings],
-        "points": [None if s.points is None else _single(s.points) for s in track.sightings],
-        **({"vectors": [s.vector for s in track.sightings]} if measured else {}),
+        "confidence": [float(s.confidence) for s in track.observations],
+        "boxes": [[float(v) for v in s.box] for s in track.observations],
+        "points": [None if s.points is None else _single(s.points) for s in track.observations],
+        **({"vectors": [s.vector for s in track.observations]} if measured else {}),
     }
 
 
-def write(
-    path: str | os.PathLike,
+def encode(
     tracking: Tracking,
     settings: Settings,
     keys: Mapping[int, bytes],
     generator: str | None,
-) -> None:
-    """Writes a tracks file, atomically.
+) -> bytes:
+    """The content of a tracks file.
 
     Args:
-      path: of the file.
       tracking: what it holds.
       settings: that the video is rendered with.
       keys: of the new faces by track number; a track may have none.
       generator: fingerprint of the weights; None when no face was drawn.
-
-    Raises:
-      UserError: the file cannot be written.
     """
     head = {
         "format": FORMAT,
@@ -114,7 +109,22 @@ def write(
     bodies = (",\n ".join(line(*item) for item in track.items()) for track in described)
     listed = ",\n".join(f"{{{body}}}" for body in bodies)
     text = ",\n".join([*(line(*item) for item in head.items()), f'"tracks": [\n{listed}\n]'])
-    files.write_bytes(path, f"{{{text}}}\n".encode())
+    return f"{{{text}}}\n".encode()
+
+
+def write(
+    path: str | os.PathLike,
+    tracking: Tracking,
+    settings: Settings,
+    keys: Mapping[int, bytes],
+    generator: str | None,
+) -> None:
+    """Writes a tracks file, atomically; arguments as of `encode`.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    files.write_bytes(path, encode(tracking, settings, keys, generator))
 
 
 class _Wrong(Exception):
@@ -158,7 +168,7 @@ def _sources(entry: Mapping[str, Any], where: str) -> list[str]:
     return found
 
 
-def _sightings(entry: Mapping[str, Any], frames: int, where: str) -> tuple[Sighting, ...]:
+def _observations(entry: Mapping[str, Any], frames: int, where: str) -> tuple[Observation, ...]:
     first, sources = entry.get("first"), _sources(entry, where)
     ends = _is_whole(first) and first + len(sources) <= frames
     _check(
@@ -176,7 +186,9 @@ def _sightings(entry: Mapping[str, Any], frames: int, where: str) -> tuple[Sight
         ok = type(sure) in (int, float) and math.isfinite(sure) and 0 <= sure <= 1
         _check(ok, f"{place}: confidence {sure!r} is not between 0 and 1")
         known = read_box(box, place), read_points(points, place)
-        found.append(Sighting(first + i, *known, float(sure), source, _read_vector(vector, place)))
+        found.append(
+            Observation(first + i, *known, float(sure), source, _read_vector(vector, place))
+        )
     return tuple(found)
 
 
@@ -228,7 +240,7 @@ def _read_track(entry: Any, place: int, frames: int) -> tuple[Track, bytes | Non
         key is None or len(key) == master_key.KEY_BYTES,
         f"{where}: key is not 64 hexadecimal digits",
     )
-    return Track(number, _sightings(entry, frames, where), keep, method, reason), key
+    return Track(number, _observations(entry, frames, where), keep, method, reason), key
 
 
 # What an edit is called, and what else it says.
@@ -317,18 +329,32 @@ def _parse(content: Any) -> TrackFile:
 
 
 def read(path: str | os.PathLike) -> TrackFile:
-    """Reads a tracks file and applies its edits.
-
-    Tracks without a key, such as those that an edit made, are not in `keys`.
+    """Reads a tracks file and applies its edits; see `parse`.
 
     Raises:
       UserError: it cannot be read, or is not a tracks file; one line that names the place.
     """
     try:
-        return _parse(read_json(path))
-    except _Wrong as error:
-        raise UserError(f"cannot use {path}: {error}") from error
+        return parse(read_json(path), str(path))
     except UserError as error:
         if str(path) in str(error):
             raise
         raise UserError(f"cannot use {path}: {error}") from error
+
+
+def parse(content: Any, where: str) -> TrackFile:
+    """What a tracks file's content says, its edits applied.
+
+    Tracks without a key, such as those that an edit made, are not in `keys`.
+
+    Args:
+      content: decoded JSON.
+      where: name of the file, for messages.
+
+    Raises:
+      UserError: it is not a tracks file.
+    """
+    try:
+        return _parse(content)
+    except _Wrong as error:
+        raise UserError(f"cannot use {where}: {error}") from error
