@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from dp3_jax.common import prefetch
+from dp3_jax.common.prefetch import prefetch
 from dp3_jax.data import Feed
 from dp3_jax.data.feed import Companions
 from dp3_jax.training.sharding import Layout
