@@ -11,11 +11,9 @@ from dp3_jax.cli.identity_flags import (
     asks_for_identity,
     identity_options,
 )
+from dp3_jax.common.choices import COVERS, METHODS, MOTIONS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.target_kinds import COVERS, METHODS
 
-# Repeated from dp3_jax.pipelines, which takes a second to import; a test compares them.
-MOTIONS = ("face", "head", "none", "grid")
 MAX_WORKERS = 64
 CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi")
 
@@ -207,7 +205,7 @@ def _tasks(arguments: argparse.Namespace):
         return [batch.pipe_task(inputs[0], output)], outputs.Rest()
     if output is not None and names.is_pattern(output):
         work_folder.remove_finished(pathlib.Path(output))
-    tasks, rest = outputs.plan(inputs, output, arguments.in_place)
+    tasks, rest = outputs.tasks_of(inputs, output, arguments.in_place)
     photos = [task.source for task in tasks if not task.is_video]
     if arguments.one_pass and photos:
         raise UserError(f"--one-pass is for videos, and {photos[0]} is none")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.prediction import CALM, Motion, coasting
-from dp3_jax.detection.target_kinds import METHODS
 
 Box = tuple[float, float, float, float]
 
@@ -66,7 +66,7 @@ class Track:
       number: unique in the clip, from 1.
       observations: one for every frame from the first to the last, in order.
       keep: leave this face as it is.
-      method: as in `face_actions.Plan`, or None for the one in the settings.
+      method: as in `face_actions.FaceAction`, or None for the one in the settings.
       reason: why it is kept or treated otherwise, for the record.
     """
 

@@ -80,7 +80,7 @@ def run(
         one = anonymizer if method == "generate" else Anonymizer(method=method)
         result = one(photo, faces, secret)
         images.write_png(folder / f"astronaut_{method}.png", result.frame)
-        name = f"{method} ({result.outcomes[0].done})"
+        name = f"{method} ({result.face_results[0].done})"
         report["cosine_to_original"][name] = similarity(verifier, photo, result.frame, faces[0])
         if method == "generate":
             preview.write_preview(folder / "preview.png", photo, result)

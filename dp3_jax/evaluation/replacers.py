@@ -161,8 +161,8 @@ class Fusing:
         remembering, anonymizer = self._with(source)
         remembering.seen.clear()
         result = anonymizer(photo, [face], key)
-        (outcome,) = result.outcomes
-        return Replaced(result.frame, remembering.seen.get(outcome.person))
+        (face_result,) = result.face_results
+        return Replaced(result.frame, remembering.seen.get(face_result.person))
 
 
 def donor_view(donor: Rendering) -> np.ndarray:

@@ -15,8 +15,8 @@ from fractions import Fraction
 import numpy as np
 from PIL import Image
 
+from dp3_jax.common.choices import OBFUSCATIONS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.target_kinds import OBFUSCATIONS
 from dp3_jax.detection.tracks import Tracking, to_face
 from dp3_jax.evaluation.real_people import OnePerson
 from dp3_jax.evaluation.video_clip import Faces, Render
@@ -27,7 +27,7 @@ from dp3_jax.pipelines.video import job, track_file
 from dp3_jax.replacement import fusing, master_key
 from dp3_jax.replacement.classes import ContextClassifier
 from dp3_jax.replacement.coherence import Coherence
-from dp3_jax.replacement.face_actions import Plan, Settings
+from dp3_jax.replacement.face_actions import FaceAction, Settings
 from dp3_jax.replacement.renderers import FusedRenderer
 
 GENERATE = "new faces"
@@ -201,10 +201,10 @@ class Workshop:
             if what == "drawing":
                 self._progress(name, count, total or source.frames)
 
-        outcomes, _ = job.process(request, anonymizer, drawn)
-        for outcome in outcomes:
-            if outcome.fell_back:
-                self._note(f"{name}: a face was covered {outcome.reason}")
+        face_results, _ = job.process(request, anonymizer, drawn)
+        for face_result in face_results:
+            if face_result.fell_back:
+                self._note(f"{name}: a face was covered {face_result.reason}")
         return target
 
 
@@ -222,11 +222,13 @@ def frame_by_frame(
     def render(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
         del cut
         own = next(drawn) if secret is None else secret
-        plans = [
-            Plan(to_face(seen), master_key.face_key(own, track.number), track.keep, track.method)
+        actions = [
+            FaceAction(
+                to_face(seen), master_key.face_key(own, track.number), track.keep, track.method
+            )
             for track, seen in faces
         ]
-        return anonymizer.render(image, plans).frame
+        return anonymizer.render(image, actions).frame
 
     return render
 

@@ -15,7 +15,13 @@ from dp3_jax.detection.second_opinion import doubted, mesh_at_hand
 from dp3_jax.models.mesh import FaceMesh
 from dp3_jax.replacement import generation, master_key, obfuscation
 from dp3_jax.replacement.choice import open_renderer
-from dp3_jax.replacement.face_actions import Outcome, Plan, Settings, obfuscation_of, plan_faces
+from dp3_jax.replacement.face_actions import (
+    FaceAction,
+    FaceResult,
+    Settings,
+    face_actions_of,
+    obfuscation_of,
+)
 from dp3_jax.replacement.frame_renderer import FaceTask, render_frame
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer, Generator
 from dp3_jax.replacement.options import IdentityOptions
@@ -24,11 +30,11 @@ from dp3_jax.vision import geometry
 
 def anonymize_frame(
     frame: np.ndarray,
-    plans: Sequence[Plan],
+    actions: Sequence[FaceAction],
     settings: Settings,
     renderer: FaceRenderer | None = None,
     is_face: FaceCheck | None = None,
-) -> tuple[np.ndarray, list[Outcome]]:
+) -> tuple[np.ndarray, list[FaceResult]]:
     """Treats the faces of a frame as planned; a pure function of its arguments.
 
     No pixel outside the faces' regions changes, and with the method "generate" the result does not depend
@@ -36,61 +42,63 @@ def anonymize_frame(
 
     Args:
       frame: u8[h, w, 3] RGB; not changed.
-      plans: one for each face.
+      actions: one for each face.
       settings: for all faces.
       renderer: makes the new faces; without one they are covered.
       is_face: u8[B, S, S, 3] canonical views -> bool[B], whether a new face is one; None: not checked.
 
     Returns:
-      The new frame, and what was done with each face, in the order of `plans`. The frame itself is
+      The new frame, and what was done with each face, in the order of `actions`. The frame itself is
       returned when there is nothing to do.
     """
-    tasks = [_task(number, plan, settings, frame.shape) for number, plan in enumerate(plans)]
+    tasks = [_task(number, action, settings, frame.shape) for number, action in enumerate(actions)]
     return render_frame(frame, tasks, renderer, is_face, candidates=settings.candidates)
 
 
-def _task(number: int, plan: Plan, settings: Settings, shape: Sequence[int]) -> FaceTask:
+def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[int]) -> FaceTask:
     """What is to be done with a face where it was found."""
-    if plan.keep:
-        return FaceTask(plan, plan.reason, done="kept")
-    alignment = geometry.align(plan.face.box, plan.face.points)
-    method, reason = obfuscation_of(plan, settings)
+    if action.keep:
+        return FaceTask(action, action.reason, done="kept")
+    alignment = geometry.align(action.face.box, action.face.points)
+    method, reason = obfuscation_of(action, settings)
     if method:
-        target = obfuscation.covered(alignment, plan.face.box, settings.cover, shape)
-        return FaceTask(plan, reason, cover=obfuscation.Cover(method, alignment.scale, target))
-    mask = geometry.face_mask(alignment, plan.face.box, yaw=plan.yaw)
+        target = obfuscation.covered(alignment, action.face.box, settings.cover, shape)
+        return FaceTask(action, reason, cover=obfuscation.Cover(method, alignment.scale, target))
+    mask = geometry.face_mask(alignment, action.face.box, yaw=action.yaw)
     target = geometry.region(alignment, mask, shape)
-    return FaceTask(plan, job=generation.Job(number, plan, alignment, mask, target, target))
+    return FaceTask(
+        action, request=generation.InpaintRequest(number, action, alignment, mask, target, target)
+    )
 
 
-def _makes(plan: Plan, settings: Settings) -> bool:
+def _makes(action: FaceAction, settings: Settings) -> bool:
     """Whether a plan asks for a new face, which may still be refused (see `obfuscation_of`)."""
-    return not plan.keep and (plan.method or settings.method) == "generate"
+    return not action.keep and (action.method or settings.method) == "generate"
 
 
 def with_vectors(
     frame: np.ndarray,
-    plans: Sequence[Plan],
+    actions: Sequence[FaceAction],
     settings: Settings,
     mesh: FaceMesh | None,
     expression: bool = True,
-) -> list[Plan]:
+) -> list[FaceAction]:
     """The plans with what new faces are to show of the old ones, where they do not say it already.
 
     Args:
       frame: u8[h, w, 3], with the original faces.
-      plans, settings: as of `anonymize_frame`.
+      actions, settings: as of `anonymize_frame`.
       mesh: see `face_vector.measure`.
       expression: False leaves out all but the pose.
     """
     done = []
-    for plan in plans:
-        vector = plan.vector
-        if vector is None and _makes(plan, settings):
-            vector = face_vector.measure(frame, plan.face, mesh)
+    for action in actions:
+        vector = action.vector
+        if vector is None and _makes(action, settings):
+            vector = face_vector.measure(frame, action.face, mesh)
         if vector is not None and not expression:
             vector = vector.without_expression()
-        done.append(dataclasses.replace(plan, vector=vector))
+        done.append(dataclasses.replace(action, vector=vector))
     return done
 
 
@@ -100,11 +108,11 @@ class Result:
 
     Attributes:
       frame: u8[h, w, 3].
-      outcomes: of all faces, in their order.
+      face_results: of all faces, in their order.
     """
 
     frame: np.ndarray
-    outcomes: list[Outcome]
+    face_results: list[FaceResult]
 
 
 class Anonymizer:
@@ -213,23 +221,26 @@ class Anonymizer:
         return doubted(frame, faces, self._mesh)
 
     def render(
-        self, frame: np.ndarray, plans: Sequence[Plan], settings: Settings | None = None
+        self, frame: np.ndarray, actions: Sequence[FaceAction], settings: Settings | None = None
     ) -> Result:
         """Treats the faces of u8[h, w, 3] as planned, with the given settings or its own."""
         settings = settings or self.settings
-        if not any(_makes(plan, settings) for plan in plans):
-            return Result(*anonymize_frame(frame, plans, settings))
-        plans = self.measured(frame, plans, settings)
-        return Result(*anonymize_frame(frame, plans, settings, self.renderer, self._is_face))
+        if not any(_makes(action, settings) for action in actions):
+            return Result(*anonymize_frame(frame, actions, settings))
+        actions = self.measured(frame, actions, settings)
+        return Result(*anonymize_frame(frame, actions, settings, self.renderer, self._is_face))
 
     def measured(
-        self, frame: np.ndarray, plans: Sequence[Plan], settings: Settings
-    ) -> Sequence[Plan]:
+        self, frame: np.ndarray, actions: Sequence[FaceAction], settings: Settings
+    ) -> Sequence[FaceAction]:
         """The plans with all that new faces take from those in u8[h, w, 3]; the masks depend on it too."""
-        if not any(_makes(plan, settings) for plan in plans) or not self.renderer.takes_vector:
-            return plans
+        if (
+            not any(_makes(action, settings) for action in actions)
+            or not self.renderer.takes_vector
+        ):
+            return actions
         expression = self.identity.expression == "match"
-        return with_vectors(frame, plans, settings, self._mesh, expression)
+        return with_vectors(frame, actions, settings, self._mesh, expression)
 
     def __call__(
         self,
@@ -246,7 +257,7 @@ class Anonymizer:
         """
         if faces is None:
             faces = self.find(frame)
-        return self.render(frame, plan_faces(faces, secret or master_key.fresh_secret()))
+        return self.render(frame, face_actions_of(faces, secret or master_key.fresh_secret()))
 
 
 def anonymize(image, *, faces: Sequence[Face] | None = None, seed: int | None = None, **settings):

@@ -19,7 +19,7 @@ from dp3_jax.pipelines.boxes import Boxes
 from dp3_jax.pipelines.preview import write_preview
 from dp3_jax.pipelines.reports import Report, preview_path, sidecar_path
 from dp3_jax.replacement import master_key
-from dp3_jax.replacement.face_actions import Outcome, Plan, Settings
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,18 +156,18 @@ class Batch:
         """As of `Anonymizer.decided`."""
         return self._anonymizer.decided
 
-    def _plans(
+    def _actions(
         self, task: outputs.Task, photo: Photo
-    ) -> tuple[list[Plan], Settings, tuple[str, ...]]:
+    ) -> tuple[list[FaceAction], Settings, tuple[str, ...]]:
         """What to do with the faces of a photo, and remarks on it."""
         options, settings = self._options, self._anonymizer.settings
         secret = options.secret or master_key.fresh_secret()
         if options.faces is not None:
-            plans, settings, used = sidecar.read(options.faces, photo.pixels.shape, secret)
+            actions, settings, used = sidecar.read(options.faces, photo.pixels.shape, secret)
             settings = dataclasses.replace(settings, **options.overrides)
-            return plans, settings, self._other_weights(used, settings)
+            return actions, settings, self._other_weights(used, settings)
         faces = None if self._boxes is None else self._boxes.of(task.source)
-        return records.plan_record(photo, self._record_options, secret, faces), settings, ()
+        return records.action_list(photo, self._record_options, secret, faces), settings, ()
 
     def _other_weights(self, used: str | None, settings: Settings) -> tuple[str, ...]:
         if used and settings.method == "generate" and used != self._anonymizer.renderer.fingerprint:
@@ -190,12 +190,12 @@ class Batch:
         start = time.monotonic()
         try:
             if task.is_video:
-                outcomes, summary = self._video(task, progress or (lambda *_: None))
+                face_results, summary = self._video(task, progress or (lambda *_: None))
                 spent = time.monotonic() - start
                 return Report(
                     task,
                     spent,
-                    tuple(outcomes),
+                    tuple(face_results),
                     notes=(*((task.note,) if task.note else ()), *summary.notes, *self._left_out()),
                     frames=summary.frames,
                     damage=summary.damage,
@@ -212,10 +212,10 @@ class Batch:
     def _photo(self, task: outputs.Task, start: float, source: Source) -> Report:
         """Anonymizes and writes a photo; `start` is when it was begun."""
         container = container_of(task.target)
-        plans, settings, notes = self._plans(task, source.photo)
+        actions, settings, notes = self._actions(task, source.photo)
         record = records.render_record(
             source.photo,
-            plans,
+            actions,
             settings,
             self._record_options,
             container=container,
@@ -232,7 +232,7 @@ class Batch:
         return Report(
             task,
             time.monotonic() - start,
-            tuple(record.result.outcomes),
+            tuple(record.result.face_results),
             notes=notes,
             prints=(source.print, manifest.print_of(task.target, record.content)),
         )
@@ -240,7 +240,7 @@ class Batch:
     def _left_out(self) -> tuple[str, ...]:
         return ("--preview is of photos; none was written",) if self._options.preview else ()
 
-    def _video(self, task: outputs.Task, progress: Progress) -> tuple[list[Outcome], Any]:
+    def _video(self, task: outputs.Task, progress: Progress) -> tuple[list[FaceResult], Any]:
         from dp3_jax.pipelines.video import job  # loads FFmpeg
 
         options = self._options

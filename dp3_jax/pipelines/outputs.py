@@ -118,7 +118,7 @@ def is_file_name(output: str | os.PathLike) -> bool:
     return _is_ours(output) and not os.path.isdir(output)
 
 
-def plan(
+def tasks_of(
     inputs: Sequence[str], output: str | None = None, in_place: bool = False
 ) -> tuple[list[Task], Rest]:
     """What is read and written.
@@ -175,7 +175,7 @@ def plan(
 
 
 def _sequence(inputs: Sequence[str], output: str | None, in_place: bool) -> Task:
-    """The task of numbered pictures; arguments and errors as of `plan`."""
+    """The task of numbered pictures; arguments and errors as of `tasks_of`."""
     name = next(filter(is_pattern, inputs))
     source = pathlib.Path(name)
     if len(inputs) > 1:

@@ -30,11 +30,11 @@ def draw_preview(before: np.ndarray, result: Result) -> np.ndarray:
     ]
     panels[1] = np.ascontiguousarray(panels[1])
     thickness = max(1, round(max(size) / 400))
-    for outcome in result.outcomes:
-        x, y, w, h = (v * scale for v in outcome.plan.face.box)
+    for face_result in result.face_results:
+        x, y, w, h = (v * scale for v in face_result.action.face.box)
         low, high = (round(x), round(y)), (round(x + w), round(y + h))
-        cv2.rectangle(panels[1], low, high, _COLOURS.get(outcome.done, _USUAL), thickness)
-        text = f"{outcome.plan.face.confidence:.2f} {outcome.done}"
+        cv2.rectangle(panels[1], low, high, _COLOURS.get(face_result.done, _USUAL), thickness)
+        text = f"{face_result.action.face.confidence:.2f} {face_result.done}"
         place = low[0], max(low[1] - 3, 8)
         cv2.putText(panels[1], text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 3)
         cv2.putText(panels[1], text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1)

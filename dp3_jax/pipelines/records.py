@@ -17,7 +17,7 @@ from dp3_jax.media.photos import Photo, decode_photo, encode_photo
 from dp3_jax.pipelines import sidecar, transparency
 from dp3_jax.pipelines.allowlist import Keeper
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
-from dp3_jax.replacement.face_actions import Plan, Settings, plan_faces
+from dp3_jax.replacement.face_actions import FaceAction, Settings, face_actions_of
 from dp3_jax.replacement.options import IdentityOptions
 
 
@@ -82,30 +82,32 @@ def anonymize_record(
       UserError: the photo cannot be read or written, or a model cannot be had.
     """
     photo = decode_photo(content)
-    plans = plan_record(photo, options, key, faces)
-    record = render_record(photo, plans, options.anonymizer.settings, options, container=container)
+    actions = action_list(photo, options, key, faces)
+    record = render_record(
+        photo, actions, options.anonymizer.settings, options, container=container
+    )
     return record.content, record.sidecar
 
 
-def plan_record(
+def action_list(
     photo: Photo, options: RecordOptions, key: bytes, faces: Sequence[Face] | None = None
-) -> list[Plan]:
+) -> list[FaceAction]:
     """What to do with the faces of a photo; arguments as of `anonymize_record`."""
     if faces is None:
         faces = transparency.find(options.anonymizer, photo.pixels, photo.alpha)
-    plans = plan_faces(faces, key)
+    actions = face_actions_of(faces, key)
     if options.keeper is None:
-        return plans
+        return actions
     reasons = options.keeper.decide(photo.pixels, faces)
     return [
-        dataclasses.replace(plan, keep=bool(reason), reason=reason)
-        for plan, reason in zip(plans, reasons, strict=True)
+        dataclasses.replace(action, keep=bool(reason), reason=reason)
+        for action, reason in zip(actions, reasons, strict=True)
     ]
 
 
 def render_record(
     photo: Photo,
-    plans: Sequence[Plan],
+    actions: Sequence[FaceAction],
     settings: Settings,
     options: RecordOptions,
     *,
@@ -116,7 +118,7 @@ def render_record(
 
     Args:
       photo: as read.
-      plans, settings: as of `Anonymizer.render`.
+      actions, settings: as of `Anonymizer.render`.
       options: for all records.
       container: Pillow's name of the format to write; None for the source's.
       name: for messages.
@@ -125,10 +127,10 @@ def render_record(
       UserError: the format cannot hold the photo, or a model cannot be had.
     """
     anonymizer = options.anonymizer
-    result, alpha = transparency.render(anonymizer, photo.pixels, photo.alpha, plans, settings)
-    drawn = any(outcome.done == "generated" for outcome in result.outcomes)
+    result, alpha = transparency.render(anonymizer, photo.pixels, photo.alpha, actions, settings)
+    drawn = any(face_result.done == "generated" for face_result in result.face_results)
     used = (anonymizer.renderer.fingerprint, identity_of(anonymizer)) if drawn else (None,)
-    description = sidecar.describe(photo.pixels.shape, result.outcomes, settings, *used)
+    description = sidecar.describe(photo.pixels.shape, result.face_results, settings, *used)
     after = dataclasses.replace(photo.with_pixels(result.frame), alpha=alpha)
     mark = options.mark and drawn
     content = encode_photo(

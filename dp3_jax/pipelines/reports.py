@@ -11,7 +11,7 @@ from dp3_jax.common import files
 from dp3_jax.pipelines import outputs
 from dp3_jax.pipelines.manifest import FilePrint
 from dp3_jax.pipelines.sidecar import SUFFIX
-from dp3_jax.replacement.face_actions import Outcome
+from dp3_jax.replacement.face_actions import FaceResult
 
 DONE, INCOMPLETE = 0, 1  # exit statuses
 _MAX_NAMES = 3  # of skipped files for each reason
@@ -33,7 +33,7 @@ class Report:
 
     task: outputs.Task
     seconds: float
-    outcomes: tuple[Outcome, ...] = ()
+    face_results: tuple[FaceResult, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
     frames: int = 0
@@ -64,10 +64,10 @@ def remarks(report: Report) -> list[str]:
     lines = [f"note: {report.task.source}: {note}" for note in report.notes]
     if report.damage:
         lines.append(f"damaged: {report.damage}")
-    for outcome in report.outcomes:
-        if outcome.fell_back:
-            x, y = (round(v) for v in outcome.plan.face.box[:2])
-            lines.append(f"covered: {report.task.source}, face at {x},{y}: {outcome.reason}")
+    for face_result in report.face_results:
+        if face_result.fell_back:
+            x, y = (round(v) for v in face_result.action.face.box[:2])
+            lines.append(f"covered: {report.task.source}, face at {x},{y}: {face_result.reason}")
     return lines
 
 
@@ -76,11 +76,11 @@ def manifest_entry(report: Report) -> dict[str, Any]:
     if report.error or report.damage or report.prints is None:
         return {"error": report.error or report.damage or "not a single file"}
     before, after = (dataclasses.asdict(one) for one in report.prints)
-    counts = Counter(outcome.done for outcome in report.outcomes)
+    counts = Counter(face_result.done for face_result in report.face_results)
     return {
         "input": before,
         "output": after,
-        "faces": len(report.outcomes),
+        "faces": len(report.face_results),
         "done": dict(sorted(counts.items())),
         "error": "",
     }
@@ -107,7 +107,7 @@ def skipped_summary(reports: Sequence[Report]) -> list[str]:
 
 def exit_status(reports: Sequence[Report]) -> int:
     """DONE, or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
-    bad = any(r.error or r.damage or any(o.fell_back for o in r.outcomes) for r in reports)
+    bad = any(r.error or r.damage or any(o.fell_back for o in r.face_results) for r in reports)
     return INCOMPLETE if bad else DONE
 
 
@@ -134,14 +134,14 @@ def summarize(
       instead: why not from where "auto" prefers.
     """
     done = [r for r in reports if not r.error]
-    counts = Counter(outcome.done for r in done for outcome in r.outcomes)
+    counts = Counter(face_result.done for r in done for face_result in r.face_results)
     videos = [r for r in done if r.task.is_video]
     return {
         "photos": len(done) - len(videos),
         "videos": len(videos),
         "frames": sum(r.frames for r in videos),
         "skipped": len(reports) - len(done),
-        "without_faces": sum(not r.outcomes for r in done),
+        "without_faces": sum(not r.face_results for r in done),
         "faces": sum(counts.values()),
         "done": dict(sorted(counts.items())),
         "fallbacks": counts["covered"],
@@ -210,11 +210,11 @@ def as_json(report: Report, *, sidecar: bool, preview: bool) -> dict[str, Any]:
         entry["preview"] = str(preview_path(report.task))
     faces = [
         {
-            "box": [round(v, 1) for v in outcome.plan.face.box],
-            "confidence": round(outcome.plan.face.confidence, 3),
-            "done": outcome.done,
-            "reason": outcome.reason,
+            "box": [round(v, 1) for v in face_result.action.face.box],
+            "confidence": round(face_result.action.face.confidence, 3),
+            "done": face_result.done,
+            "reason": face_result.reason,
         }
-        for outcome in report.outcomes
+        for face_result in report.face_results
     ]
     return {**entry, "faces": faces, "notes": list(report.notes)}

@@ -18,12 +18,12 @@ import numpy as np
 
 import dp3_jax
 from dp3_jax.common import files
+from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.target_kinds import METHODS
 from dp3_jax.replacement import master_key
-from dp3_jax.replacement.face_actions import Outcome, Plan, Settings
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 from dp3_jax.replacement.identities import Wishes
 from dp3_jax.replacement.options import IdentityOptions
 
@@ -37,25 +37,25 @@ def _numbers(values: Any) -> list:
     return np.asarray(values, np.float64).tolist()
 
 
-def _face(outcome: Outcome) -> dict[str, Any]:
-    plan = outcome.plan
-    face = plan.face
+def _face(face_result: FaceResult) -> dict[str, Any]:
+    action = face_result.action
+    face = action.face
     more = {}
-    if plan.vector is not None:
-        more["vector"] = plan.vector._asdict()
-    if outcome.person is not None:
-        more["person"] = outcome.person
+    if action.vector is not None:
+        more["vector"] = action.vector._asdict()
+    if face_result.person is not None:
+        more["person"] = face_result.person
     return {
         "box": _numbers(face.box),
         "points": None if face.points is None else _numbers(face.points),
         "confidence": face.confidence,
         "source": face.source,
-        "keep": plan.keep,
-        "method": plan.method,
-        "key": plan.key.hex(),
-        "candidate": outcome.candidate,
-        "done": outcome.done,
-        "reason": outcome.reason,
+        "keep": action.keep,
+        "method": action.method,
+        "key": action.key.hex(),
+        "candidate": face_result.candidate,
+        "done": face_result.done,
+        "reason": face_result.reason,
         **more,
     }
 
@@ -81,7 +81,7 @@ def parse_identity(content: Any, where: str) -> IdentityOptions | None:
 
 def describe(
     shape: Sequence[int],
-    outcomes: Sequence[Outcome],
+    face_results: Sequence[FaceResult],
     settings: Settings,
     generator: str | None,
     identity: IdentityOptions | None = None,
@@ -90,7 +90,7 @@ def describe(
 
     Args:
       shape: of the photo, (height, width, ...).
-      outcomes: of its faces.
+      face_results: of its faces.
       settings: that were used.
       generator: fingerprint of the weights; None when no face was drawn.
       identity: where the new faces come from; None when no face was drawn.
@@ -106,7 +106,7 @@ def describe(
         },
         "generator": generator,
         **({} if identity is None else {"identity": _identity(identity)}),
-        "faces": [_face(outcome) for outcome in outcomes],
+        "faces": [_face(face_result) for face_result in face_results],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return {**content, "fingerprint": digest}
@@ -185,7 +185,7 @@ def _vector(value: Any, number: int) -> FaceVector | None:
     return FaceVector(**{k: None if v is None else float(v) for k, v in value.items()})
 
 
-def _plan(entry: Any, number: int, secret: bytes, where: str) -> Plan:
+def _action(entry: Any, number: int, secret: bytes, where: str) -> FaceAction:
     where = f"{where}, face {number}"
     _check(isinstance(entry, dict), f"face {number} is not an object")
     box, points = read_box(entry.get("box"), where), read_points(entry.get("points"), where)
@@ -205,12 +205,14 @@ def _plan(entry: Any, number: int, secret: bytes, where: str) -> Plan:
     face = Face(box, points, float(confidence), str(entry.get("source", "user")))
     vector = _vector(entry.get("vector"), number)
     # Kept because a person has written so, not a rule that would have to be applied again.
-    return Plan(face, key, keep, method, candidate, "by the faces file" if keep else "", vector)
+    return FaceAction(
+        face, key, keep, method, candidate, "by the faces file" if keep else "", vector
+    )
 
 
 def parse(
     content: Any, shape: Sequence[int], secret: bytes, where: str
-) -> tuple[list[Plan], Settings, str | None]:
+) -> tuple[list[FaceAction], Settings, str | None]:
     """Plans, settings and the generator's fingerprint from a sidecar's content.
 
     Args:
@@ -235,16 +237,16 @@ def parse(
             given == tuple(shape[:2]),
             f"it is of a photo of {given[1]}x{given[0]} px, this one has {shape[1]}x{shape[0]}",
         )
-        plans = [_plan(entry, i, secret, where) for i, entry in enumerate(entries)]
+        actions = [_action(entry, i, secret, where) for i, entry in enumerate(entries)]
         known = {k: settings[k] for k in ("method", "cover", "candidates") if k in settings}
-        return plans, Settings(**known), content.get("generator")
+        return actions, Settings(**known), content.get("generator")
     except _Wrong as error:
         raise UserError(f"cannot use {where}: {error}") from error
 
 
 def read(
     path: str | os.PathLike, shape: Sequence[int], secret: bytes
-) -> tuple[list[Plan], Settings, str | None]:
+) -> tuple[list[FaceAction], Settings, str | None]:
     """`parse` of a file.
 
     Raises:

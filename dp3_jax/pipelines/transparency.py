@@ -19,7 +19,7 @@ from dp3_jax.detection.faces import Face, merge, once_each
 from dp3_jax.media.alpha import BLACK, FADE_SHARE, MAX_FADE, NEAR, WHITE, is_outline, over
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
 from dp3_jax.replacement import obfuscation
-from dp3_jax.replacement.face_actions import Plan, Settings, obfuscation_of
+from dp3_jax.replacement.face_actions import FaceAction, Settings, obfuscation_of
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.geometry import Region
 
@@ -38,7 +38,7 @@ def render(
     anonymizer: Anonymizer,
     pixels: np.ndarray,
     alpha: np.ndarray | None,
-    plans: Sequence[Plan],
+    actions: Sequence[FaceAction],
     settings: Settings,
 ) -> tuple[Result, np.ndarray | None]:
     """Treats the faces of a photo, as `Anonymizer.render`, in its colours and in its transparency.
@@ -47,42 +47,42 @@ def render(
       anonymizer: models.
       pixels: u8[h, w, 3].
       alpha: u8[h, w]; None for an opaque photo.
-      plans, settings: as of `Anonymizer.render`.
+      actions, settings: as of `Anonymizer.render`.
 
     Returns:
       The result; and the new alpha, which differs from `alpha` only inside the faces.
     """
     if alpha is None or alpha.min() == 255:
-        return anonymizer.render(pixels, plans, settings), alpha
-    plans = _measured_once(anonymizer, over(pixels, alpha, WHITE), plans, settings)
-    targets = [_target(plan, settings, alpha.shape) for plan in plans if not plan.keep]
+        return anonymizer.render(pixels, actions, settings), alpha
+    actions = _measured_once(anonymizer, over(pixels, alpha, WHITE), actions, settings)
+    targets = [_target(action, settings, alpha.shape) for action in actions if not action.keep]
     new_alpha, pictures = _without_faces(alpha, targets)
     if not pictures:
-        return anonymizer.render(pixels, plans, settings), new_alpha
+        return anonymizer.render(pixels, actions, settings), new_alpha
     changed = blending.union(targets, alpha.shape)
     shown = over(pixels, alpha, _background(pixels, alpha, changed))
-    result = anonymizer.render(shown, plans, settings)
+    result = anonymizer.render(shown, actions, settings)
     frame = np.where(changed[..., None], result.frame, pixels)
-    return Result(frame, result.outcomes), new_alpha
+    return Result(frame, result.face_results), new_alpha
 
 
 def _measured_once(
-    anonymizer: Anonymizer, shown: np.ndarray, plans: Sequence[Plan], settings: Settings
-) -> Sequence[Plan]:
+    anonymizer: Anonymizer, shown: np.ndarray, actions: Sequence[FaceAction], settings: Settings
+) -> Sequence[FaceAction]:
     """The plans with vectors from the photo as it is shown: masks depend on them, so there must be one."""
-    measured = anonymizer.measured(shown, plans, settings)
-    if measured is plans:
-        return plans
+    measured = anonymizer.measured(shown, actions, settings)
+    if measured is actions:
+        return actions
     ahead = FaceVector(0.0, 0.0)
-    return [dataclasses.replace(plan, vector=plan.vector or ahead) for plan in measured]
+    return [dataclasses.replace(action, vector=action.vector or ahead) for action in measured]
 
 
-def _target(plan: Plan, settings: Settings, shape: Sequence[int]) -> Region:
+def _target(action: FaceAction, settings: Settings, shape: Sequence[int]) -> Region:
     """The pixels that are changed where a face is treated as planned."""
-    alignment = geometry.align(plan.face.box, plan.face.points)
-    if obfuscation_of(plan, settings)[0]:
-        return obfuscation.covered(alignment, plan.face.box, settings.cover, shape)
-    mask = geometry.face_mask(alignment, plan.face.box, yaw=plan.yaw)
+    alignment = geometry.align(action.face.box, action.face.points)
+    if obfuscation_of(action, settings)[0]:
+        return obfuscation.covered(alignment, action.face.box, settings.cover, shape)
+    mask = geometry.face_mask(alignment, action.face.box, yaw=action.yaw)
     return geometry.region(alignment, mask, shape)
 
 

@@ -23,8 +23,8 @@ from dp3_jax.replacement import coherence, motion_transfer, obfuscation, placeme
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import (
     SMALLEST_GENERATED,
-    Outcome,
-    Plan,
+    FaceAction,
+    FaceResult,
     Settings,
     obfuscation_of,
 )
@@ -96,7 +96,7 @@ class Renderer:
 
     def render(
         self, image: np.ndarray, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False
-    ) -> tuple[np.ndarray, list[Outcome]]:
+    ) -> tuple[np.ndarray, list[FaceResult]]:
         """Treats the faces of the next frame.
 
         Args:
@@ -118,7 +118,7 @@ class Renderer:
             for number, (track, observation) in enumerate(faces)
         ]
         if self.coherence.follow_motion:
-            self._follow(image, [(faces[i], task) for i, task in enumerate(tasks) if task.job])
+            self._follow(image, [(faces[i], task) for i, task in enumerate(tasks) if task.request])
         return render_frame(
             image,
             tasks,
@@ -133,26 +133,26 @@ class Renderer:
     ) -> FaceTask:
         """What is to be done with a face, and where."""
         if track.keep:
-            plan = _plan(track, observation, self._keys.get(track.number, b""))
-            return FaceTask(plan, track.reason, done="kept")
+            action = _action(track, observation, self._keys.get(track.number, b""))
+            return FaceTask(action, track.reason, done="kept")
         memory = self._remembered(track, observation)
         vector = self._vector(track, observation, memory)
-        plan = _plan(track, observation, self._keys[track.number], memory, vector)
-        method, reason = self._method(plan, memory)
+        action = _action(track, observation, self._keys[track.number], memory, vector)
+        method, reason = self._method(action, memory)
         place = self._place(track, observation, memory)
         memory.frame = observation.frame
         if method:
             memory.forget_pictures()
             target = placement.cover(self.settings.cover, place, observation.box, shape)
             return FaceTask(
-                plan, reason, cover=obfuscation.Cover(method, place.smooth.scale, target)
+                action, reason, cover=obfuscation.Cover(method, place.smooth.scale, target)
             )
         # A file has time to draw all faces together, a live picture none to lose.
         memory.now = observation.frame + (track.number if self._causal else 0)
         memory.scale = place.smooth.scale
         if self._renderer is not None and self._renderer.takes_vector:
             memory.render_at(self._rendered_size(track, observation, memory.size))
-        return FaceTask(plan, job=placement.job(number, plan, place, shape, memory))
+        return FaceTask(action, request=placement.request(number, action, place, shape, memory))
 
     def _forget(self, faces: Sequence[tuple[Track, Observation]], cut: bool) -> None:
         """Lets go of what is of no use any more; of tracks that have ended nothing large is left."""
@@ -183,13 +183,13 @@ class Renderer:
         memory.surely |= observation.source not in ("unsure", "filled")
         return memory
 
-    def _method(self, plan: Plan, memory: Memory) -> tuple[str, str]:
+    def _method(self, action: FaceAction, memory: Memory) -> tuple[str, str]:
         """As `obfuscation_of`, with a smallest size that depends on what was done in the frame before."""
         smallest = float(SMALLEST_GENERATED)
         if self.coherence.steady_method and memory.small is not None:
             smallest *= _HYSTERESIS if memory.small else 1 / _HYSTERESIS
-        memory.small = min(plan.face.box[2:]) < smallest
-        return obfuscation_of(plan, self.settings, smallest)
+        memory.small = min(action.face.box[2:]) < smallest
+        return obfuscation_of(action, self.settings, smallest)
 
     def _place(self, track: Track, observation: Observation, memory: Memory) -> placement.Place:
         """The place in this frame, smoothed; its mask grows to cover most of the raw one."""
@@ -243,10 +243,10 @@ class Renderer:
         seen, self._seen = self._seen, {}
         grey = None
         for (track, observation), task in moving:
-            memory, frame, moved = task.job.memory, observation.frame, None
-            if not motion_transfer.is_small(task.job.alignment):
+            memory, frame, moved = task.request.memory, observation.frame, None
+            if not motion_transfer.is_small(task.request.alignment):
                 grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grey is None else grey
-                view = motion_transfer.detail(grey, task.job.alignment)
+                view = motion_transfer.detail(grey, task.request.alignment)
                 number, before = seen.get(track.number, (frame, view))
                 if 0 < frame - number <= _LONGEST_GAP:
                     moved = motion_transfer.step(before, view)
@@ -300,13 +300,13 @@ class Renderer:
         self._pictured = set(memories)
 
 
-def _plan(
+def _action(
     track: Track,
     observation: Observation,
     key: bytes,
     memory: Memory | None = None,
     vector: FaceVector | None = None,
-) -> Plan:
+) -> FaceAction:
     """What is to be done with an observation; a track that is surely a face has no unsure observations."""
     surely = memory is None or memory.surely
     face = Face(
@@ -316,4 +316,4 @@ def _plan(
         "detected" if surely else "unsure",
     )
     candidate = None if memory is None else memory.candidate
-    return Plan(face, key, track.keep, track.method, candidate, track.reason, vector)
+    return FaceAction(face, key, track.keep, track.method, candidate, track.reason, vector)

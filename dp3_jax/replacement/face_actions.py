@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
+from dp3_jax.common.choices import COVERS, METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.target_kinds import COVERS, METHODS
 from dp3_jax.replacement import master_key
 
 SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
@@ -41,7 +41,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
+class FaceAction:
     """What is to be done with a face.
 
     Attributes:
@@ -69,18 +69,18 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Outcome:
+class FaceResult:
     """What was done with a face.
 
     Attributes:
-      plan: what was to be done.
+      action: what was to be done.
       done: generated, blurred, pixelated, solid, covered (a new face could not be made) or kept.
       candidate: number of the latent that was used; None unless generated.
       reason: one line when something else was done than asked for; else empty.
       person: tells the persons of one identity source apart; None where there is none.
     """
 
-    plan: Plan
+    action: FaceAction
     done: str
     candidate: int | None = None
     reason: str = ""
@@ -92,23 +92,23 @@ class Outcome:
         return self.done == "covered"
 
 
-def plan_faces(faces: Sequence[Face], secret: bytes) -> list[Plan]:
+def face_actions_of(faces: Sequence[Face], secret: bytes) -> list[FaceAction]:
     """All faces to be anonymized, with keys from `secret` by their order."""
-    return [Plan(face, master_key.face_key(secret, i)) for i, face in enumerate(faces)]
+    return [FaceAction(face, master_key.face_key(secret, i)) for i, face in enumerate(faces)]
 
 
 def obfuscation_of(
-    plan: Plan, settings: Settings, smallest: float = SMALLEST_GENERATED
+    action: FaceAction, settings: Settings, smallest: float = SMALLEST_GENERATED
 ) -> tuple[str, str]:
     """(method, reason) by which a face is covered; an empty method when a new face is to be made.
 
     Faces narrower than `smallest` px are not generated.
     """
-    method = plan.method or settings.method
+    method = action.method or settings.method
     if method != "generate":
         return method, ""
-    if plan.face.source == "unsure" and plan.method is None:
+    if action.face.source == "unsure" and action.method is None:
         return "pixelate", "not surely a face"
-    if min(plan.face.box[2:]) < smallest:
+    if min(action.face.box[2:]) < smallest:
         return "pixelate", f"smaller than {SMALLEST_GENERATED} px"
     return "", ""

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from dp3_jax.replacement import generation, master_key, obfuscation, surroundings
-from dp3_jax.replacement.face_actions import Outcome, Plan
-from dp3_jax.replacement.generation import AWAITED, Drawn, FaceCheck, FaceRenderer, Job
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult
+from dp3_jax.replacement.generation import AWAITED, Drawn, FaceCheck, FaceRenderer, InpaintRequest
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import blending, geometry
 
@@ -57,21 +57,21 @@ class FaceMemory(Protocol):
 
 @dataclasses.dataclass(eq=False)
 class FaceTask:
-    """What is to be done with one face of a frame: exactly one of `done`, `cover` and `job` says it.
+    """What is to be done with one face of a frame: exactly one of `done`, `cover` and `request` says it.
 
     Attributes:
-      plan: of the face.
+      action: of the face.
       reason: why it is not treated as the settings say; else empty.
       done: it is left as it is, with this outcome.
       cover: it is obfuscated so.
-      job: a new face is made.
+      request: a new face is made.
     """
 
-    plan: Plan
+    action: FaceAction
     reason: str = ""
     done: str = ""
     cover: obfuscation.Cover | None = None
-    job: Job | None = None
+    request: InpaintRequest | None = None
 
 
 @dataclasses.dataclass
@@ -125,7 +125,7 @@ def render_frame(
     *,
     candidates: int = 1,
     memory: FrameMemory | None = None,
-) -> tuple[np.ndarray, list[Outcome]]:
+) -> tuple[np.ndarray, list[FaceResult]]:
     """Treats the faces of a frame. Without memories, a pure function of its arguments.
 
     No pixel outside the faces' regions changes, and new faces do not depend on any pixel inside them, but
@@ -143,65 +143,72 @@ def render_frame(
       The new frame, and what was done with each face, in the order of `tasks`. The frame itself is
       returned when there is nothing to do.
     """
-    outcomes = [_without_new_face(task) for task in tasks]
+    face_results = [_without_new_face(task) for task in tasks]
     covers = [task.cover for task in tasks if task.cover is not None]
-    by_number = {task.job.number: i for i, task in enumerate(tasks) if task.job is not None}
-    jobs = [tasks[i].job for i in by_number.values()]
-    if not covers and not jobs:
-        return frame, [o for o in outcomes if o is not None]
-    targets = [job.target for job in jobs]
+    by_number = {task.request.number: i for i, task in enumerate(tasks) if task.request is not None}
+    requests = [tasks[i].request for i in by_number.values()]
+    if not covers and not requests:
+        return frame, [o for o in face_results if o is not None]
+    targets = [request.target for request in requests]
     result, hidden = hide(frame, covers, targets, quick=memory is not None)
     tones = FrameMemory() if memory is None else memory
-    if jobs:
+    if requests:
         curve = tones.colour_curve(result)
-        for job in jobs:
-            job.exposure = _exposure(result, job)
+        for request in requests:
+            request.exposure = _exposure(result, request)
     filling = _Filling(result, hidden, renderer, is_face, candidates)
-    for wave in generation.waves(jobs):
+    for batch in generation.batches(requests):
         # From here on the original frame is not looked at any more.
-        own = [by_number[job.number] for job in wave]
-        for i, outcome in zip(own, filling.fill([tasks[i] for i in own], curve), strict=True):
-            outcomes[i] = outcome
-            if outcome.done == "covered" and tasks[i].job.memory is not None:
-                tasks[i].job.memory.forget_pictures()
+        own = [by_number[request.number] for request in batch]
+        for i, face_result in zip(own, filling.fill([tasks[i] for i in own], curve), strict=True):
+            face_results[i] = face_result
+            if face_result.done == "covered" and tasks[i].request.memory is not None:
+                tasks[i].request.memory.forget_pictures()
     _obfuscate(
         frame,
         result,
-        [job for job in jobs if outcomes[by_number[job.number]].reason == AWAITED],
-        jobs,
+        [
+            request
+            for request in requests
+            if face_results[by_number[request.number]].reason == AWAITED
+        ],
+        requests,
     )
-    return result, [o for o in outcomes if o is not None]
+    return result, [o for o in face_results if o is not None]
 
 
 def _obfuscate(
-    frame: np.ndarray, result: np.ndarray, waiting: Sequence[Job], jobs: Sequence[Job]
+    frame: np.ndarray,
+    result: np.ndarray,
+    waiting: Sequence[InpaintRequest],
+    requests: Sequence[InpaintRequest],
 ) -> None:
     """Blurs the erased faces whose persons are being made, in place, where no other of the jobs is."""
-    for job in waiting:
-        others = [other.target for other in jobs if other is not job]
-        inside = job.target.inside & ~blending.union(others, frame.shape)[job.target.slices]
-        shown = obfuscation.apply("blur", frame, job.target, job.alignment.scale)
-        geometry.place(result, dataclasses.replace(job.target, inside=inside), shown)
+    for request in waiting:
+        others = [other.target for other in requests if other is not request]
+        inside = request.target.inside & ~blending.union(others, frame.shape)[request.target.slices]
+        shown = obfuscation.apply("blur", frame, request.target, request.alignment.scale)
+        geometry.place(result, dataclasses.replace(request.target, inside=inside), shown)
 
 
-def _exposure(erased: np.ndarray, job: Job) -> Exposure | None:
+def _exposure(erased: np.ndarray, request: InpaintRequest) -> Exposure | None:
     """The exposure round a face; None for the usual one. A lit stage does not light the audience."""
 
     def look() -> Exposure:
-        part, _ = blending.neighbourhood(job.target, erased.shape, _ROUND)
+        part, _ = blending.neighbourhood(request.target, erased.shape, _ROUND)
         return surroundings.exposure(erased[part])
 
-    if not job.target.inside.any():
+    if not request.target.inside.any():
         return None
-    found = look() if job.memory is None else job.memory.steady_exposure(look)
+    found = look() if request.memory is None else request.memory.steady_exposure(look)
     return None if found.is_usual else found
 
 
-def _without_new_face(task: FaceTask) -> Outcome | None:
+def _without_new_face(task: FaceTask) -> FaceResult | None:
     if task.done:
-        return Outcome(task.plan, task.done, reason=task.reason)
+        return FaceResult(task.action, task.done, reason=task.reason)
     if task.cover is not None:
-        return Outcome(task.plan, DONE[task.cover.method], reason=task.reason)
+        return FaceResult(task.action, DONE[task.cover.method], reason=task.reason)
     return None
 
 
@@ -221,48 +228,50 @@ class _Filling:
     is_face: FaceCheck | None
     candidates: int
 
-    def fill(self, wave: Sequence[FaceTask], curve: np.ndarray | None) -> list[Outcome]:
+    def fill(self, batch: Sequence[FaceTask], curve: np.ndarray | None) -> list[FaceResult]:
         """Makes faces whose surroundings are finished; `curve` as of `surroundings.colour_curve`."""
         if self.renderer is None:
             reason = "there is no generator"
-            return [Outcome(task.plan, "covered", reason=reason) for task in wave]
-        seen = [task for task in wave if task.job.own.inside.any()]
+            return [FaceResult(task.action, "covered", reason=reason) for task in batch]
+        seen = [task for task in batch if task.request.own.inside.any()]
         try:
             views = [self._view(task) for task in seen]
             drawn = self._draw(seen, views)
         except Exception as error:  # whatever it is, the faces stay covered
-            return [generation.failed(task.job, error) for task in wave]
+            return [generation.failed(task.request, error) for task in batch]
         made = {id(task): (view, face) for task, view, face in zip(seen, views, drawn, strict=True)}
-        return [self._outcome(task, made.get(id(task)), curve) for task in wave]
+        return [self._face_result(task, made.get(id(task)), curve) for task in batch]
 
     def _view(self, task: FaceTask) -> np.ndarray:
-        view = geometry.extract(self.erased, task.job.alignment, quick=task.job.memory is not None)
-        if task.job.memory is not None:
-            task.job.memory.look(view, task.job.mask)
+        view = geometry.extract(
+            self.erased, task.request.alignment, quick=task.request.memory is not None
+        )
+        if task.request.memory is not None:
+            task.request.memory.look(view, task.request.mask)
         return view
 
-    def _draw(self, wave: Sequence[FaceTask], views: Sequence[np.ndarray]) -> list[Drawn | None]:
+    def _draw(self, batch: Sequence[FaceTask], views: Sequence[np.ndarray]) -> list[Drawn | None]:
         """A new face for each view; a remembered one goes on, its first one that is a face settles it."""
-        found: list[Drawn | None] = [None] * len(wave)
-        there = [i for i, task in enumerate(wave) if not self._awaits(task.job)]
+        found: list[Drawn | None] = [None] * len(batch)
+        there = [i for i, task in enumerate(batch) if not self._awaits(task.request)]
         settled = [
-            i for i in there if (memory := wave[i].job.memory) and memory.candidate is not None
+            i for i in there if (memory := batch[i].request.memory) and memory.candidate is not None
         ]
         if settled:
             went_on = self.renderer.follow(
-                [wave[i].job for i in settled], [views[i] for i in settled]
+                [batch[i].request for i in settled], [views[i] for i in settled]
             )
             for i, face in zip(settled, went_on, strict=True):
                 found[i] = face
         new = [
             i
             for i in there
-            if (memory := wave[i].job.memory) is None
+            if (memory := batch[i].request.memory) is None
             or (memory.candidate is None and memory.tries_now())
         ]
         if new:
             chosen = generation.choose(
-                [wave[i].job for i in new],
+                [batch[i].request for i in new],
                 [views[i] for i in new],
                 self.candidates,
                 self.renderer,
@@ -270,42 +279,42 @@ class _Filling:
             )
             for i, face in zip(new, chosen, strict=True):
                 found[i] = face
-                if wave[i].job.memory is not None and face is not None:
-                    wave[i].job.memory.candidate = face.candidate
-                    self.renderer.remember(wave[i].job, views[i], face)
+                if batch[i].request.memory is not None and face is not None:
+                    batch[i].request.memory.candidate = face.candidate
+                    self.renderer.remember(batch[i].request, views[i], face)
         return found
 
-    def _awaits(self, job: Job) -> bool:
-        return job.memory is not None and self.renderer.awaits(job)
+    def _awaits(self, request: InpaintRequest) -> bool:
+        return request.memory is not None and self.renderer.awaits(request)
 
-    def _outcome(
+    def _face_result(
         self, task: FaceTask, made: tuple[np.ndarray, Drawn | None] | None, curve: np.ndarray | None
-    ) -> Outcome:
+    ) -> FaceResult:
         if made is None:
-            return Outcome(task.plan, "covered", reason="outside the frame")
+            return FaceResult(task.action, "covered", reason="outside the frame")
         view, face = made
         if face is None:
-            awaited = self._awaits(task.job)
-            return generation.awaited(task.job) if awaited else generation.no_face(task.job)
+            awaited = self._awaits(task.request)
+            return generation.awaited(task.request) if awaited else generation.no_face(task.request)
         try:
             self._place(task, view, face, curve)
         except Exception as error:
-            return generation.failed(task.job, error)
-        return Outcome(task.plan, "generated", face.candidate, person=face.person)
+            return generation.failed(task.request, error)
+        return FaceResult(task.action, "generated", face.candidate, person=face.person)
 
     def _place(
         self, task: FaceTask, view: np.ndarray, face: Drawn, curve: np.ndarray | None
     ) -> None:
         """Paints a face where it belongs."""
-        job = task.job
-        shown = self.renderer.paint(self.erased, job, view, face)
-        if shown.shape != (*job.own.inside.shape, 3) or shown.dtype != np.uint8:
+        request = task.request
+        shown = self.renderer.paint(self.erased, request, view, face)
+        if shown.shape != (*request.own.inside.shape, 3) or shown.dtype != np.uint8:
             raise ValueError(f"the renderer gave {shown.dtype}{shown.shape}")
         if curve is not None:
             shown = surroundings.coloured(shown, curve)
-        geometry.place(self.erased, job.own, shown)
-        if task.job.memory is None:
-            random = master_key.grain_generator(task.plan.key)
-            blending.add_grain(self.erased, job.own, self.hidden, random)
+        geometry.place(self.erased, request.own, shown)
+        if task.request.memory is None:
+            random = master_key.grain_generator(task.action.key)
+            blending.add_grain(self.erased, request.own, self.hidden, random)
         else:
-            task.job.memory.add_grain(self.erased, job.own, self.hidden, task.plan.key)
+            task.request.memory.add_grain(self.erased, request.own, self.hidden, task.action.key)

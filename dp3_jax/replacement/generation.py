@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dp3_jax.replacement import master_key, surroundings
-from dp3_jax.replacement.face_actions import Outcome, Plan
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.masks import SIZE
 
@@ -47,14 +47,14 @@ class FaceRenderer(Protocol):
 
     def draw(
         self,
-        wave: Sequence["Job"],
+        batch: Sequence["InpaintRequest"],
         views: Sequence[np.ndarray],
         numbers: Sequence[Sequence[int]],
     ) -> list[list["Drawn | None"]]:
         """New faces.
 
         Args:
-          wave: B faces to be made.
+          batch: B faces to be made.
           views: u8[S, S, 3] of the erased frame for each.
           numbers: of the candidates to draw, for each.
 
@@ -63,19 +63,21 @@ class FaceRenderer(Protocol):
         """
         ...
 
-    def remember(self, job: "Job", view: np.ndarray, face: "Drawn") -> None:
+    def remember(self, request: "InpaintRequest", view: np.ndarray, face: "Drawn") -> None:
         """Keeps in the job's memory what `follow` needs of a face that was chosen for a view."""
         ...
 
-    def awaits(self, job: "Job") -> bool:
+    def awaits(self, request: "InpaintRequest") -> bool:
         """Whether the person of a remembered face is still being made beside; it is blurred meanwhile."""
         ...
 
-    def follow(self, wave: Sequence["Job"], views: Sequence[np.ndarray]) -> list["Drawn | None"]:
+    def follow(
+        self, batch: Sequence["InpaintRequest"], views: Sequence[np.ndarray]
+    ) -> list["Drawn | None"]:
         """The faces that were chosen in earlier frames, as they are in this one.
 
         Args:
-          wave: B faces with memories whose candidates are settled.
+          batch: B faces with memories whose candidates are settled.
           views: u8[S, S, 3] of the erased frame for each.
 
         Returns:
@@ -83,35 +85,37 @@ class FaceRenderer(Protocol):
         """
         ...
 
-    def paint(self, erased: np.ndarray, job: "Job", view: np.ndarray, face: "Drawn") -> np.ndarray:
-        """The face where it belongs, u8[h, w, 3] for the part of the frame that `job.own` describes."""
+    def paint(
+        self, erased: np.ndarray, request: "InpaintRequest", view: np.ndarray, face: "Drawn"
+    ) -> np.ndarray:
+        """The face where it belongs, u8[h, w, 3] for the part of the frame that `request.own` describes."""
         ...
 
 
 @dataclasses.dataclass(eq=False)
-class Job:
+class InpaintRequest:
     """A face on its way to being generated.
 
     Attributes:
       number: of the face in its frame.
-      plan: what is to be done.
+      action: what is to be done.
       alignment: of the face.
       mask: f32[S, S, 1], the masked region.
       target: all pixels of the frame that are hidden.
       own: the part of them that the new face is put into.
       memory: of the face in earlier frames (`video.memory.Memory`); None for photos.
-      wave: in which round it is made.
+      batch: in which round it is made.
       exposure: of the frame, where it is not the usual one.
     """
 
     number: int
-    plan: Plan
+    action: FaceAction
     alignment: geometry.Alignment
     mask: np.ndarray
     target: geometry.Region
     own: geometry.Region
     memory: Any = None
-    wave: int = 0
+    batch: int = 0
     exposure: surroundings.Exposure | None = None
 
 
@@ -132,29 +136,34 @@ class Drawn:
     layers: Any = None
 
 
-def waves(jobs: Sequence[Job]) -> list[list[Job]]:
+def batches(requests: Sequence[InpaintRequest]) -> list[list[InpaintRequest]]:
     """Jobs in rounds: small faces (further away) before large ones, each seeing the ones before it.
 
     A face whose surroundings show another face waits until that one has been replaced, so the new faces
     fit one another; all faces of a round go through the generator together.
     """
-    ordered = sorted(jobs, key=lambda job: (-job.alignment.scale, job.number))
+    ordered = sorted(requests, key=lambda request: (-request.alignment.scale, request.number))
     parts: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-    for i, job in enumerate(ordered):
-        corners = job.alignment.invert(np.array([(0, 0), (0, SIZE), (SIZE, 0), (SIZE, SIZE)]))
+    for i, request in enumerate(ordered):
+        corners = request.alignment.invert(np.array([(0, 0), (0, SIZE), (SIZE, 0), (SIZE, SIZE)]))
         seen = (*corners.min(0), *corners.max(0))
-        height, width = job.target.inside.shape
-        own = (job.target.left, job.target.top, job.target.left + width, job.target.top + height)
+        height, width = request.target.inside.shape
+        own = (
+            request.target.left,
+            request.target.top,
+            request.target.left + width,
+            request.target.top + height,
+        )
         for j in range(i):
             their_seen, their_own = parts[j]
             if _overlap(seen, their_own) or _overlap(their_seen, own):
-                job.wave = max(job.wave, ordered[j].wave + 1)
+                request.batch = max(request.batch, ordered[j].batch + 1)
         parts.append((seen, own))
-    rounds: list[list[Job]] = [
-        [] for _ in range(max((job.wave for job in ordered), default=-1) + 1)
+    rounds: list[list[InpaintRequest]] = [
+        [] for _ in range(max((request.batch for request in ordered), default=-1) + 1)
     ]
-    for job in ordered:
-        rounds[job.wave].append(job)
+    for request in ordered:
+        rounds[request.batch].append(request)
     return rounds
 
 
@@ -163,24 +172,24 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def failed(job: Job, error: Exception) -> Outcome:
+def failed(request: InpaintRequest, error: Exception) -> FaceResult:
     """A face that stays covered because of an error."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return Outcome(job.plan, "covered", reason=f"generation failed: {reason}")
+    return FaceResult(request.action, "covered", reason=f"generation failed: {reason}")
 
 
-def no_face(job: Job) -> Outcome:
+def no_face(request: InpaintRequest) -> FaceResult:
     """A face that stays covered because there is none to put in its place."""
-    return Outcome(job.plan, "covered", reason="no face came out of the generator")
+    return FaceResult(request.action, "covered", reason="no face came out of the generator")
 
 
-def awaited(job: Job) -> Outcome:
+def awaited(request: InpaintRequest) -> FaceResult:
     """A face that is obfuscated until its person has been made."""
-    return Outcome(job.plan, "blurred", reason=AWAITED)
+    return FaceResult(request.action, "blurred", reason=AWAITED)
 
 
 def choose(
-    wave: Sequence[Job],
+    batch: Sequence[InpaintRequest],
     views: Sequence[np.ndarray],
     candidates: int,
     renderer: FaceRenderer,
@@ -195,13 +204,13 @@ def choose(
     open_ones = list(range(len(views)))
     for numbers in (range(candidates), range(candidates, candidates + RETRIES)):
         made = renderer.draw(
-            [wave[i] for i in open_ones],
+            [batch[i] for i in open_ones],
             [views[i] for i in open_ones],
-            [_settled(wave[i], numbers, renderer) for i in open_ones],
+            [_settled(batch[i], numbers, renderer) for i in open_ones],
         )
         still_open = []
         for i, faces in zip(open_ones, made, strict=True):
-            found[i] = _best(wave[i], views[i], [f for f in faces if f is not None], is_face)
+            found[i] = _best(batch[i], views[i], [f for f in faces if f is not None], is_face)
             if found[i] is None:
                 still_open.append(i)
         open_ones = still_open
@@ -210,39 +219,39 @@ def choose(
     return found
 
 
-def _settled(job: Job, numbers: range, renderer: FaceRenderer) -> Sequence[int]:
+def _settled(request: InpaintRequest, numbers: range, renderer: FaceRenderer) -> Sequence[int]:
     """The candidates to draw: of a settled face that alone, where none depends on those drawn with it."""
-    settled = job.plan.candidate
+    settled = request.action.candidate
     if settled is None or not renderer.takes_vector:
         return numbers
     return [settled] if settled in numbers else []
 
 
 def _best(
-    job: Job, view: np.ndarray, faces: Sequence[Drawn], is_face: FaceCheck | None
+    request: InpaintRequest, view: np.ndarray, faces: Sequence[Drawn], is_face: FaceCheck | None
 ) -> Drawn | None:
     """The one that continues its surroundings best, of those that may be shown."""
-    if job.plan.candidate is not None:
-        faces = [face for face in faces if face.candidate == job.plan.candidate]
+    if request.action.candidate is not None:
+        faces = [face for face in faces if face.candidate == request.action.candidate]
     else:
-        faces = [face for face in faces if not is_flat(job, face.view)]
+        faces = [face for face in faces if not is_flat(request, face.view)]
         if is_face is not None and faces:
             good = is_face(np.stack([face.view for face in faces]))
             faces = [face for face, ok in zip(faces, good, strict=True) if ok]
     return min(
         faces,
-        key=lambda face: blending.rim_error(view, face.view, job.mask),
+        key=lambda face: blending.rim_error(view, face.view, request.mask),
         default=None,
     )
 
 
-def is_flat(job: Job, face: np.ndarray) -> bool:
+def is_flat(request: InpaintRequest, face: np.ndarray) -> bool:
     """Whether a new face u8[S, S, 3] is no face but a patch."""
-    return float(face[job.mask[..., 0] > 0].std()) <= _FLAT
+    return float(face[request.mask[..., 0] > 0].std()) <= _FLAT
 
 
 def generate(
-    wave: Sequence[Job],
+    batch: Sequence[InpaintRequest],
     views: Sequence[np.ndarray],
     numbers: Sequence[Sequence[int]],
     generator: Generator,
@@ -250,7 +259,7 @@ def generate(
     """u8[B, N, S, S, 3]: N new faces for each of B views, in one call.
 
     Args:
-      wave, views: B faces to be made and their views u8[S, S, 3].
+      batch, views: B faces to be made and their views u8[S, S, 3].
       numbers: N numbers of latents for each face.
       generator: makes them.
 
@@ -259,12 +268,12 @@ def generate(
     """
     count = len(numbers[0])
     z = [
-        master_key.latent(job.plan.key, n, generator.latent_dim)
-        for job, own in zip(wave, numbers, strict=True)
+        master_key.latent(request.action.key, n, generator.latent_dim)
+        for request, own in zip(batch, numbers, strict=True)
         for n in own
     ]
     images = np.repeat(np.stack(views), count, 0)
-    masks = np.repeat(np.stack([job.mask for job in wave]), count, 0)
+    masks = np.repeat(np.stack([request.mask for request in batch]), count, 0)
     made = np.asarray(generator.generate(images, masks, np.stack(z)))
     if made.shape != images.shape or made.dtype != np.uint8:
         raise ValueError(f"the generator gave {made.dtype}{made.shape}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from dp3_jax.replacement import fusing, surroundings
 from dp3_jax.replacement.fusing import Donor, Parts
-from dp3_jax.replacement.generation import Job
+from dp3_jax.replacement.generation import InpaintRequest
 from dp3_jax.vision import blending, geometry
 
 _BAND = 1 << 20  # px of the frame that are worked on at once
@@ -34,9 +34,9 @@ class Fused:
     said: tuple[Parts, np.ndarray] | None = None
 
 
-def composite(job: Job, seen: np.ndarray, fused: Fused) -> np.ndarray:
+def composite(request: InpaintRequest, seen: np.ndarray, fused: Fused) -> np.ndarray:
     """u8[S, S, 3]: the view with the face."""
-    return np.where(job.mask > 0, fused.parts.composite(fused.donor.view), seen)
+    return np.where(request.mask > 0, fused.parts.composite(fused.donor.view), seen)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,36 +77,40 @@ def _share(mask: np.ndarray) -> np.ndarray:
     return (np.clip(2 * smooth - 1, 0, 1) * mask[..., 0])[..., None]
 
 
-def _paint(job: Job, fused: Fused, blur: float) -> _Paint:
+def _paint(request: InpaintRequest, fused: Fused, blur: float) -> _Paint:
     """The composite and its blending into the frame as one linear function of the donor's levels."""
-    share = _share(job.mask)
+    share = _share(request.mask)
     parts = fused.parts
     factor = parts.alpha * (1 + parts.gain)
     offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
     offset = np.concatenate([share * offset, share], -1).astype(np.float32)
     factor = np.ascontiguousarray(share * factor, np.float32)
-    return _Paint(job.alignment, fused.donor, factor, offset, blur)
+    return _Paint(request.alignment, fused.donor, factor, offset, blur)
 
 
-def painted(erased: np.ndarray, job: Job, fused: Fused) -> np.ndarray:
+def painted(erased: np.ndarray, request: InpaintRequest, fused: Fused) -> np.ndarray:
     """A face of a photo in its part of the frame, u8[h, w, 3], at its own size.
 
     Args:
       erased: u8[H, W, 3], the frame.
-      job: whose face it is.
+      request: whose face it is.
       fused: what it is painted from.
     """
-    blur = _missing_blur(erased, job, fused.donor)
-    return _in_frame(erased, job.own, _paint(job, fused, blur))
+    blur = _missing_blur(erased, request, fused.donor)
+    return _in_frame(erased, request.own, _paint(request, fused, blur))
 
 
-def quickly_painted(erased: np.ndarray, job: Job, view: np.ndarray, fused: Fused) -> np.ndarray:
+def quickly_painted(
+    erased: np.ndarray, request: InpaintRequest, view: np.ndarray, fused: Fused
+) -> np.ndarray:
     """As `painted`, for clips: put together at _TIMES the canonical size; `view` u8[S, S, 3] is erased."""
     paint = _paint(
-        job, fused, job.memory.steady_blur(lambda: _missing_blur(erased, job, fused.donor))
+        request,
+        fused,
+        request.memory.steady_blur(lambda: _missing_blur(erased, request, fused.donor)),
     )
     seen = fusing.donor_in_view(paint.donor, _TIMES)
-    blur = paint.blur * _TIMES * job.alignment.scale
+    blur = paint.blur * _TIMES * request.alignment.scale
     if blur > _MIN_BLUR:
         seen = cv2.GaussianBlur(seen, (0, 0), blur)
     under = paint.offset[..., :3] + (1 - paint.offset[..., 3:]) * view
@@ -117,8 +121,8 @@ def quickly_painted(erased: np.ndarray, job: Job, view: np.ndarray, fused: Fused
     shown = cv2.add(cv2.multiply(seen, factor, dtype=cv2.CV_32F), under, dtype=cv2.CV_8U)
     # Pixel centres lie at whole numbers: z -> times * z + half is the larger view.
     half = (_TIMES - 1) / 2 * complex(1, 1)
-    larger = geometry.Alignment(_TIMES * job.alignment.a, _TIMES * job.alignment.b + half)
-    return geometry.project(shown, larger, job.own, quick=True)
+    larger = geometry.Alignment(_TIMES * request.alignment.a, _TIMES * request.alignment.b + half)
+    return geometry.project(shown, larger, request.own, quick=True)
 
 
 def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
@@ -153,20 +157,20 @@ def _enlarged(
     )
 
 
-def _missing_blur(erased: np.ndarray, job: Job, donor: Donor) -> float:
+def _missing_blur(erased: np.ndarray, request: InpaintRequest, donor: Donor) -> float:
     """Standard deviation in frame px by which the surroundings are less sharp than the donor."""
-    part, own = blending.neighbourhood(job.own, erased.shape)
+    part, own = blending.neighbourhood(request.own, erased.shape)
     # Of large faces every step-th px will do.
-    step = max(1, round(_BLUR_SCALE / job.alignment.scale))
+    step = max(1, round(_BLUR_SCALE / request.alignment.scale))
     near = cv2.dilate(own[::step, ::step].astype(np.uint8), np.ones((5, 5), np.uint8))
     wanted = surroundings.edge_blur(_luma(erased[part][::step, ::step]), near == 0)
     if wanted is None or wanted < _SHARP:
         return 0.0
-    few = geometry.Alignment(job.alignment.a * step, job.alignment.b)
-    origin = complex(job.own.left, job.own.top) * (job.alignment.a - few.a)
+    few = geometry.Alignment(request.alignment.a * step, request.alignment.b)
+    origin = complex(request.own.left, request.own.top) * (request.alignment.a - few.a)
     few = geometry.Alignment(few.a, few.b + origin)
-    size = [max(1, n // step) for n in job.own.inside.shape]
-    small = geometry.Region(job.own.top, job.own.left, np.ones(size, bool))
+    size = [max(1, n // step) for n in request.own.inside.shape]
+    small = geometry.Region(request.own.top, request.own.left, np.ones(size, bool))
     face = _enlarged(donor.mask, few, small) > 0.5
     there = surroundings.edge_blur(_luma(fusing.donor_in_frame(donor, few, small)), face)
     return step * surroundings.missing_blur(wanted, there)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.replacement import generation, obfuscation
-from dp3_jax.replacement.face_actions import Plan
+from dp3_jax.replacement.face_actions import FaceAction
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import inference_mask
 
@@ -38,14 +38,16 @@ def cover(how: str, place: Place, box: Sequence[float], shape: Sequence[int]) ->
     return geometry.joined(smooth, obfuscation.covered(place.raw, box, how, shape, place.wider))
 
 
-def job(number: int, plan: Plan, place: Place, shape: Sequence[int], memory: Any) -> generation.Job:
+def request(
+    number: int, action: FaceAction, place: Place, shape: Sequence[int], memory: Any
+) -> generation.InpaintRequest:
     """A face to be made; hidden is the face by its smoothed and by its raw alignment."""
-    mask, own = _grown(place.smooth, plan.face.box, place.growth, shape)
+    mask, own = _grown(place.smooth, action.face.box, place.growth, shape)
     target = own
     if place.raw is not place.smooth:
-        _, raw = _grown(place.raw, plan.face.box, place.wider, shape)
+        _, raw = _grown(place.raw, action.face.box, place.wider, shape)
         target = geometry.joined(own, raw)
-    return generation.Job(number, plan, place.smooth, mask, target, own, memory)
+    return generation.InpaintRequest(number, action, place.smooth, mask, target, own, memory)
 
 
 def _grown(

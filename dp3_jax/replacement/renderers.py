@@ -14,7 +14,14 @@ from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.replacement import carried_parts, fusing, master_key, painting, stored_persons
 from dp3_jax.replacement.background import background, with_background
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
-from dp3_jax.replacement.generation import RETRIES, Drawn, Generator, Job, generate, is_flat
+from dp3_jax.replacement.generation import (
+    RETRIES,
+    Drawn,
+    Generator,
+    InpaintRequest,
+    generate,
+    is_flat,
+)
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.painting import Fused
 from dp3_jax.replacement.pose_grid import PoseGrid
@@ -48,28 +55,33 @@ class BuiltinRenderer:
             warm(count)
 
     def draw(
-        self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
+        self,
+        batch: Sequence[InpaintRequest],
+        views: Sequence[np.ndarray],
+        numbers: Sequence[Sequence[int]],
     ) -> list[list[Drawn | None]]:
         """See `generation.FaceRenderer`; all in one call of the generator."""
-        made = generate(wave, views, numbers, self._generator)
+        made = generate(batch, views, numbers, self._generator)
         return [
             [Drawn(number, view) for number, view in zip(own, faces, strict=True)]
             for own, faces in zip(numbers, made, strict=True)
         ]
 
-    def remember(self, job: Job, view: np.ndarray, face: Drawn) -> None:
+    def remember(self, request: InpaintRequest, view: np.ndarray, face: Drawn) -> None:
         """See `generation.FaceRenderer`; the picture is kept as it is painted."""
         del view, face
-        job.memory.drew()
+        request.memory.drew()
 
-    def awaits(self, job: Job) -> bool:
+    def awaits(self, request: InpaintRequest) -> bool:
         """See `generation.FaceRenderer`; there is nothing to wait for."""
-        del job
+        del request
         return False
 
-    def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
+    def follow(
+        self, batch: Sequence[InpaintRequest], views: Sequence[np.ndarray]
+    ) -> list[Drawn | None]:
         """See `generation.FaceRenderer`; drawn anew now and then."""
-        memories = [job.memory for job in wave]
+        memories = [request.memory for request in batch]
         found = [
             Drawn(memory.candidate, memory.latest) if memory.rests() else None
             for memory in memories
@@ -77,20 +89,22 @@ class BuiltinRenderer:
         due = [i for i, face in enumerate(found) if face is None]
         if due:
             numbers = [[memories[i].candidate] for i in due]
-            made = self.draw([wave[i] for i in due], [views[i] for i in due], numbers)
+            made = self.draw([batch[i] for i in due], [views[i] for i in due], numbers)
             for i, (face,) in zip(due, made, strict=True):
-                if not is_flat(wave[i], face.view):
+                if not is_flat(batch[i], face.view):
                     found[i] = face
                     memories[i].drew()
         return found
 
-    def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
+    def paint(
+        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: Drawn
+    ) -> np.ndarray:
         """See `generation.FaceRenderer`."""
-        if job.memory is None:
-            blended = blending.blend(view, face.view, job.mask)
-            return geometry.project(blended, job.alignment, job.own)
-        composed = job.memory.compose(view, face.view, job.mask)
-        return geometry.project(composed, job.alignment, job.own, quick=True)
+        if request.memory is None:
+            blended = blending.blend(view, face.view, request.mask)
+            return geometry.project(blended, request.alignment, request.own)
+        composed = request.memory.compose(view, face.view, request.mask)
+        return geometry.project(composed, request.alignment, request.own, quick=True)
 
 
 def candidate_key(key: bytes, number: int) -> bytes:
@@ -130,125 +144,136 @@ class FusedRenderer:
         self._grid.close()
 
     def draw(
-        self, wave: Sequence[Job], views: Sequence[np.ndarray], numbers: Sequence[Sequence[int]]
+        self,
+        batch: Sequence[InpaintRequest],
+        views: Sequence[np.ndarray],
+        numbers: Sequence[Sequence[int]],
     ) -> list[list[Drawn | None]]:
         """See `generation.FaceRenderer`."""
         return [
-            [self._draw(job, seen, n) for n in own]
-            for job, seen, own in zip(wave, views, numbers, strict=True)
+            [self._draw(request, seen, n) for n in own]
+            for request, seen, own in zip(batch, views, numbers, strict=True)
         ]
 
-    def _draw(self, job: Job, seen: np.ndarray, number: int) -> Drawn | None:
+    def _draw(self, request: InpaintRequest, seen: np.ndarray, number: int) -> Drawn | None:
         """One candidate, for the view u8[S, S, 3]."""
-        view = _context(job, seen)
-        classes = self._classes(job, view)
-        if not self._is_there(job, classes, number):
+        view = _context(request, seen)
+        classes = self._classes(request, view)
+        if not self._is_there(request, classes, number):
             return None
         try:
-            rendering = self._rendering(job, classes, number)
+            rendering = self._rendering(request, classes, number)
         except ValueError:  # that person shows no face in that pose
             return None
-        donor = _placed(job, rendering)
-        parts, share = self._parts(job, seen, view, donor)
+        donor = _placed(request, rendering)
+        parts, share = self._parts(request, seen, view, donor)
         fused = Fused(donor, with_background(parts, share, seen), (parts, share))
-        return Drawn(number, painting.composite(job, seen, fused), rendering.person, fused)
+        return Drawn(number, painting.composite(request, seen, fused), rendering.person, fused)
 
-    def _classes(self, job: Job, view: np.ndarray) -> Classes:
+    def _classes(self, request: InpaintRequest, view: np.ndarray) -> Classes:
         """Of a face's surroundings; of a track's in its first frame."""
-        if job.memory is None:
-            return self._classify(view, job.mask)
-        if job.memory.classes is None:
-            job.memory.classes = self._classify(view, job.mask)
-        return Classes(*job.memory.classes)
+        if request.memory is None:
+            return self._classify(view, request.mask)
+        if request.memory.classes is None:
+            request.memory.classes = self._classify(view, request.mask)
+        return Classes(*request.memory.classes)
 
-    def _person_key(self, job: Job, number: int) -> bytes:
+    def _person_key(self, request: InpaintRequest, number: int) -> bytes:
         """Of a candidate; those of small faces in clips are shared."""
-        key = candidate_key(job.plan.key, number)
-        small = job.memory is not None and job.memory.size == stored_persons.SMALL
+        key = candidate_key(request.action.key, number)
+        small = request.memory is not None and request.memory.size == stored_persons.SMALL
         return stored_persons.shared_key(key) if small and self._shares else key
 
-    def _rendering(self, job: Job, classes: Classes, number: int) -> Rendering:
-        key, vector = self._person_key(job, number), job.plan.vector
-        if job.memory is not None:
+    def _rendering(self, request: InpaintRequest, classes: Classes, number: int) -> Rendering:
+        key, vector = self._person_key(request, number), request.action.vector
+        if request.memory is not None:
             vector = vector or FaceVector(0.0, 0.0)
-            size, wait = job.memory.size, job.memory.wait
+            size, wait = request.memory.size, request.memory.wait
             return self._grid.rendering(key, classes, vector, size, wait=wait)
         pose = None if vector is None else vector.pose
         expression = None if vector is None else vector.expression
         return self.source.render(
-            key, classes, pose, expression, fusing.rendering_size(job.alignment)
+            key, classes, pose, expression, fusing.rendering_size(request.alignment)
         )
 
-    def awaits(self, job: Job) -> bool:
+    def awaits(self, request: InpaintRequest) -> bool:
         """See `generation.FaceRenderer`; in clips in which renderings are not waited for."""
-        memory = job.memory
+        memory = request.memory
         if memory is None or memory.wait or memory.classes is None:
             return False
         numbers = range(1 + RETRIES) if memory.candidate is None else [memory.candidate]
-        keys = (self._person_key(job, number) for number in numbers)
+        keys = (self._person_key(request, number) for number in numbers)
         return any(self._grid.awaits(key, Classes(*memory.classes), memory.size) for key in keys)
 
-    def _is_there(self, job: Job, classes: Classes, number: int) -> bool:
+    def _is_there(self, request: InpaintRequest, classes: Classes, number: int) -> bool:
         """Whether a candidate can be rendered now; else it is asked for, one after the other."""
-        if job.memory is None or job.memory.wait:
+        if request.memory is None or request.memory.wait:
             return True
-        key = self._person_key(job, number)
-        return not self.awaits(job) and self._grid.begin(key, classes, job.memory.size)
+        key = self._person_key(request, number)
+        return not self.awaits(request) and self._grid.begin(key, classes, request.memory.size)
 
     def _parts(
-        self, job: Job, seen: np.ndarray, view: np.ndarray, donor: Donor
+        self, request: InpaintRequest, seen: np.ndarray, view: np.ndarray, donor: Donor
     ) -> tuple[Parts, np.ndarray]:
         """What the network says, and where background is; `seen` and the normalised `view` u8[S, S, 3]."""
-        parts = self._network.parts(view, job.mask, donor)
-        if job.exposure is not None:
-            parts = parts.exposed(job.exposure)
+        parts = self._network.parts(view, request.mask, donor)
+        if request.exposure is not None:
+            parts = parts.exposed(request.exposure)
         return parts, background(parts, donor, seen)
 
-    def remember(self, job: Job, view: np.ndarray, face: Drawn) -> None:
+    def remember(self, request: InpaintRequest, view: np.ndarray, face: Drawn) -> None:
         """See `generation.FaceRenderer`."""
-        job.memory.said(carried_parts.said(*face.layers.said, face.layers.donor.mask, view))
+        request.memory.said(carried_parts.said(*face.layers.said, face.layers.donor.mask, view))
 
-    def follow(self, wave: Sequence[Job], views: Sequence[np.ndarray]) -> list[Drawn | None]:
+    def follow(
+        self, batch: Sequence[InpaintRequest], views: Sequence[np.ndarray]
+    ) -> list[Drawn | None]:
         """See `generation.FaceRenderer`; the person in this frame's pose, the network now and then."""
-        return [self._followed(job, seen) for job, seen in zip(wave, views, strict=True)]
+        return [self._followed(request, seen) for request, seen in zip(batch, views, strict=True)]
 
-    def _followed(self, job: Job, seen: np.ndarray) -> Drawn | None:
-        memory = job.memory
+    def _followed(self, request: InpaintRequest, seen: np.ndarray) -> Drawn | None:
+        memory = request.memory
         classes = Classes(*memory.classes)
-        if not self._is_there(job, classes, memory.candidate):
+        if not self._is_there(request, classes, memory.candidate):
             return None
         try:
-            rendering = self._rendering(job, classes, memory.candidate)
+            rendering = self._rendering(request, classes, memory.candidate)
         except ValueError:
             return None
-        donor = _placed(job, rendering)
-        carried = memory.moved(seen, job.mask)
-        if carried is None or memory.is_due(seen, job.mask):
-            both = self._parts(job, seen, _context(job, seen), donor)
+        donor = _placed(request, rendering)
+        carried = memory.moved(seen, request.mask)
+        if carried is None or memory.is_due(seen, request.mask):
+            both = self._parts(request, seen, _context(request, seen), donor)
             carried = memory.said(carried_parts.said(*both, donor.mask, seen, carried))
         fused = Fused(donor, carried_parts.placed(carried, donor.mask))
-        view = painting.composite(job, seen, fused) if job.alignment.scale >= _SMALL else seen
+        view = (
+            painting.composite(request, seen, fused) if request.alignment.scale >= _SMALL else seen
+        )
         return Drawn(memory.candidate, view, rendering.person, fused)
 
-    def paint(self, erased: np.ndarray, job: Job, view: np.ndarray, face: Drawn) -> np.ndarray:
+    def paint(
+        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: Drawn
+    ) -> np.ndarray:
         """See `generation.FaceRenderer`; at the size of the face."""
-        if job.alignment.scale >= _SMALL:
-            blended = blending.blend(view, face.view, job.mask, _NO_CORRECTION, _FEATHER)
-            return geometry.project(blended, job.alignment, job.own, quick=job.memory is not None)
-        if job.memory is None:
-            return painting.painted(erased, job, face.layers)
-        return painting.quickly_painted(erased, job, view, face.layers)
+        if request.alignment.scale >= _SMALL:
+            blended = blending.blend(view, face.view, request.mask, _NO_CORRECTION, _FEATHER)
+            return geometry.project(
+                blended, request.alignment, request.own, quick=request.memory is not None
+            )
+        if request.memory is None:
+            return painting.painted(erased, request, face.layers)
+        return painting.quickly_painted(erased, request, view, face.layers)
 
 
-def _context(job: Job, seen: np.ndarray) -> np.ndarray:
+def _context(request: InpaintRequest, seen: np.ndarray) -> np.ndarray:
     """u8[S, S, 3]: a view with the usual tones, and nothing under the mask."""
-    view = seen if job.exposure is None else job.exposure.normalised(seen)
-    return np.where(job.mask > 0, np.uint8(0), view)
+    view = seen if request.exposure is None else request.exposure.normalised(seen)
+    return np.where(request.mask > 0, np.uint8(0), view)
 
 
-def _placed(job: Job, rendering: Rendering) -> Donor:
+def _placed(request: InpaintRequest, rendering: Rendering) -> Donor:
     """The rendering where the face lies: in a photo by its five points, in a clip by its alignment alone."""
-    points = job.plan.face.points
-    if points is None or job.memory is not None:
-        return fusing.place_donor(rendering, None, job.mask, quick=job.memory is not None)
-    return fusing.place_donor(rendering, job.alignment.apply(points), job.mask)
+    points = request.action.face.points
+    if points is None or request.memory is not None:
+        return fusing.place_donor(rendering, None, request.mask, quick=request.memory is not None)
+    return fusing.place_donor(rendering, request.alignment.apply(points), request.mask)

@@ -47,8 +47,8 @@ def test_an_unsure_face_is_covered_and_a_sure_one_replaced():
     for opinion in (Opinion(0.99), Opinion(0.1)):
         anonymizer = Anonymizer(generator=Painter())
         anonymizer.__dict__.update(_is_face=None, _mesh=opinion)
-        (outcome,) = anonymizer(astronaut()).outcomes
-        done.append(outcome.done)
+        (face_result,) = anonymizer(astronaut()).face_results
+        done.append(face_result.done)
     assert done == ["generated", "pixelated"]
 
 
@@ -56,8 +56,8 @@ def test_covering_asks_nobody():
     detector_or_skip()
     anonymizer, opinion = Anonymizer(method="blur"), Opinion(0.0)
     anonymizer.__dict__["_mesh"] = opinion
-    (outcome,) = anonymizer(astronaut()).outcomes
-    assert (outcome.done, opinion.asked) == ("blurred", 0)
+    (face_result,) = anonymizer(astronaut()).face_results
+    assert (face_result.done, opinion.asked) == ("blurred", 0)
 
 
 def test_a_part_of_a_face_is_not_a_second_one():

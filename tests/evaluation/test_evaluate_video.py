@@ -29,7 +29,7 @@ def covered(method, leak=()):
     def render(image, faces, cut):
         if next(number) in leak:
             return image
-        tasks = [face_actions.Plan(to_face(seen), bytes(32)) for _, seen in faces]
+        tasks = [face_actions.FaceAction(to_face(seen), bytes(32)) for _, seen in faces]
         return anonymize_frame(image, tasks, face_actions.Settings(method=method))[0]
 
     return render

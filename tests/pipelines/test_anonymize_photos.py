@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dp3_jax
-from dp3_jax.cli import anonymize_command, identity_flags
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection import vectors
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.pipelines import allowlist
-from dp3_jax.pipelines import anonymize as module
 from dp3_jax.pipelines.anonymize import Anonymizer, anonymize_frame
-from dp3_jax.replacement import face_actions, master_key, obfuscation, options
+from dp3_jax.replacement import face_actions, master_key
 from dp3_jax.replacement.generator import load_anonymizer
 from dp3_jax.replacement.renderers import BuiltinRenderer
 from dp3_jax.vision import blending, geometry
@@ -40,7 +37,7 @@ GENERATE = face_actions.Settings()
 
 
 def render(frame, faces, generator=None, settings=GENERATE, is_face=everyone):
-    planned = face_actions.plan_faces(faces, SECRET)
+    planned = face_actions.face_actions_of(faces, SECRET)
     renderer = BuiltinRenderer(generator or Painter())
     return anonymize_frame(frame, planned, settings, renderer, is_face)
 
@@ -64,9 +61,9 @@ def group():
 def test_nothing_outside_the_faces_changes_and_everything_inside_is_new():
     frame, faces = group()
     before = frame.copy()
-    result, outcomes = render(frame, faces)
+    result, face_results = render(frame, faces)
     np.testing.assert_array_equal(frame, before)
-    assert [o.done for o in outcomes] == ["generated"] * 5
+    assert [o.done for o in face_results] == ["generated"] * 5
     inside = np.logical_or.reduce([hole(f, frame.shape[:2]) for f in faces])
     np.testing.assert_array_equal(result[~inside], frame[~inside])
     assert (result[inside] != frame[inside]).any(-1).mean() > 0.9
@@ -119,8 +116,8 @@ def test_any_box_anywhere_is_handled(x, y, width, height, seed):
     one = Face((x, y, width, height), None, 1.0)
     inside = hole(one, (300, 400))
     for settings in (GENERATE, face_actions.Settings(method="blur", cover="head")):
-        result, outcomes = render(frame, [one], settings=settings)
-        assert result.shape == frame.shape and len(outcomes) == 1
+        result, face_results = render(frame, [one], settings=settings)
+        assert result.shape == frame.shape and len(face_results) == 1
         if settings is GENERATE:
             np.testing.assert_array_equal(result[~inside], frame[~inside])
     other = frame.copy()
@@ -191,10 +188,10 @@ def test_the_candidate_that_fits_best_is_taken():
 
     frame = np.full((300, 300, 3), 120, np.uint8)
     one = Face((100.0, 100.0, 85.0, 112.0), None, 1.0)
-    _, (outcome,) = render(frame, [one], Brightness(), face_actions.Settings(candidates=6))
+    _, (face_result,) = render(frame, [one], Brightness(), face_actions.Settings(candidates=6))
     key = master_key.face_key(SECRET, 0)
     z = [abs(master_key.latent(key, i, 8)[0]) for i in range(6)]
-    assert outcome.candidate == int(np.argmin(z))
+    assert face_result.candidate == int(np.argmin(z))
 
 
 def test_grain_is_matched():
@@ -218,11 +215,11 @@ def test_whatever_fails_no_face_is_shown(how):
     frame = astronaut()
     generator = Painter() if how == "no face" else Broken(how)
     check = (lambda batch: np.zeros(len(batch), bool)) if how == "no face" else everyone
-    planned = face_actions.plan_faces([face()], SECRET)
+    planned = face_actions.face_actions_of([face()], SECRET)
     renderer = None if how == "no generator" else BuiltinRenderer(generator)
-    result, (outcome,) = anonymize_frame(frame, planned, GENERATE, renderer, check)
-    assert outcome.fell_back and outcome.done == "covered" and outcome.reason
-    assert "\n" not in outcome.reason
+    result, (face_result,) = anonymize_frame(frame, planned, GENERATE, renderer, check)
+    assert face_result.fell_back and face_result.done == "covered" and face_result.reason
+    assert "\n" not in face_result.reason
     inside = hole(face())
     np.testing.assert_array_equal(result[~inside], frame[~inside])
     before, after = (
@@ -238,36 +235,44 @@ def test_whatever_fails_no_face_is_shown(how):
 
 def test_a_generator_that_fails_at_first_gets_more_tries():
     verdicts = iter([[False], [False, True, False]])
-    _, (outcome,) = render(astronaut(), [face()], is_face=lambda batch: np.array(next(verdicts)))
-    assert (outcome.done, outcome.candidate) == ("generated", 2)
+    _, (face_result,) = render(
+        astronaut(), [face()], is_face=lambda batch: np.array(next(verdicts))
+    )
+    assert (face_result.done, face_result.candidate) == ("generated", 2)
 
 
 def test_small_faces_are_pixelated_and_that_is_no_failure():
     small = Face((200.0, 90.0, 20.0, 27.0), None, 1.0)
-    _, (outcome,) = render(astronaut(), [small])
-    assert (outcome.done, outcome.fell_back) == ("pixelated", False)
-    assert str(module.SMALLEST_GENERATED) in outcome.reason
+    _, (face_result,) = render(astronaut(), [small])
+    assert (face_result.done, face_result.fell_back) == ("pixelated", False)
+    assert str(SMALLEST_GENERATED) in face_result.reason
 
 
 def test_what_is_not_surely_a_face_gets_no_new_one_unless_asked_for():
     unsure = Face(BOX, POINTS, 0.7, "unsure")
     assert render(astronaut(), [unsure])[1][0].done == "pixelated"
-    asked = face_actions.Plan(unsure, SECRET, method="generate")
-    _, (outcome,) = anonymize_frame(
+    asked = face_actions.FaceAction(unsure, SECRET, method="generate")
+    _, (face_result,) = anonymize_frame(
         astronaut(), [asked], GENERATE, BuiltinRenderer(Painter()), everyone
     )
-    assert outcome.done == "generated"
+    assert face_result.done == "generated"
 
 
 def test_kept_faces_stay_and_mixed_methods_work():
     frame, faces = group()
-    planned = face_actions.plan_faces(faces, SECRET)
-    planned[4] = face_actions.Plan(faces[4], SECRET, keep=True, reason="asked")
-    planned[2] = face_actions.Plan(faces[2], SECRET, method="solid")
-    result, outcomes = anonymize_frame(
+    planned = face_actions.face_actions_of(faces, SECRET)
+    planned[4] = face_actions.FaceAction(faces[4], SECRET, keep=True, reason="asked")
+    planned[2] = face_actions.FaceAction(faces[2], SECRET, method="solid")
+    result, face_results = anonymize_frame(
         frame, planned, GENERATE, BuiltinRenderer(Painter()), everyone
     )
-    assert [o.done for o in outcomes] == ["generated", "generated", "solid", "generated", "kept"]
+    assert [o.done for o in face_results] == [
+        "generated",
+        "generated",
+        "solid",
+        "generated",
+        "kept",
+    ]
     kept = hole(faces[4], frame.shape[:2])
     np.testing.assert_array_equal(result[kept], frame[kept])
     assert (result[350, 5] == 128).all()
@@ -286,14 +291,7 @@ def test_settings_out_of_range_are_refused(wrong):
         Anonymizer(**wrong)
 
 
-def test_names_in_the_command_are_those_of_the_library():
-    assert (anonymize_command.METHODS, anonymize_command.COVERS) == (
-        face_actions.METHODS,
-        obfuscation.COVERS,
-    )
-    assert anonymize_command.MOTIONS == vectors.MOTIONS
-    assert identity_flags.IDENTITIES == options.SOURCES
-    assert identity_flags.EXPRESSIONS == options.EXPRESSIONS
+def test_the_public_api_is_at_the_root():
     assert dp3_jax.Anonymizer is Anonymizer
     with pytest.raises(AttributeError):
         _ = dp3_jax.nothing
@@ -317,7 +315,7 @@ def test_python_takes_and_gives_arrays_and_pillow_images():
 
 def test_faces_are_detected_and_gone_afterwards():
     detector = detector_or_skip()
-    for cover in obfuscation.COVERS:
+    for cover in COVERS:
         new = dp3_jax.anonymize(astronaut(), method="solid", cover=cover)
         assert not [f for f in detector.detect(new) if f.confidence > 0.7]
 
@@ -326,8 +324,8 @@ def test_the_shipped_weights_give_the_astronaut_another_face():
     detector = detector_or_skip()
     frame = astronaut()
     result = Anonymizer()(frame, secret=SECRET)
-    (outcome,) = result.outcomes
-    assert outcome.done == "generated"
+    (face_result,) = result.face_results
+    assert face_result.done == "generated"
     again = [f for f in detector.detect(result.frame) if f.confidence > 0.5]
     assert len(again) == 1  # a face, where the other one was
     np.testing.assert_allclose(again[0].box, BOX, atol=25)

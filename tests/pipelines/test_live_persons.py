@@ -113,24 +113,24 @@ class Film:
 def test_who_enters_is_blurred_until_there_is_a_person_and_others_go_on(source, network):
     film, first, second = Film(source, network), face(1, 40), face(2, 240)
     assert shows_a_face(picture([first]), 40)
-    image, (outcome,) = film.show(first)
+    image, (face_result,) = film.show(first)
     for _ in range(20):  # frames go on
-        assert (outcome.done, outcome.reason) == ("blurred", AWAITED)
+        assert (face_result.done, face_result.reason) == ("blurred", AWAITED)
         assert not shows_a_face(image, 40)
-        image, (outcome,) = film.show(first)
+        image, (face_result,) = film.show(first)
     source.may.set()
     film.finish()
-    _, (outcome,) = film.show(first)
-    assert outcome.done == "generated"
+    _, (face_result,) = film.show(first)
+    assert face_result.done == "generated"
     source.may.clear()
-    image, outcomes = film.show(first, second)
-    assert [o.done for o in outcomes] == ["generated", "blurred"]
+    image, face_results = film.show(first, second)
+    assert [o.done for o in face_results] == ["generated", "blurred"]
     assert not shows_a_face(image, 240)
     source.may.set()
     film.finish()
-    _, outcomes = film.show(first, second)
-    assert [o.done for o in outcomes] == ["generated", "generated"]
-    assert outcomes[0].person != outcomes[1].person
+    _, face_results = film.show(first, second)
+    assert [o.done for o in face_results] == ["generated", "generated"]
+    assert face_results[0].person != face_results[1].person
 
 
 def test_who_comes_far_nearer_is_rendered_larger(source, network):
@@ -173,8 +173,8 @@ def test_where_no_person_can_be_made_the_face_stays_covered(source, network):
     film.show(face(1, 40))
     source.may.set()
     film.finish()
-    image, (outcome,) = film.show(face(1, 40))
-    assert (outcome.done, outcome.reason) == ("covered", "generation failed: no paint")
+    image, (face_result,) = film.show(face(1, 40))
+    assert (face_result.done, face_result.reason) == ("covered", "generation failed: no paint")
     assert not shows_a_face(image, 40)
 
 
@@ -278,9 +278,9 @@ def test_the_old_person_is_gone_with_the_next_frame(source, network):
 
     def shown():
         (number,) = assigned(persons, n7=observation(40))
-        frame, (outcome,) = film.show((number, *one[1:]))
+        frame, (face_result,) = film.show((number, *one[1:]))
         film.finish()
-        return frame, outcome
+        return frame, face_result
 
     shown()
     _, before = shown()

@@ -60,7 +60,7 @@ def test_links_are_followed_and_each_name_has_a_result(linked, capsys):
 
 def test_in_place_a_file_with_two_names_is_anonymized_once(linked):
     (linked / "in" / "gone.png").unlink()
-    tasks, _ = outputs.plan([str(linked / "in")], in_place=True)
+    tasks, _ = outputs.tasks_of([str(linked / "in")], in_place=True)
     targets = [task.target for task in tasks]
     assert targets == [(linked / "in/a.png").resolve(), (linked / "elsewhere/c.png").resolve()]
 
@@ -126,7 +126,7 @@ def test_a_preview_of_another_input_is_not_overwritten(photo, tmp_path):
     other = photo.with_name("a.png.preview.png")
     Image.open(photo).save(other)
     (tmp_path / "boxes.json").write_text('{"a.png": [], "a.png.preview.png": []}')
-    tasks, _ = outputs.plan([str(tmp_path / "in")], in_place=True)
+    tasks, _ = outputs.tasks_of([str(tmp_path / "in")], in_place=True)
     assert [task.source.name for task in tasks] == ["a.png", "a.png.preview.png"]
     options = ["--in-place", "--preview", "--boxes", tmp_path / "boxes.json"]
     assert run(tmp_path / "in", *options) == 2
@@ -135,7 +135,7 @@ def test_a_preview_of_another_input_is_not_overwritten(photo, tmp_path):
 def test_other_files_in_a_folder_are_counted_by_their_endings(photo, tmp_path):
     for name in ("x.heic", "y.heic", "notes.txt"):
         (tmp_path / "in" / name).write_bytes(b"")
-    _, rest = outputs.plan([str(tmp_path / "in")])
+    _, rest = outputs.tasks_of([str(tmp_path / "in")])
     summary = reports.summarize([], 1.0)
     assert "3 other files in the folders left alone (.heic, .txt)" in reports.summary_line(
         summary, rest

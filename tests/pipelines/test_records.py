@@ -51,8 +51,8 @@ def test_the_same_key_gives_the_same_bytes_in_every_format(options, container):
     assert first == again and Image.open(io.BytesIO(first[0])).format == container
     other, _ = records.anonymize_record(source, options, b"x" * 32, faces=[face()])
     assert other != first[0]
-    plans, _, _ = sidecar.parse(json.loads(json.dumps(first[1])), (512, 512), SECRET, "sidecar")
-    assert len(plans) == 1 and first[1]["faces"][0]["done"] == "generated"
+    actions, _, _ = sidecar.parse(json.loads(json.dumps(first[1])), (512, 512), SECRET, "sidecar")
+    assert len(actions) == 1 and first[1]["faces"][0]["done"] == "generated"
 
 
 def test_another_format_can_be_asked_for(options):

@@ -210,7 +210,7 @@ def test_a_mistake_is_said_before_the_first_photo(tmp_path, arguments, capsys):
 
 def test_a_worker_that_dies_takes_one_photo_with_it(tmp_path):
     folder = photos(tmp_path / "in", 5)
-    tasks, _ = outputs.plan([str(folder)], str(tmp_path / "out"))
+    tasks, _ = outputs.tasks_of([str(folder)], str(tmp_path / "out"))
     options = Options(boxes=str(tmp_path / "boxes.json"))
     with workers.Workers(1, {"method": "solid"}, options) as team:
         done = team.run(tasks)

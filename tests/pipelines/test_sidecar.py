@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.common import normal
+from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
-from dp3_jax.detection.target_kinds import METHODS
 from dp3_jax.pipelines import boxes, outputs, sidecar
 from dp3_jax.replacement import master_key
-from dp3_jax.replacement.face_actions import Outcome, Plan, Settings
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 
 SCHEMA = json.loads(sidecar.SCHEMA.read_text())
 SECRET = b"s" * 32
@@ -28,15 +28,17 @@ points = st.none() | st.lists(numbers, min_size=10, max_size=10).map(
 faces = st.builds(
     Face, st.tuples(numbers, numbers, sizes, sizes), points, st.floats(0, 1), st.just("detected")
 )
-plans = st.builds(
-    Plan,
+actions = st.builds(
+    FaceAction,
     faces,
     st.binary(min_size=32, max_size=32),
     st.booleans(),
     st.sampled_from([None, *METHODS]),
 )
 dones = st.sampled_from(["generated", "blurred", "pixelated", "solid", "covered", "kept"])
-outcomes = st.lists(st.builds(Outcome, plans, dones, st.none() | st.integers(0, 9)), max_size=4)
+face_results = st.lists(
+    st.builds(FaceResult, actions, dones, st.none() | st.integers(0, 9)), max_size=4
+)
 settings = st.builds(
     Settings, method=st.sampled_from(METHODS), cover=st.sampled_from(["face", "head"]),
     candidates=st.integers(1, 64),
@@ -47,7 +49,7 @@ def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@given(outcomes, settings, st.none() | st.just("ab" * 32))
+@given(face_results, settings, st.none() | st.just("ab" * 32))
 def test_what_is_written_is_valid_and_read_back_exactly(done, used, generator):
     content = sidecar.describe((480, 640, 3), done, used, generator)
     text = json.dumps(content)
@@ -56,21 +58,21 @@ def test_what_is_written_is_valid_and_read_back_exactly(done, used, generator):
         json.loads(text), (480, 640), SECRET, "x"
     )
     assert (settings_again, generator_again) == (used, generator)
-    for plan, outcome in zip(again, done, strict=True):
-        assert plan.face.box == outcome.plan.face.box
-        assert plan.key == outcome.plan.key
-        assert (plan.keep, plan.method) == (outcome.plan.keep, outcome.plan.method)
-        assert plan.candidate == outcome.candidate
-        if plan.face.points is None:
-            assert outcome.plan.face.points is None
+    for action, face_result in zip(again, done, strict=True):
+        assert action.face.box == face_result.action.face.box
+        assert action.key == face_result.action.key
+        assert (action.keep, action.method) == (face_result.action.keep, face_result.action.method)
+        assert action.candidate == face_result.candidate
+        if action.face.points is None:
+            assert face_result.action.face.points is None
         else:
-            np.testing.assert_array_equal(plan.face.points, outcome.plan.face.points)
+            np.testing.assert_array_equal(action.face.points, face_result.action.face.points)
 
 
 def test_the_form_is_stable():
     """Sidecars lie in people's archives: a change here must keep reading format 1."""
     face = Face((1.5, 2.0, 30.0, 40.0), np.arange(10, dtype=np.float32).reshape(5, 2), 0.75)
-    done = [Outcome(Plan(face, bytes(32)), "generated", 2)]
+    done = [FaceResult(FaceAction(face, bytes(32)), "generated", 2)]
     content = sidecar.describe((480, 640, 3), done, Settings(candidates=3), "f" * 64)
     content["version"] = "1"
     content.pop("fingerprint")
@@ -251,7 +253,7 @@ def tree(folder, *names):
 
 
 def targets(tmp_path, inputs, output=None, in_place=False):
-    tasks, rest = outputs.plan([str(tmp_path / i) for i in inputs], output, in_place)
+    tasks, rest = outputs.tasks_of([str(tmp_path / i) for i in inputs], output, in_place)
     return {
         str(task.source.relative_to(tmp_path)): str(task.target.relative_to(tmp_path))
         for task in tasks
@@ -322,4 +324,4 @@ def test_two_results_with_one_name_and_other_mistakes(tmp_path):
             targets(tmp_path, inputs, output, in_place)
     for inputs, output in (([""], None), (["x"], "")):  # of a shell variable that is not set
         with pytest.raises(UserError, match="a name is empty"):
-            outputs.plan(inputs, output, in_place=output is None)
+            outputs.tasks_of(inputs, output, in_place=output is None)

@@ -69,15 +69,15 @@ def renderer(network, source=None, **options):
 
 def play(renderer, one, frames):
     done = [renderer.render(f, [(one, s)]) for f, s in zip(frames, one.observations, strict=False)]
-    return np.array([frame for frame, _ in done]), [outcome for _, (outcome,) in done]
+    return np.array([frame for frame, _ in done]), [face_result for _, (face_result,) in done]
 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 2.4])
 def test_nothing_but_the_vectors_passes_and_nothing_outside_changes(network, causal, scale):
     one = track(scale)
-    shown, outcomes = play(renderer(network, causal=causal), one, film(one))
-    assert [o.done for o in outcomes] == ["generated"] * FRAMES
+    shown, face_results = play(renderer(network, causal=causal), one, film(one))
+    assert [o.done for o in face_results] == ["generated"] * FRAMES
     np.testing.assert_array_equal(
         play(renderer(network, causal=causal), one, film(one, 1))[0], shown
     )
@@ -133,10 +133,10 @@ class Failing(DrawnIdentities):
 def test_what_cannot_be_rendered_is_never_the_old_face(network, error):
     one = track()
     frames = film(one)
-    shown, outcomes = play(renderer(network, Failing(error)), one, frames)
-    assert {o.done for o in outcomes} <= {"generated", "covered"}
+    shown, face_results = play(renderer(network, Failing(error)), one, frames)
+    assert {o.done for o in face_results} <= {"generated", "covered"}
     if isinstance(error, RuntimeError):
-        assert outcomes[-1].done == "covered" and "out of memory" in outcomes[-1].reason
+        assert face_results[-1].done == "covered" and "out of memory" in face_results[-1].reason
     for number, (frame, original) in enumerate(zip(shown, frames, strict=True)):
         assert (frame == original).all(-1)[hidden(one, number)].mean() < 0.05
 

@@ -71,7 +71,8 @@ def network():
 
 def render(frame, faces, network, source=None, settings=None, *, vector=VECTOR, secret=SECRET):
     planned = [
-        dataclasses.replace(plan, vector=vector) for plan in face_actions.plan_faces(faces, secret)
+        dataclasses.replace(action, vector=vector)
+        for action in face_actions.face_actions_of(faces, secret)
     ]
     renderer = FusedRenderer(source or Persons(), network)
     return anonymize_frame(frame, planned, settings or face_actions.Settings(), renderer, everyone)
@@ -89,8 +90,8 @@ def test_nothing_outside_changes_and_nothing_inside_is_seen(network, factor, yaw
     frame, one = scaled(factor)
     inside = hole(one, frame.shape[:2], yaw)
     vector = VECTOR._replace(yaw=yaw)
-    result, (outcome,) = render(frame, [one], network, vector=vector)
-    assert outcome.done == "generated" and outcome.person.startswith("person")
+    result, (face_result,) = render(frame, [one], network, vector=vector)
+    assert face_result.done == "generated" and face_result.person.startswith("person")
     np.testing.assert_array_equal(result[~inside], frame[~inside])
     changed = frame.copy()
     changed[inside] = np.random.default_rng(0).integers(0, 256, (inside.sum(), 3))
@@ -142,10 +143,12 @@ def test_a_large_face_has_the_detail_of_its_rendering(network):
 def test_candidates_are_other_persons_and_a_settled_one_comes_back(network):
     settings = face_actions.Settings(candidates=3)
     source = Persons()
-    first, (outcome,) = render(astronaut(), [face()], network, source, settings)
+    first, (face_result,) = render(astronaut(), [face()], network, source, settings)
     keys = [key for key, *_ in source.asked]
-    assert keys == [candidate_key(outcome.plan.key, n) for n in range(3)] and len(set(keys)) == 3
-    settled = dataclasses.replace(outcome.plan, candidate=outcome.candidate)
+    assert (
+        keys == [candidate_key(face_result.action.key, n) for n in range(3)] and len(set(keys)) == 3
+    )
+    settled = dataclasses.replace(face_result.action, candidate=face_result.candidate)
     source = Persons()
     renderer = FusedRenderer(source, network)
     again, _ = anonymize_frame(astronaut(), [settled], settings, renderer, everyone)
@@ -155,9 +158,9 @@ def test_candidates_are_other_persons_and_a_settled_one_comes_back(network):
 
 @pytest.mark.parametrize(("fails", "candidate"), [((1,), 1), ((1, 2), 2), (range(9), None)])
 def test_a_person_that_cannot_be_rendered_gives_way_to_the_next(network, fails, candidate):
-    result, (outcome,) = render(astronaut(), [face()], network, Persons(fails))
-    assert outcome.candidate == candidate
-    assert outcome.done == ("covered" if candidate is None else "generated")
+    result, (face_result,) = render(astronaut(), [face()], network, Persons(fails))
+    assert face_result.candidate == candidate
+    assert face_result.done == ("covered" if candidate is None else "generated")
     if candidate is None:  # and no face is shown
         blank = astronaut()
         blank[hole(face())] = 0
@@ -170,8 +173,8 @@ def test_a_face_without_points_and_one_at_the_border_are_handled(network):
         Face((-30.0, 300.0, 90.0, 120.0), None, 1.0),
         Face((400.0, 420.0, 200.0, 260.0), None, 1.0),
     ]
-    result, outcomes = render(frame, faces, network)
-    assert [o.done for o in outcomes] == ["generated"] * 2
+    result, face_results = render(frame, faces, network)
+    assert [o.done for o in face_results] == ["generated"] * 2
     inside = hole(faces[0]) | hole(faces[1])
     np.testing.assert_array_equal(result[~inside], frame[~inside])
 
@@ -253,13 +256,13 @@ def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypat
     turned = POINTS.copy()
     turned[2, 0] -= 14  # the nose
     one = Face(BOX, turned.astype(np.float32), 1.0)
-    planned = face_actions.plan_faces([one], SECRET)
+    planned = face_actions.face_actions_of([one], SECRET)
     alpha = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY)
     black = np.zeros_like(astronaut())
     result, new = transparency.render(anonymizer, black, alpha, planned, face_actions.Settings())
-    (outcome,) = result.outcomes
-    assert abs(outcome.plan.yaw) > 15
-    inside = hole(one, alpha.shape, outcome.plan.yaw)
+    (face_result,) = result.face_results
+    assert abs(face_result.action.yaw) > 15
+    inside = hole(one, alpha.shape, face_result.action.yaw)
     assert (new[inside] == 255).all()  # opaque, and drawn in the colours
     np.testing.assert_array_equal(new[~inside], alpha[~inside])
     assert not result.frame[~inside].any()
@@ -350,13 +353,13 @@ def test_the_prior_gives_the_astronaut_another_face_blind_to_her_own():
     detector = detector_or_skip()
     anonymizer = Anonymizer(identity="prior")
     found = anonymizer(astronaut(), secret=SECRET)
-    (outcome,) = found.outcomes
-    assert outcome.done == "generated" and outcome.plan.vector is not None
+    (face_result,) = found.face_results
+    assert face_result.done == "generated" and face_result.action.vector is not None
     (shown,) = [f for f in detector.detect(found.frame) if f.confidence > 0.8]
     np.testing.assert_allclose(shown.box, BOX, atol=25)
     other = astronaut()
-    inside = hole(outcome.plan.face)
+    inside = hole(face_result.action.face)
     other[inside] = np.roll(astronaut(), 50, 0)[inside]
-    again = anonymizer.render(other, [outcome.plan])
+    again = anonymizer.render(other, [face_result.action])
     np.testing.assert_array_equal(again.frame, found.frame)
-    assert again.outcomes[0].person == outcome.person
+    assert again.face_results[0].person == face_result.person

@@ -31,8 +31,8 @@ def render(frame):
     track = Track(1, (seen,))
     keys = {1: master_key.face_key(b"s" * 32, 1)}
     one = Renderer(face_actions.Settings(), BuiltinRenderer(Painter()), keys, is_face=everyone)
-    shown, (outcome,) = one.render(frame, [(track, seen)])
-    assert outcome.done == "generated"
+    shown, (face_result,) = one.render(frame, [(track, seen)])
+    assert face_result.done == "generated"
     return shown, one
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dp3_jax.common.choices import OBFUSCATIONS
 from dp3_jax.detection.face_detection import Face
-from dp3_jax.detection.target_kinds import OBFUSCATIONS
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.pipelines.anonymize import anonymize_frame
 from dp3_jax.replacement import coherence, face_actions, master_key
@@ -122,7 +122,7 @@ def renderer(generator=None, use=coherence.ALL, *, own=SETTINGS, is_face=everyon
 def play(one, frames, tracks, cuts=()):
     """All frames and outcomes."""
     done = [one.render(f, faces_in(tracks, i), cut=i in cuts) for i, f in enumerate(frames)]
-    return [frame for frame, _ in done], [outcomes for _, outcomes in done]
+    return [frame for frame, _ in done], [face_results for _, face_results in done]
 
 
 def exposed(frame, original):
@@ -138,12 +138,12 @@ def rendered(causal):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_each_face_is_treated_as_its_track_says(causal):
-    _, _, (_, outcomes) = rendered(causal)
-    for frame in outcomes:
+    _, _, (_, face_results) = rendered(causal)
+    for frame in face_results:
         assert [o.done for o in frame][:2] == ["generated"] * 2
         assert [o.done for o in frame][3:] == ["pixelated"] * 2
         assert len({o.candidate for o in frame[:2]}) == 1
-    assert outcomes[0][2].done == "generated"
+    assert face_results[0][2].done == "generated"
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -187,23 +187,23 @@ def test_pixels_outside_of_all_faces_stay_as_they_were(use):
 def test_whatever_the_generator_does_no_known_face_is_shown(ways, causal, use):
     tracks = crowd(5)[:3]
     frames = film(tracks, 5)
-    shown, outcomes = play(renderer(Failing(ways), use, causal=causal), frames, tracks)
-    for frame, result, done in zip(frames, shown, outcomes, strict=True):
+    shown, face_results = play(renderer(Failing(ways), use, causal=causal), frames, tracks)
+    for frame, result, done in zip(frames, shown, face_results, strict=True):
         assert not exposed(result, frame)
         assert {o.done for o in done} <= {"generated", "covered"}
         assert all(o.reason for o in done if o.fell_back)
     if not any(ways):
-        assert all(o.done == "generated" for o in outcomes[0][:2])
+        assert all(o.done == "generated" for o in face_results[0][:2])
 
 
 def test_a_missing_generator_and_a_face_out_of_the_frame_are_no_reason_to_stop():
     tracks = [walk(1, 3, (40, 60), (0, 0)), walk(2, 3, (900, 60), (0, 0))]
     frames = film(tracks, 3)
-    shown, outcomes = play(Renderer(face_actions.Settings(), None, KEYS), frames, tracks)
-    assert [o.done for o in outcomes[2]] == ["covered", "covered"]
+    shown, face_results = play(Renderer(face_actions.Settings(), None, KEYS), frames, tracks)
+    assert [o.done for o in face_results[2]] == ["covered", "covered"]
     assert not exposed(shown[2], frames[2])
-    _, outcomes = play(renderer(), frames, tracks)
-    assert [o.done for o in outcomes[2]] == ["generated", "covered"]
+    _, face_results = play(renderer(), frames, tracks)
+    assert [o.done for o in face_results[2]] == ["generated", "covered"]
 
 
 @pytest.mark.parametrize("method", OBFUSCATIONS)
@@ -214,10 +214,10 @@ def test_classic_methods_cover_and_kept_people_stay(method):
     ]
     random = np.random.default_rng(0)
     frames = [random.integers(0, 256, SHAPE, np.uint8) for _ in range(3)]
-    shown, outcomes = play(renderer(), frames, tracks)
+    shown, face_results = play(renderer(), frames, tracks)
     done = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}[method]
-    assert [o.done for o in outcomes[1]] == [done, "kept"]
-    assert outcomes[1][1].reason == "asked for"
+    assert [o.done for o in face_results[1]] == [done, "kept"]
+    assert face_results[1][1].reason == "asked for"
     np.testing.assert_array_equal(shown[1][:, 140:], frames[1][:, 140:])
     inside = known(tracks, 1)
     changed = (shown[1] != frames[1]).any(-1)
@@ -234,7 +234,7 @@ def test_a_frame_with_nothing_to_do_is_given_back():
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_restored_renderer_goes_on_bit_by_bit(causal, at):
-    tracks, frames, (expected, outcomes) = rendered(causal)
+    tracks, frames, (expected, face_results) = rendered(causal)
     first = renderer(causal=causal)
     play(first, frames[:at], tracks)
     second = renderer(causal=causal)
@@ -242,7 +242,9 @@ def test_a_restored_renderer_goes_on_bit_by_bit(causal, at):
     for i in range(at, 8):
         shown, done = second.render(frames[i], faces_in(tracks, i))
         np.testing.assert_array_equal(shown, expected[i])
-        assert [(o.done, o.candidate) for o in done] == [(o.done, o.candidate) for o in outcomes[i]]
+        assert [(o.done, o.candidate) for o in done] == [
+            (o.done, o.candidate) for o in face_results[i]
+        ]
     assert second.state() == _final(causal)
 
 
@@ -314,7 +316,7 @@ def test_without_coherence_a_frame_is_treated_as_a_photo():
     shown, _ = play(renderer(use=coherence.NONE), [scene()] * 2, tracks)
     for i, result in enumerate(shown):
         one = tracks[0].observations[i]
-        planned = [face_actions.Plan(Face(one.box, one.points, 1.0), KEYS[1], candidate=0)]
+        planned = [face_actions.FaceAction(Face(one.box, one.points, 1.0), KEYS[1], candidate=0)]
         drawn = BuiltinRenderer(Painter())
         photo, _ = anonymize_frame(scene(), planned, face_actions.Settings(), drawn, everyone)
         assert np.abs(result.astype(int) - photo).mean() < 0.5
@@ -329,9 +331,9 @@ def test_a_latent_is_settled_once_and_by_a_face():
     own = face_actions.Settings(candidates=4)
     one = renderer(own=own, is_face=is_face)
     # Four candidates and three more are no faces in the first frame; of the next one's, the second is.
-    _, outcomes = play(one, [scene()] * 6, [still()])
-    assert [o.done for (o,) in outcomes] == ["covered"] + ["generated"] * 5
-    assert {o.candidate for (o,) in outcomes[1:]} == {1}
+    _, face_results = play(one, [scene()] * 6, [still()])
+    assert [o.done for (o,) in face_results] == ["covered"] + ["generated"] * 5
+    assert {o.candidate for (o,) in face_results[1:]} == {1}
     assert next(verdicts, None) is None
 
 
@@ -341,14 +343,14 @@ def test_a_face_near_the_smallest_size_keeps_its_method():
     observations = [Observation(i, box, None, 1.0, "detected") for i, box in enumerate(boxes)]
     track = Track(1, tuple(observations))
     for use, methods_used in ((coherence.ALL, 1), (coherence.NONE, 2)):
-        _, outcomes = play(renderer(use=use), [scene()] * 8, [track])
-        assert len({o.done for (o,) in outcomes}) == methods_used
+        _, face_results = play(renderer(use=use), [scene()] * 8, [track])
+        assert len({o.done for (o,) in face_results}) == methods_used
 
 
 def test_one_sure_sighting_decides_for_the_doubtful_ones():
     track = walk(1, 4, (100, 60), (1, 0), source=lambda i: "detected" if i == 2 else "unsure")
-    _, outcomes = play(renderer(), [scene()] * 4, [track])
-    assert {o.done for (o,) in outcomes} == {"generated"}
+    _, face_results = play(renderer(), [scene()] * 4, [track])
+    assert {o.done for (o,) in face_results} == {"generated"}
 
 
 def test_filled_sightings_are_covered_more_widely():

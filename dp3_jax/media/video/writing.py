@@ -75,16 +75,16 @@ def assemble(
     """
     if audio == "copy" and source is not None:
         encoders.check_audio(info, encoding)
-    plan = _plan(segments)
+    timeline = _timeline(segments)
     if until is not None:
         ticks = 1 / info.time_base
-        plan = plan.shown_until(round(until * ticks), round(_SLACK * ticks))
+        timeline = timeline.shown_until(round(until * ticks), round(_SLACK * ticks))
     hidden = audio_encoding.scan(source) if audio == "copy" and source is not None else {}
     wanted = Wanted(audio == "copy", subtitles == "copy")
     streams = functools.partial(Copies, hidden=hidden, jumps=jumps)
     more = {"keep_metadata": keep_metadata, "mark": mark, "note": note}
     with atomic_target(target) as temporary:
-        write = functools.partial(_write, temporary, info, encoding, plan, **more)
+        write = functools.partial(_write, temporary, info, encoding, timeline, **more)
         try:
             return _tried(write, source, streams, wanted)
         except (av.error.FFmpegError, ValueError) as error:
@@ -114,7 +114,7 @@ def _tried(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class _Timeline:
     """What must be known of all segments before the first packet is written; times in ticks.
 
     Attributes:
@@ -131,13 +131,13 @@ class _Plan:
     end: int
     last: int
 
-    def shown_until(self, time: int, slack: int) -> "_Plan":
+    def shown_until(self, time: int, slack: int) -> "_Timeline":
         """The same with a last frame that is shown until `time`, if that is longer by more than `slack`."""
         longer = time - self.end - self.last > slack
         return dataclasses.replace(self, last=time - self.end) if longer else self
 
 
-def _plan(paths: Sequence[str | os.PathLike]) -> _Plan:
+def _timeline(paths: Sequence[str | os.PathLike]) -> _Timeline:
     """Reads the ends of all segments once, one at a time.
 
     Raises:
@@ -156,7 +156,7 @@ def _plan(paths: Sequence[str | os.PathLike]) -> _Plan:
         end, last = max((p[1], d) for p, d in zip(segment.packets, durations, strict=True))
     if start is None:
         raise ValueError("no segments")
-    return _Plan(tuple(map(pathlib.Path, paths)), start, delay, end, last)
+    return _Timeline(tuple(map(pathlib.Path, paths)), start, delay, end, last)
 
 
 def _in_order(paths: Sequence[str | os.PathLike]) -> Iterator[tuple[Segment, int | None]]:
@@ -175,7 +175,7 @@ def _write(
     path: pathlib.Path,
     info: VideoInfo,
     encoding: Encoding,
-    plan: _Plan,
+    timeline: _Timeline,
     *,
     source: av.container.InputContainer | None,
     streams: Callable[..., Copies],
@@ -183,7 +183,7 @@ def _write(
     mark: bool,
     note: Callable[[str], None],
 ) -> tuple[str, ...]:
-    options = container_options(info, encoding, plan.last)
+    options = container_options(info, encoding, timeline.last)
     with av.open(
         f"file:{path}", "w", format=encoding.container, container_options=options
     ) as output:
@@ -203,7 +203,7 @@ def _write(
         if mark:
             output.metadata.update(marking.video_metadata())
         lead = _avi_lead(info) if encoding.container == "avi" else round(taken / info.time_base)
-        pictures = _pictures(plan, info.time_base, lead, encoding.container == "gif")
+        pictures = _pictures(timeline, info.time_base, lead, encoding.container == "gif")
         copied = iter(()) if copies is None else _copied(source, copies)
         for packet, stream in heapq.merge(pictures, copied, key=lambda item: _time(item[0])):
             packet.stream = stream or video
@@ -278,7 +278,7 @@ def safe_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _pictures(
-    plan: _Plan, time_base: Fraction, offset: int, is_gif: bool
+    timeline: _Timeline, time_base: Fraction, offset: int, is_gif: bool
 ) -> Iterator[tuple[av.Packet, None]]:
     """The packets of all segments with their times of decoding and showing.
 
@@ -287,8 +287,8 @@ def _pictures(
     strictly, also from segment to segment and where B-frames change the order, and the differences, which
     are what MP4 stores, are the frames' own durations. `offset` ticks are taken from all times.
     """
-    clock = plan.start - plan.delay - offset
-    for number, (segment, following) in enumerate(_in_order(plan.paths)):
+    clock = timeline.start - timeline.delay - offset
+    for number, (segment, following) in enumerate(_in_order(timeline.paths)):
         durations = _durations(segment, following)
         for i, payload in enumerate(segment.encoded()):
             whole = not (is_gif and number and i == 0)
@@ -297,7 +297,7 @@ def _pictures(
                 packet = av.Packet(payload if whole else payload[_GIF_HEADER:])
             packet.time_base = time_base
             packet.pts, packet.dts = segment.packets[i][1] - offset, clock
-            packet.duration = plan.last if packet.pts + offset == plan.end else durations[i]
+            packet.duration = timeline.last if packet.pts + offset == timeline.end else durations[i]
             packet.is_keyframe = segment.packets[i][3]
             clock += durations[i]
             yield packet, None

@@ -32,7 +32,7 @@ class Meter:
         self._counts: collections.Counter[str] = collections.Counter()
         self._busy: collections.Counter[str] = collections.Counter()
         self._cpu: collections.Counter[str] = collections.Counter()
-        self._outcomes: collections.Counter[str] = collections.Counter()
+        self._face_results: collections.Counter[str] = collections.Counter()
         self._process = time.process_time()
         self._start = time.perf_counter()
         self._last = self._present()
@@ -50,10 +50,10 @@ class Meter:
             self._counts["shown"] += 1
             self._latency[min(_MAX_MS, max(0, int(np.ceil(latency * 1000))))] += 1
 
-    def done(self, outcomes: Iterator[str]) -> None:
+    def done(self, face_results: Iterator[str]) -> None:
         """Counts what was done with faces: generated, covered, ..."""
         with self._lock:
-            self._outcomes.update(outcomes)
+            self._face_results.update(face_results)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -113,5 +113,5 @@ class Meter:
                     "max": float(slowest[-1]) if len(slowest) else 0.0,
                 },
                 "cpu_ms_per_frame": {name: round(value, 2) for name, value in each.items()},
-                "faces": dict(self._outcomes),
+                "faces": dict(self._face_results),
             }

@@ -26,7 +26,7 @@ from dp3_jax.pipelines.live.measurements import Meter
 from dp3_jax.pipelines.live.persons import Persons
 from dp3_jax.pipelines.live.quality_controller import Governor, Load
 from dp3_jax.pipelines.live.release_policy import Watch, Watched
-from dp3_jax.replacement.face_actions import Outcome
+from dp3_jax.replacement.face_actions import FaceResult
 
 # Frames, or groups of frames decided together, that wait for a stage: only the newest where older ones may be
 # dropped, as each one more that waits makes all after it later by the time that the stage takes.
@@ -54,7 +54,7 @@ class Renders(Protocol):
 
     def render(
         self, image: np.ndarray, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False
-    ) -> tuple[np.ndarray, list[Outcome]]:
+    ) -> tuple[np.ndarray, list[FaceResult]]:
         """The frame with its faces anonymized, and what was done with each."""
         ...
 
@@ -71,7 +71,7 @@ class Painter:
         self._scene = -1
         self._count = 0
 
-    def paint(self, watched: Watched) -> tuple[np.ndarray, list[Outcome]]:
+    def paint(self, watched: Watched) -> tuple[np.ndarray, list[FaceResult]]:
         """The frame as it may be shown.
 
         Raises:
@@ -94,15 +94,15 @@ class Painter:
         ]
         image = watched.frame.image
         try:
-            shown, outcomes = self._renderer.render(image, faces, cut=cut)
+            shown, face_results = self._renderer.render(image, faces, cut=cut)
             if shown.shape != image.shape or shown.dtype != np.uint8:
                 raise ValueError(f"the renderer gave {shown.dtype}{shown.shape}")
-            if faces and (shown is image or len(outcomes) != len(faces)):
+            if faces and (shown is image or len(face_results) != len(faces)):
                 raise ValueError("the renderer left faces out")
         except Exception:
             self._renderer = self._new_renderer()
             raise
-        return shown, outcomes
+        return shown, face_results
 
     def _has_met_many(self) -> bool:
         persons = sum(number > 0 for number in self._seen)
@@ -268,14 +268,14 @@ class Pipeline:
         for watched in itertools.chain.from_iterable(self._decided):
             try:
                 with self.meter.stage("render"):
-                    shown, outcomes = painter.paint(watched)
+                    shown, face_results = painter.paint(watched)
             except Exception as error:  # whatever it is, this frame is not shown
                 self.failure = " ".join(str(error).split()) or type(error).__name__
                 self.failures += 1
                 self.meter.count("withheld")
                 continue
-            self.faces = len(outcomes)
-            self.meter.done(outcome.done for outcome in outcomes)
+            self.faces = len(face_results)
+            self.meter.done(face_result.done for face_result in face_results)
             self._ready.put([Rendered(shown, watched.frame.seconds, watched.frame.arrived)])
 
     def _show(self) -> None:

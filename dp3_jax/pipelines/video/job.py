@@ -41,7 +41,7 @@ from dp3_jax.pipelines.video.time_ranges import Span
 from dp3_jax.replacement import master_key
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
-from dp3_jax.replacement.face_actions import Outcome, Plan, Settings
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
 
 
@@ -320,7 +320,7 @@ class _Preparation:
 
 def process(
     request: Request, anonymizer: Anonymizer, progress: Progress
-) -> tuple[list[Outcome], Summary]:
+) -> tuple[list[FaceResult], Summary]:
     """Makes one anonymized video.
 
     Args:
@@ -364,8 +364,8 @@ def process(
             hidden=request.video.spans,
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
-        outcomes = [_outcome(track, tally, keys) for track in shown.tracks]
-        generated = any(outcome.done == "generated" for outcome in outcomes)
+        face_results = [_face_result(track, tally, keys) for track in shown.tracks]
+        generated = any(face_result.done == "generated" for face_result in face_results)
         remarks = job.assemble(folder.path / "result", segments, generated, render)
         work_folder.check_unchanged(request.source, identity["source"])
         if request.sidecar:
@@ -374,14 +374,14 @@ def process(
         folder.release("result", as_one(request.target))
         seconds = (middle - started, time.monotonic() - middle)
         summary = Summary(found.frames, seconds, folder.resumed, (*notes, *remarks), render.damage)
-    return outcomes, summary
+    return face_results, summary
 
 
-def _outcome(
+def _face_result(
     track: tracks.Track, tally: rendering_pass.Tally, keys: Mapping[int, bytes]
-) -> Outcome:
+) -> FaceResult:
     """What was done with a track: what was done most, or the fall-back if there was one."""
-    plan = Plan(
+    action = FaceAction(
         tracks.to_face(max(track.observations, key=lambda s: s.confidence)),
         keys[track.number],
         keep=track.keep,
@@ -389,4 +389,6 @@ def _outcome(
         reason=track.reason,
     )
     # None: wholly outside the spans.
-    return tally.outcome(track.number, plan) or Outcome(plan, "kept", reason="outside the spans")
+    return tally.face_result(track.number, action) or FaceResult(
+        action, "kept", reason="outside the spans"
+    )

@@ -35,7 +35,7 @@ from dp3_jax.pipelines.video.job import Request, Summary
 from dp3_jax.pipelines.video.rendering_pass import Tally
 from dp3_jax.replacement import master_key
 from dp3_jax.replacement.clip_rendering import Renderer
-from dp3_jax.replacement.face_actions import Outcome, Plan
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult
 
 _AHEAD = 6  # frames decoded ahead, looked at ahead, and waiting to be encoded
 _DELAY = 0.5  # s of later frames that are looked at before one is written: for faces that come in
@@ -45,7 +45,7 @@ _UNWRITTEN = ("gif", "avi")  # containers that need to know all frames, or hold 
 
 def process(
     request: Request, anonymizer: Anonymizer, progress: Progress
-) -> tuple[list[Outcome], Summary]:
+) -> tuple[list[FaceResult], Summary]:
     """Makes one anonymized video.
 
     Args:
@@ -84,7 +84,7 @@ def process(
     if source.jumps:
         notes = (*notes, clocks.restarted(len(source.jumps)))
     seconds = (0.0, time.monotonic() - started)
-    return record.outcomes(), Summary(count, seconds, False, notes, source.damage)
+    return record.face_results(), Summary(count, seconds, False, notes, source.damage)
 
 
 def _encoding(info: VideoInfo, request: Request) -> Encoding:
@@ -130,9 +130,9 @@ class _Record:
         self._tally = Tally()
         self._best: dict[int, tracks.Track] = {}
 
-    def add(self, watched: Watched, outcomes: list[Outcome]) -> None:
+    def add(self, watched: Watched, face_results: list[FaceResult]) -> None:
         """Counts one frame."""
-        self._tally.add(list(watched.faces), outcomes)
+        self._tally.add(list(watched.faces), face_results)
         for number, track in watched.faces.items():
             best = self._best.get(number)
             if (
@@ -141,14 +141,14 @@ class _Record:
             ):
                 self._best[number] = track
 
-    def outcomes(self) -> list[Outcome]:
+    def face_results(self) -> list[FaceResult]:
         """One for each track that was seen."""
         found = []
         for number, track in self._best.items():
             face = tracks.to_face(track.observations[-1])
-            plan = Plan(face, self.keys[number], method=track.method, reason=track.reason)
-            found.append(self._tally.outcome(number, plan))
-        return [outcome for outcome in found if outcome is not None]
+            action = FaceAction(face, self.keys[number], method=track.method, reason=track.reason)
+            found.append(self._tally.face_result(number, action))
+        return [face_result for face_result in found if face_result is not None]
 
 
 class _Frames:
@@ -208,11 +208,11 @@ class _Frames:
         ):
             return frame.image
         try:
-            image, outcomes = self._painter.paint(watched)
+            image, face_results = self._painter.paint(watched)
         except Exception as error:  # whatever it is, a frame with a face in it is not written
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"frame {frame.number}: {reason}; it cannot be shown") from error
-        self._record.add(watched, outcomes)
+        self._record.add(watched, face_results)
         return image
 
 

@@ -26,7 +26,7 @@ from dp3_jax.media.video.reading import VideoInfo
 from dp3_jax.pipelines.video import time_ranges
 from dp3_jax.pipelines.video.work_folder import WorkFolder
 from dp3_jax.replacement.clip_rendering import Renderer
-from dp3_jax.replacement.face_actions import Outcome, Plan
+from dp3_jax.replacement.face_actions import FaceAction, FaceResult
 
 JOURNAL = "segments.jsonl"
 SEGMENT_SECONDS = 10.0
@@ -40,12 +40,12 @@ class Tally:
     done: dict[int, Counter] = dataclasses.field(default_factory=dict)
     reasons: dict[int, str] = dataclasses.field(default_factory=dict)
 
-    def add(self, numbers: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+    def add(self, numbers: Sequence[int], face_results: Sequence[FaceResult]) -> None:
         """Counts one frame."""
-        for number, outcome in zip(numbers, outcomes, strict=True):
-            self.done.setdefault(number, Counter())[outcome.done] += 1
-            if outcome.fell_back:
-                self.reasons.setdefault(number, outcome.reason)
+        for number, face_result in zip(numbers, face_results, strict=True):
+            self.done.setdefault(number, Counter())[face_result.done] += 1
+            if face_result.fell_back:
+                self.reasons.setdefault(number, face_result.reason)
 
     def merge(self, other: "Tally") -> None:
         """Adds what another one counted."""
@@ -54,7 +54,7 @@ class Tally:
         for number, reason in other.reasons.items():
             self.reasons.setdefault(number, reason)
 
-    def outcome(self, number: int, plan: Plan) -> Outcome | None:
+    def face_result(self, number: int, action: FaceAction) -> FaceResult | None:
         """What was done with a track: what was done most, or the fall-back if there was one; None: nothing.
 
         The reason is that of the fall-back, or of the plan.
@@ -64,8 +64,8 @@ class Tally:
             return None
         if fallen := counts.get("covered"):
             reason = f"in {fallen} of {counts.total()} frames: {self.reasons.get(number, '')}"
-            return Outcome(plan, "covered", reason=reason)
-        return Outcome(plan, counts.most_common(1)[0][0], reason=plan.reason)
+            return FaceResult(action, "covered", reason=reason)
+        return FaceResult(action, counts.most_common(1)[0][0], reason=action.reason)
 
     def to_json(self) -> dict[str, Any]:
         """For a journal."""
@@ -272,6 +272,6 @@ class SecondPass:
             return frame.image
         faces = self._faces(frame.number)
         cut = frame.number in self._cuts
-        image, outcomes = self._renderer.render(frame.image, faces, cut=cut)
-        tally.add([track.number for track, _ in faces], outcomes)
+        image, face_results = self._renderer.render(frame.image, faces, cut=cut)
+        tally.add([track.number for track, _ in faces], face_results)
         return image
