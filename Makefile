@@ -1,7 +1,8 @@
 # Two commands do everything on a fresh machine with Python 3.11 or newer:
 #   make demo    sets up, then gives the public-domain astronaut photo and a clip new faces and measures them
 #   make test    sets up, then runs all tests
-# and make demo-training trains, evaluates and samples a small model on drawn shapes.
+# and make demo-training trains, evaluates and samples a small model on synthetic shapes; make docs builds the
+# documentation into runs/docs.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
@@ -9,7 +10,7 @@ DEMO ?= runs/demo
 TRAINED := $(DEMO)/training
 CONFIG := --config=configs/celeba128.py:quick
 
-.PHONY: setup demo demo-training test lint clean
+.PHONY: setup demo demo-training test lint docs clean
 
 setup: $(VENV)/.installed
 
@@ -27,7 +28,7 @@ demo-training: setup
 	$(RUN) launch.py $(CONFIG) --workdir=$(TRAINED)
 	$(RUN) launch.py $(CONFIG) --workdir=$(TRAINED) --mode=evaluate
 	$(RUN) launch.py $(CONFIG) --workdir=$(TRAINED) --mode=sample
-	@echo "Trained on drawn shapes, not photos. Look at:"
+	@echo "Trained on synthetic shapes, not photos. Look at:"
 	@ls $(TRAINED)/curves.png $(TRAINED)/evaluation_pairs.png $(TRAINED)/samples/*/grid.png
 
 test: setup
@@ -36,6 +37,9 @@ test: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+docs: setup
+	$(RUN) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) runs/demo
