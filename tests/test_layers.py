@@ -106,10 +106,11 @@ def test_no_files_import_each_other_in_a_circle(repository):
 
 
 def test_no_file_is_too_long_to_read(repository):
+    """Files part where ideas do; one of more than 500 lines surely holds several."""
     folders = [repository / name for name in ("dp3_jax", "configs", "tests", "benchmarks")]
     paths = [p for folder in folders for p in folder.rglob("*.py")]
     lengths = {str(p.relative_to(repository)): len(p.read_text().splitlines()) for p in paths}
-    assert {name: n for name, n in lengths.items() if n > 400} == {}
+    assert {name: n for name, n in lengths.items() if n > 500} == {}
 
 
 def test_no_function_is_too_long_to_read(repository):

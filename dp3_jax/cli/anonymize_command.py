@@ -1,4 +1,4 @@
-"""The command `dp3 anonymize`: its options, and what they ask of the library. See docs/anonymize.md."""
+"""The command `dp3 anonymize`: its options, and what they ask of the library. See docs/cli/photos.md."""
 
 import argparse
 import json
@@ -253,13 +253,13 @@ def _video_options(arguments: argparse.Namespace, rate):
         preset=arguments.preset,
         hardware=arguments.hardware,
     )
-    when = time_ranges.parse_spans(arguments.spans) if arguments.spans else ()
+    when = time_ranges.parse_time_ranges(arguments.spans) if arguments.spans else ()
     use = Coherence(follow_motion=arguments.motion == "grid")
     return job.VideoOptions(
         encoder=settings,
         audio=arguments.audio,
         subtitles=arguments.subtitles,
-        spans=when,
+        masked_times=when,
         rate=rate,
         deinterlace=arguments.deinterlace,
         coherence=use,

@@ -4,8 +4,8 @@ import argparse
 from typing import Any
 
 # Repeated from `options`, which takes a second to import; a test compares them.
-IDENTITIES = ("auto", "prior", "bank", "builtin")
-EXPRESSIONS = ("match", "none")
+from dp3_jax.common.choices import EXPRESSIONS, IDENTITIES
+
 _NAMES = ("identity", "bank", "expression", "age", "sex", "glasses")
 
 

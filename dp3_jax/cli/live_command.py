@@ -14,12 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dp3_jax.cli.identity_flags import add_identity_options, identity_options
+from dp3_jax.common.choices import COVERS, METHODS, MOTIONS, NEW_PERSONS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.target_kinds import COVERS, METHODS
 
-# Repeated from modules that take a second to import; a test compares them.
-_MOTIONS = ("face", "head", "none", "grid")
-_NEW_PERSONS = ("key", "entering")
 _LARGEST = 16384  # px
 
 
@@ -77,7 +74,7 @@ def add_parser(commands: Any) -> None:
     add("--cover", choices=COVERS, help="what the other methods cover; default: face")
     add(
         "--motion",
-        choices=_MOTIONS,
+        choices=MOTIONS,
         default="face",
         help="what a new face follows: turns, mouth, lids and gaze; the turns of the head alone; or "
         "nothing but its place; default: face",
@@ -124,7 +121,7 @@ def _add_identity(parser: argparse.ArgumentParser) -> None:
     add_identity_options(group, expression=False)
     group.add_argument(
         "--new-person",
-        choices=_NEW_PERSONS,
+        choices=NEW_PERSONS,
         default="key",
         help="when a face becomes another person: when n is pressed (in the terminal, the page or the "
         "window), whoever comes and goes meanwhile; or also with everyone who enters; default: key",
@@ -144,14 +141,14 @@ def _secret(arguments: argparse.Namespace) -> bytes:
     return master_key.fresh_secret()
 
 
-def _open_drawing(arguments: argparse.Namespace):
-    from dp3_jax.pipelines.live.rendering import open_drawing
+def _open_rendering(arguments: argparse.Namespace):
+    from dp3_jax.pipelines.live.rendering import open_rendering
     from dp3_jax.pipelines.live.track_keys import Keys
     from dp3_jax.replacement.face_actions import Settings
 
     asked = {name: getattr(arguments, name) for name in ("method", "cover")}
     settings = Settings(**{name: value for name, value in asked.items() if value is not None})
-    return open_drawing(
+    return open_rendering(
         settings,
         identity_options(arguments),
         Keys(_secret(arguments)),
@@ -161,11 +158,11 @@ def _open_drawing(arguments: argparse.Namespace):
     )
 
 
-def _watch(arguments: argparse.Namespace, source, motion: str):
+def _policy(arguments: argparse.Namespace, source, motion: str):
     from dp3_jax.detection.face_detection import MIN_CONFIDENCE
-    from dp3_jax.pipelines.live.release_policy import new_watch
+    from dp3_jax.pipelines.live.release_policy import new_release_policy
 
-    return new_watch(
+    return new_release_policy(
         (source.width, source.height),
         source.rate,
         arguments.method or "generate",
@@ -204,13 +201,13 @@ def _opened(arguments: argparse.Namespace, stopping: threading.Event):
 
     wanted = sources.Wanted(arguments.size, arguments.fps, paced=not arguments.as_fast_as_possible)
     with ThreadPoolExecutor(1) as beside:
-        opening = beside.submit(_open_drawing, arguments)
+        opening = beside.submit(_open_rendering, arguments)
         source = sources.open_source(arguments.source, wanted, stopping.wait)
-        watch = _watch(arguments, source, arguments.motion)
-        drawing = opening.result()
-    if drawing.identity and drawing.motion != arguments.motion:
-        watch = _watch(arguments, source, drawing.motion)
-    return source, watch, drawing
+        policy = _policy(arguments, source, arguments.motion)
+        live_rendering = opening.result()
+    if live_rendering.identity and live_rendering.motion != arguments.motion:
+        policy = _policy(arguments, source, live_rendering.motion)
+    return source, policy, live_rendering
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -221,7 +218,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dp3_jax.media.video.encoding import EncoderSettings
     from dp3_jax.pipelines.live.persons import Persons
     from dp3_jax.pipelines.live.pipeline import Pipeline
-    from dp3_jax.pipelines.live.quality_controller import Governor
+    from dp3_jax.pipelines.live.quality_controller import QualityController
     from dp3_jax.pipelines.live.status import (
         Status,  # imports all that the threads of `_opened` share
     )
@@ -231,25 +228,25 @@ def run(arguments: argparse.Namespace) -> int:
     sinks.check(arguments.to)
     stopping = threading.Event()
     drop = not arguments.as_fast_as_possible
-    source, watch, drawing = _opened(arguments, stopping)
+    source, policy, live_rendering = _opened(arguments, stopping)
     persons = Persons(each_entering=arguments.new_person == "entering")
-    renew = persons.renew if drawing.identity else None
-    governor = Governor(fixed=not drop)
+    renew = persons.renew if live_rendering.identity else None
+    controller = QualityController(fixed=not drop)
     gc.collect()
     gc.freeze()  # or what all the libraries have made is looked through again and again, 0.1 s each time
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
     size = source.width, source.height
     with contextlib.ExitStack() as stack:
-        stack.callback(drawing.close)
+        stack.callback(live_rendering.close)
         opened = sinks.open_sink(arguments.to, *size, source.rate, encoder, on_new_person=renew)
         sink = stack.enter_context(opened)
         stack.enter_context(_ended_by_sigterm())
         pipeline = Pipeline(
             source.frames,
-            watch,
-            drawing.new_renderer,
+            policy,
+            live_rendering.new_renderer,
             sink,
-            governor=governor,
+            controller=controller,
             stopping=stopping,
             drop=drop,
             persons=persons,
@@ -257,8 +254,8 @@ def run(arguments: argparse.Namespace) -> int:
         typed = arguments.source != "-" and stack.enter_context(_keys(renew))
         shown = arguments.to.partition(":")[0] in ("preview", "window")
         status = Status(
-            source, sink, pipeline, watch, governor,
-            drawing=drawing, has_keys=typed or shown, quiet=arguments.quiet, began=began,
+            source, sink, pipeline, policy, controller,
+            live_rendering=live_rendering, has_keys=typed or shown, quiet=arguments.quiet, began=began,
         )  # fmt: skip
         try:
             pipeline.run(status.tick)

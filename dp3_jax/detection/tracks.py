@@ -155,13 +155,13 @@ def _relative(observation: Observation) -> np.ndarray | None:
 
 
 def _filled(
-    frame: int, middle: np.ndarray, size: np.ndarray, relative: np.ndarray | None, growth: float
+    frame: int, middle: np.ndarray, size: np.ndarray, relative: np.ndarray | None, dilation: float
 ) -> Observation:
-    """An observation that nobody saw; `growth` makes its box larger than `size`."""
+    """An observation that nobody saw; `dilation` makes its box larger than `size`."""
     points = None
     if relative is not None:
         points = np.round(middle - size / 2 + relative * size, _DECIMALS).astype(np.float32)
-    size = size * (1 + min(MIN_DILATION + growth, MAX_DILATION)) + MIN_PIXELS
+    size = size * (1 + min(MIN_DILATION + dilation, MAX_DILATION)) + MIN_PIXELS
     box = np.round(np.concatenate([middle - size / 2, size]), _DECIMALS)
     return Observation(frame, tuple(box.tolist()), points, 0.0, "filled")
 
@@ -221,9 +221,9 @@ def _between(before: Sequence[Observation], after: Sequence[Observation]) -> lis
         bend = t * (1 - t) ** 2 * tangents[0] - t**2 * (1 - t) * tangents[1]
         size = (1 - t) * size_a + t * size_b
         relative = (1 - t) * ends[0] + t * ends[-1] if ends else None
-        growth = DILATION_PER_FRAME * min(frame - left.frame, right.frame - frame)
-        growth += 2 * np.linalg.norm(bend / size)  # in half axes: the bend may be wrong
-        filled.append(_filled(frame, (1 - t) * a + t * b + bend, size, relative, growth))
+        dilation = DILATION_PER_FRAME * min(frame - left.frame, right.frame - frame)
+        dilation += 2 * np.linalg.norm(bend / size)  # in half axes: the bend may be wrong
+        filled.append(_filled(frame, (1 - t) * a + t * b + bend, size, relative, dilation))
     return filled
 
 

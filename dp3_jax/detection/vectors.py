@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dp3_jax.common.choices import MOTIONS
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import Observation, Track, shots
 
-MOTIONS = ("face", "head", "none", "grid")
 STILL = FaceVector(0.0, 0.0)  # what `--motion none` shows
 
 

@@ -18,7 +18,7 @@ from dp3_jax.vision.masks import SIZE
 CELLS = 5  # across the face: eyes, nose and mouth melt into two or three cells each way
 
 _FACE_WIDTH = 66.0  # canonical px, cheek to cheek
-_GROWTH = (
+_DILATION = (
     4  # canonical px by which the classic methods reach over the mask that the generator fills
 )
 
@@ -41,7 +41,7 @@ def head_mask() -> np.ndarray:
 
 
 def covered(
-    alignment: Alignment, box: Sequence[float], cover: str, shape: Sequence[int], wider: int = 0
+    alignment: Alignment, box: Sequence[float], cover: str, shape: Sequence[int], dilation: int = 0
 ) -> Region:
     """The pixels to cover.
 
@@ -49,20 +49,20 @@ def covered(
       alignment, box: of the face.
       cover: "face", what a new face would replace with a rim round it, or "head", with hair and neck.
       shape: of the frame.
-      wider: canonical px by which to reach further.
+      dilation: canonical px by which to reach further.
     """
     if cover == "head":
         alignment = alignment.shifted(_HEAD_PADDING, _HEAD_PADDING)
-        return region(alignment.shifted(wider, wider), grown(head_mask(), wider), shape)
-    mask = cv2.dilate(face_mask(alignment, box)[..., 0], _disk(_GROWTH))
-    return region(alignment.shifted(wider, wider), grown(mask, wider), shape)
+        return region(alignment.shifted(dilation, dilation), dilated(head_mask(), dilation), shape)
+    mask = cv2.dilate(face_mask(alignment, box)[..., 0], _disk(_DILATION))
+    return region(alignment.shifted(dilation, dilation), dilated(mask, dilation), shape)
 
 
 def _disk(radius: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
 
 
-def grown(mask: np.ndarray, by: int) -> np.ndarray:
+def dilated(mask: np.ndarray, by: int) -> np.ndarray:
     """A mask [h, w] grown by whole px, on a canvas larger by as much on each side."""
     return cv2.dilate(np.pad(mask, by), _disk(by)) if by else mask
 
@@ -99,7 +99,7 @@ class Cover:
     """A face to be covered.
 
     Attributes:
-      method: one of `target_kinds.OBFUSCATIONS`.
+      method: one of `choices.OBFUSCATIONS`.
       scale: as `Alignment.scale`.
       target: its pixels.
     """

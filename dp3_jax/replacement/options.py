@@ -2,11 +2,10 @@
 
 import dataclasses
 
+from dp3_jax.common.choices import EXPRESSIONS, IDENTITIES
 from dp3_jax.common.errors import UserError
 from dp3_jax.replacement.identities import Wishes
 
-SOURCES = ("auto", "prior", "bank", "builtin")
-EXPRESSIONS = ("match", "none")
 MIN_AGE, MAX_AGE = 3.0, 80.0  # years; what the prior draws and its faces are told apart by
 
 
@@ -31,8 +30,8 @@ class IdentityOptions:
     wishes: Wishes = dataclasses.field(default_factory=Wishes)
 
     def __post_init__(self):
-        if self.source not in SOURCES:
-            raise UserError(f"identity {self.source!r} is not one of {', '.join(SOURCES)}")
+        if self.source not in IDENTITIES:
+            raise UserError(f"identity {self.source!r} is not one of {', '.join(IDENTITIES)}")
         if self.expression not in EXPRESSIONS:
             raise UserError(f"expression {self.expression!r} is not one of match, none")
         if self.source == "bank" and not self.bank:

@@ -18,15 +18,13 @@ from PIL import Image
 
 from dp3_jax.cli import live_command
 from dp3_jax.common.errors import UserError, fail
-from dp3_jax.detection import vectors
 from dp3_jax.media.live import sinks
 from dp3_jax.media.live.preview_page import PreviewPage
 from dp3_jax.media.live.sources import Wanted, open_source
 from dp3_jax.media.video.encoding import EncoderSettings
-from dp3_jax.pipelines.live import measurements, persons
+from dp3_jax.pipelines.live import measurements
 from dp3_jax.pipelines.live.pipeline import Pipeline
 from dp3_jax.pipelines.live.quality_controller import Governor
-from dp3_jax.replacement import face_actions, obfuscation
 from tests import face_photos, live_scenes
 from tests.pipelines.test_live import WALKING, make_watch, renderers
 
@@ -139,13 +137,6 @@ def test_a_wrong_argument_is_refused(wrong, capsys):
     with pytest.raises(SystemExit):
         parsed(*wrong)
     assert wrong[1] in capsys.readouterr().err
-
-
-def test_the_choices_are_those_of_the_settings():
-    assert live_command._METHODS == face_actions.METHODS
-    assert live_command._COVERS == obfuscation.COVERS
-    assert live_command._MOTIONS == vectors.MOTIONS
-    assert live_command._NEW_PERSONS == persons.WAYS
 
 
 # --- sinks ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp3_jax.detection.target_kinds import OBFUSCATIONS
+from dp3_jax.common.choices import OBFUSCATIONS
 from dp3_jax.metrics import temporal, video_privacy
 from dp3_jax.metrics.video_privacy import Embedded
 from dp3_jax.replacement import obfuscation

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from dp3_jax.detection.tracks import Observation, Track
 
-WAYS = ("key", "entering")
 _SAME_PLACE = 1.0  # longer sides of a box within which a face that was just lost is found again
 _MAX_TRACKS = 10_000  # remembered, when each has a person of its own
 

@@ -19,10 +19,10 @@ import numpy as np
 
 import dp3_jax
 from dp3_jax.common import files
+from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.target_kinds import METHODS
 from dp3_jax.detection.tracks import SOURCES, Observation, Track, Tracking
 from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
 from dp3_jax.replacement import master_key
