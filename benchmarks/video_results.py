@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, section video: new faces on three clips beside an old build and real people.
+"""The tables of docs/results/video.md: new faces on three clips beside an old build and real people.
 
     python benchmarks/video_results.py [CLIP ...] [--data FOLDER] [--strangers FOLDER] [--frames 60]
 
@@ -227,7 +227,7 @@ def recognition(parts: Sequence[Part], heads: Sequence[str]) -> Iterator[str]:
 
 def linked(parts: Sequence[Part]) -> Iterator[str]:
     """Pairs of keys taken for one person, over all clips, and the ratio to real donors."""
-    judges = list(parts[0]["judges"])
+    verifiers = list(parts[0]["judges"])
     names = [n for n in rows(parts) if any("linked" in p["variants"].get(n, {}) for p in parts)]
 
     def share(name: str, judge: str, way: str) -> tuple[float, int]:
@@ -238,10 +238,10 @@ def linked(parts: Sequence[Part]) -> Iterator[str]:
     def cell(name: str, i: int) -> str:
         texts = []
         for way in ("best_pair", "mean"):
-            count, pairs = share(name, judges[i], way)
+            count, pairs = share(name, verifiers[i], way)
             text = f"{count:.0f} of {pairs}"
             if _REAL in names and name != _REAL:
-                real, real_pairs = share(_REAL, judges[i], way)
+                real, real_pairs = share(_REAL, verifiers[i], way)
                 if real and pairs:
                     text += f" ({count / pairs * real_pairs / real:.2f} x)"
             texts.append(text)
@@ -249,7 +249,7 @@ def linked(parts: Sequence[Part]) -> Iterator[str]:
 
     yield "pairs of keys of one track taken for one person, all clips: by the best pair of frames; by means"
     yield ""
-    yield from table(judges, names, cell)
+    yield from table(verifiers, names, cell)
 
 
 def targets(parts: Sequence[Part], heads: Sequence[str]) -> Iterator[str]:

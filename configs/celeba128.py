@@ -5,7 +5,7 @@
 The run is then in runs/celeba128; --workdir names another folder. data/celeba, or the folder that
 --config.data.path names, holds CelebA: `img_align_celeba/` or `img_align_celeba.zip`, and if you have them
 `list_eval_partition.txt` and `identity_CelebA.txt`. Expect 156,250 micro-batches of 32 images;
-docs/results.md says how far which machine came in what time, and with which pictures.
+docs/results/prototype.md says how far which machine came in what time, and with which pictures.
 
 Without CelebA, on drawn shapes instead of photos (times on 2 CPU cores):
 

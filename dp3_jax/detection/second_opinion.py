@@ -1,7 +1,7 @@
 """Whether a detection is sure enough to be given a new face: a dog with a person's face is worse than a blur.
 
 The limits come from labelling all 522 detections in 60 photos, 297 faces and 23 others of at least 24 px
-(docs/results.md): with both, no dog, hand or wheel gets a face any more, and 93% of the faces do.
+(docs/results/anonymizer.md): with both, no dog, hand or wheel gets a face any more, and 93% of the faces do.
 """
 
 import dataclasses

@@ -155,7 +155,8 @@ class Faceres:
     """`models.faceres`, the mean of other people's embeddings taken off.
 
     Its numbers are positive, so that all embeddings point one way; without their mean the cosine tells people
-    apart better, if the mean is of photos of the same source (docs/results.md). This one is CelebA's.
+    apart better, if the mean is of photos of the same source (docs/results/anonymizer.md). This one is
+    CelebA's.
     """
 
     name = "faceres"

@@ -52,7 +52,7 @@ def open_sink(
     *,
     on_new_person: Callable[[], None] | None = None,
 ) -> Iterator[Sink]:
-    """Opens what the user named; see docs/live.md.
+    """Opens what the user named; see docs/cli/live.md.
 
     Args:
       text: preview[:[HOST:]PORT], window, camera[:DEVICE], an address, a file, "-" or null.

@@ -1,1 +1,1 @@
-"""Anonymizing video: in two passes for files, in one pass for pipes. See docs/video.md."""
+"""Anonymizing video: in two passes for files, in one pass for pipes. See docs/cli/video.md."""
