@@ -91,7 +91,7 @@ def measure(
     return {
         "kid": quality["rows"]["generated"]["kid"],
         "perceptual": distance["rows"]["generated"]["distance"],
-        "rim_psnr": composites.rim_psnr(probes, made),
+        "rim_psnr": composites.boundary_psnr(probes, made),
         "rim_ssim": composites.ssim(probes, made)["rim"],
         "found": known["found"]["value"],
         "verified": known["true_accept_rate"]["far_1e-2"]["value"],

@@ -53,14 +53,14 @@ class Painter:
         self.seen = []
 
     def generate(self, image, mask, z):
-        hole = mask > 0
-        context = np.where(hole, 0, image).astype(np.float64)
+        masked = mask > 0
+        context = np.where(masked, 0, image).astype(np.float64)
         self.seen.append((image.copy(), mask.copy(), z.copy()))
-        mean = context.sum((1, 2), keepdims=True) / (~hole).sum((1, 2), keepdims=True)
+        mean = context.sum((1, 2), keepdims=True) / (~masked).sum((1, 2), keepdims=True)
         y, x = np.mgrid[0:128, 0:128] / 20.0
         waves = np.sin(x + z[:, :1, None]) + np.cos(y * z[:, 1:2, None])
         painted = np.clip(mean + 25 * waves[..., None], 0, 255).astype(np.uint8)
-        return np.where(hole, painted, image)
+        return np.where(masked, painted, image)
 
 
 class Broken(Painter):
@@ -91,7 +91,7 @@ def stand_in_generator(monkeypatch):
     monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
 
 
-def hole(one, shape=(512, 512), yaw=0.0):
+def masked(one, shape=(512, 512), yaw=0.0):
     """bool of `shape`: the pixels that a new face replaces, of one that is turned by `yaw` degrees."""
     alignment = geometry.align(one.box, one.points)
     target = geometry.region(alignment, geometry.face_mask(alignment, one.box, yaw=yaw), shape)

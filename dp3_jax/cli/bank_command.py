@@ -64,14 +64,14 @@ def _build(arguments: argparse.Namespace) -> int:
     else:
         if not 1 <= arguments.prior <= _MAX_PERSONS:
             raise UserError(f"--prior takes 1 to {_MAX_PERSONS} persons, not {arguments.prior}")
-        count, skipped = bank.write_bank(_drawn(arguments.prior, arguments.seed), target)
+        count, skipped = bank.write_bank(_rendered(arguments.prior, arguments.seed), target)
     for line in skipped:
         print(f"left out {line}", file=sys.stderr)
     print(f"{target}: {count} {'person' if count == 1 else 'persons'}")
     return 1 if skipped else 0
 
 
-def _drawn(count: int, seed: int | None) -> Iterator[tuple[str, str, bytes]]:
+def _rendered(count: int, seed: int | None) -> Iterator[tuple[str, str, bytes]]:
     """(person, file name, content) of the prior's persons in their views."""
     import cv2
 

@@ -157,7 +157,7 @@ def _check(arguments: argparse.Namespace, also: dict[str, list[str]]) -> None:
         _check_target(pathlib.Path(arguments.json), [one for one in given if one])
 
 
-def _strangers(arguments: argparse.Namespace, halved: bool):
+def _impostors(arguments: argparse.Namespace, halved: bool):
     """(u8[k, 128, 128, 3] people for what chance gives, the same or None who lend their faces)."""
     import numpy as np
 
@@ -186,7 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     info, tracking = _check_clips(arguments, also)
     anonymizer = Anonymizer(weights=arguments.weights)
-    strangers, lent = _strangers(arguments, halved=not arguments.anonymized)
+    impostors, lent = _impostors(arguments, halved=not arguments.anonymized)
     hidden = True if arguments.quiet else None
     with (
         tempfile.TemporaryDirectory(prefix="dp3_evaluate_") as folder,
@@ -204,7 +204,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.original,
             {**variants, **also},
             tracking,
-            strangers=strangers,
+            impostors=impostors,
             frames=arguments.frames,
             progress=lambda done, _: bar.update(done - bar.n),
         )
@@ -227,12 +227,13 @@ def _attack(arguments: argparse.Namespace) -> int:
 
     from dp3_jax.common import files
     from dp3_jax.detection.face_detection import MIN_CONFIDENCE
-    from dp3_jax.evaluation import motion_attack
+    from dp3_jax.evaluation import clip_people
+    from dp3_jax.evaluation.attacks import motion
 
     clips = [arguments.original, *arguments.motion_attack]
     with tqdm.tqdm(unit="frame", disable=True if arguments.quiet else None) as bar:
-        result = motion_attack.run(clips, MIN_CONFIDENCE, bar.update)
-    print(motion_attack.format_report(result))
+        result = clip_people.run(clips, MIN_CONFIDENCE, bar.update)
+    print(motion.format_report(result))
     if arguments.json:
         files.write_json(arguments.json, result)
     return 0

@@ -39,8 +39,10 @@ _ROTATED_EXTRA = 0.15  # more confidence asked of a face found in a rotated pass
 # Every face of at least _LOOK_WIDTH is looked at again, upright and at the size that YuNet knows best. Of 399
 # detections above _SURE in the shared photos all were confirmed with 0.67 or more; hands, shirts, bricks and
 # gaps between two faces are not found again at all, or with next to no confidence.
-_LOOK_WIDTH = 24  # px; a smaller one is only covered, and a speck too much covered does not matter
-_LOOK_MARGIN = 32  # canonical px
+_REDETECTION_WIDTH = (
+    24  # px; a smaller one is only covered, and a speck too much covered does not matter
+)
+_REDETECTION_MARGIN = 32  # canonical px
 _SURE = 0.85  # a face found with this confidence stays whatever the second look says
 _UNCONFIRMED = 0.1  # below, the second look denies a face
 _UNCONFIRMED_ROTATED = 0.3  # upside-down leaves and fur look like faces more often
@@ -174,7 +176,7 @@ class Detector:
         frame: np.ndarray,
         tile: int = TILE,
         turned: int = _ROTATED_SIDE,
-        glanced: float = 0.0,
+        coarse_faces: float = 0.0,
         finest: float = np.inf,
     ) -> list[Pass]:
         """Every call of the network for a frame, the large ones first; each gives faces in the frame's px.
@@ -183,21 +185,23 @@ class Detector:
           frame: u8[h, w, 3] RGB.
           tile: the most px that a tile's side has.
           turned: the longer side in the passes with rotation, px; 0 for none of these.
-          glanced: the factor of a `glance` over the frame; what that sees is left out.
+          coarse_faces: the factor of a `coarse_detection` over the frame; what that sees is left out.
           finest: the frame is resized by this factor instead of larger ones.
         """
         sizes = Pyramid(frame)
-        return [one(sizes) for one in self._planned(frame.shape, tile, turned, glanced, finest)]
+        return [
+            one(sizes) for one in self._planned(frame.shape, tile, turned, coarse_faces, finest)
+        ]
 
     def one_pass(
-        self, frame: np.ndarray, turn: int, tile: int, turned: int, glanced: float
+        self, frame: np.ndarray, turn: int, tile: int, turned: int, coarse_faces: float
     ) -> list[Face]:
         """The faces of one of these calls, that at place `turn` of them all, over and over again."""
-        planned = list(self._planned(frame.shape, tile, turned, glanced, np.inf))
+        planned = list(self._planned(frame.shape, tile, turned, coarse_faces, np.inf))
         return planned[turn % len(planned)](Pyramid(frame))() if planned else []
 
     def _planned(
-        self, shape: Sequence[int], tile: int, turned: int, glanced: float, finest: float
+        self, shape: Sequence[int], tile: int, turned: int, coarse_faces: float, finest: float
     ) -> Iterator[Callable[[Pyramid], Pass]]:
         """What makes each call when it is given the frame, of this shape; the rest is as of `passes`."""
         longer = max(shape[:2])
@@ -220,12 +224,12 @@ class Detector:
             return functools.partial(self._rotated, image, sizes.scale(image), degrees)
 
         factors = {min(factor, finest) for factor in scales(*shape[:2])}
-        for factor in sorted((f for f in factors if f > 1.2 * glanced), reverse=True):
+        for factor in sorted((f for f in factors if f > 1.2 * coarse_faces), reverse=True):
             height, width = (max(1, round(length * factor)) for length in shape[:2])
             for down, across in itertools.product(tiles(height, tile), tiles(width, tile)):
                 parts = {"rows": slice(*down), "columns": slice(*across)}
                 yield functools.partial(tiled, factor=factor, **parts)
-        if not glanced:
+        if not coarse_faces:
             yield functools.partial(bordered, factor=min(1.0, COARSEST / 2 / longer))
         if self.rotations and turned:
             # Upright passes see 45 degrees to each side, and so do these.
@@ -233,7 +237,9 @@ class Detector:
                 side = turned * (_DIAGONAL if degrees % 90 else 1.0)
                 yield functools.partial(rotated, factor=min(1.0, side / longer), degrees=degrees)
 
-    def glance(self, frame: np.ndarray, coarse: np.ndarray, least: float = 1.0) -> list[Face]:
+    def coarse_detection(
+        self, frame: np.ndarray, coarse: np.ndarray, least: float = 1.0
+    ) -> list[Face]:
         """What one pass over a frame made small and one with a border find.
 
         Args:
@@ -248,15 +254,17 @@ class Detector:
         height, width = frame.shape[:2]
         return merge([f for f in found if _touches(f.box, width, height)])
 
-    def _look_again(self, frame: np.ndarray, face: Face) -> list[Face]:
+    def _redetected(self, frame: np.ndarray, face: Face) -> list[Face]:
         """The face with the points found in its canonical view; none when there is no face in it."""
-        if min(face.box[2:]) < _LOOK_WIDTH:
+        if min(face.box[2:]) < _REDETECTION_WIDTH:
             return [face]
-        alignment = geometry.align(face.box, face.points).shifted(_LOOK_MARGIN, _LOOK_MARGIN)
-        side = geometry.SIZE + 2 * _LOOK_MARGIN
+        alignment = geometry.align(face.box, face.points).shifted(
+            _REDETECTION_MARGIN, _REDETECTION_MARGIN
+        )
+        side = geometry.SIZE + 2 * _REDETECTION_MARGIN
         rows = self.rows(geometry.extract(frame, alignment, side), _UNCONFIRMED)
         x, y, w, h = geometry.CANONICAL_BOX
-        expected = np.array([x + w / 2, y + h / 2]) + _LOOK_MARGIN
+        expected = np.array([x + w / 2, y + h / 2]) + _REDETECTION_MARGIN
         away = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - expected).max(1)
         rows = rows[(away < 0.4 * w) & (rows[:, 2] > 0.6 * w) & (rows[:, 2] < 1.8 * w)]
         best = rows[np.argmax(rows[:, 14])] if len(rows) else None
@@ -300,7 +308,7 @@ class Detector:
         """What passes over a frame have found `beside` other faces: without repetitions, looked at again."""
         height, width = frame.shape[:2]
         merged = merge([f for f in found if _touches(f.box, width, height)])
-        seen = self._all(functools.partial(self._look_again, frame, face) for face in merged)
+        seen = self._all(functools.partial(self._redetected, frame, face) for face in merged)
         seen = once_each(seen)
         upright = any(f.source == "detected" and f.confidence >= _SURE for f in [*seen, *beside])
         return [_judged(face, upright) for face in seen]

@@ -43,7 +43,7 @@ class _Last:
     faces: list[tuple[Face, int]]
 
 
-class LiveDetector(region_detection.Looker):
+class LiveDetector(region_detection.RegionDetector):
     """Finds the faces in one frame after another at a cost that is steady and can be lowered.
 
     The passes of `Detector` are spread over the frames, one piece in each, in turn.
@@ -80,7 +80,7 @@ class LiveDetector(region_detection.Looker):
             factor = region_detection.coarse_factor(image.shape, area)
         scan = self.pool.submit(self._scan, image, factor) if budget.scan else None
         if budget.side is not None:
-            picture, found = self.glance(image, factor)
+            picture, found = self.coarse_detection(image, factor)
             found = self.confirmed(picture, found, predicted)
         if scan is not None:
             wholes = [*found, *predicted]
@@ -111,7 +111,7 @@ class LiveDetector(region_detection.Looker):
 
         return [one for one in self.pool.map(carry, pairs.keys(), pairs.values()) if one]
 
-    def _scan(self, image: np.ndarray, glanced: float) -> list[Face]:
+    def _scan(self, image: np.ndarray, coarse_faces: float) -> list[Face]:
         """What the next piece shows of what a glance does not."""
         self._turn += 1
-        return self.detector.one_pass(image, self._turn, _LIVE_TILE, _LIVE_TURNED, glanced)
+        return self.detector.one_pass(image, self._turn, _LIVE_TILE, _LIVE_TURNED, coarse_faces)

@@ -273,7 +273,7 @@ def _fitted(raw: list[Pose], sure: np.ndarray, steps: list[Step | None]) -> list
     ]
 
 
-def steadied(track: Track, steps: Steps) -> Track:
+def stabilised(track: Track, steps: Steps) -> Track:
     """The track with points that move as the head does; boxes, and what nobody saw, stay what they are.
 
     Points keep their shape and move together, so that the face is aligned by what its head did.

@@ -25,9 +25,9 @@ _FACE = 48
 _SIDE = 128
 _REACH = 0.8  # of the face's width: how far from its place it may be found
 _AT_ONCE = 1.7  # a face does not grow or shrink by more from frame to frame
-_FOLLOWED = 0.35  # confidence asked of a face that was known before
-_DOUBTFUL = 0.6  # below, it may be the wrong way up, or no face
-_STEADY = (
+_CONFIDENCE_OF_KNOWN = 0.35  # confidence asked of a face that was known before
+_LOW_CONFIDENCE = 0.6  # below, it may be the wrong way up, or no face
+_MAX_SIZE_CHANGE = (
     1.2  # a doubtful one must keep its size to this factor, or a plant grows to fill the frame
 )
 _TURNED_OVER = 0.8  # what is asked of it then
@@ -124,7 +124,7 @@ def advanced(known: Sequence[Known], faces: Sequence[Face]) -> list[Known]:
     return after + [Known(face, Motion.begun(0, face.box)) for face in news]
 
 
-def _covers(face: Face, others: Sequence[Face]) -> bool:
+def _contains_centre(face: Face, others: Sequence[Face]) -> bool:
     """Whether the middle of any other face lies in this one's box: then this one is not beside it."""
     x, y, w, h = face.box
     return any(x < cx < x + w and y < cy < y + h for cx, cy in map(_centre, others))
@@ -132,7 +132,9 @@ def _covers(face: Face, others: Sequence[Face]) -> bool:
 
 def is_part(face: Face, wholes: Sequence[Face]) -> bool:
     """Whether a face is what a tile shows of a larger one that is known, and so hidden anyway."""
-    return any(whole.box[2] > _PART * face.box[2] and _covers(whole, [face]) for whole in wholes)
+    return any(
+        whole.box[2] > _PART * face.box[2] and _contains_centre(whole, [face]) for whole in wholes
+    )
 
 
 def _same(one: Face, other: Face) -> bool:
@@ -163,12 +165,12 @@ def _is_better(face: Face, other: Face) -> bool:
     return face.confidence > other.confidence + margin
 
 
-def joined(steady: Sequence[Face], others: Iterable[Face]) -> list[Face]:
-    """All faces; of those in both, the one in `steady`, unless the other is clearly the better one.
+def joined(stable: Sequence[Face], others: Iterable[Face]) -> list[Face]:
+    """All faces; of those in both, the one in `stable`, unless the other is clearly the better one.
 
     Where the two disagree on which way is up, the more confident one is taken.
     """
-    result = list(steady)
+    result = list(stable)
     for other in others:
         place = next((i for i, face in enumerate(result) if _same(face, other)), None)
         if place is None:
@@ -192,14 +194,16 @@ def coarse_factor(shape: Sequence[int], area: int) -> float:
     return whole / shorter if whole else factor
 
 
-class Looker:
+class RegionDetector:
     """A detector, threads that share its work, and looks at single places."""
 
     def __init__(self, min_confidence: float, rotations: bool, threads: int | None):
         self.detector = Detector(min_confidence, rotations, threads=1)
         self.pool = futures.ThreadPoolExecutor(threads or min(available_cores(), 4))
 
-    def _look(self, picture: Picture, face: Face, least: float, reach: float) -> Face | None:
+    def _detect_near(
+        self, picture: Picture, face: Face, threshold: float, reach: float
+    ) -> Face | None:
         """The face as it is now if it is near its place; its source stays, as a look cannot tell."""
         usual = geometry.align(face.box, face.points)
         x, y, w, h = geometry.CANONICAL_BOX
@@ -214,7 +218,7 @@ class Looker:
             view = geometry.extract(image, shown, _SIDE, quick=True)
         except ValueError:  # it has left the frame
             return None
-        rows = self.detector.rows(view, least)
+        rows = self.detector.rows(view, threshold)
         away = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - _SIDE / 2).max(1) / _FACE
         fits = (rows[:, 2] * _AT_ONCE > _FACE) & (rows[:, 2] < _FACE * _AT_ONCE) & (away < reach)
         if not fits.any():
@@ -232,69 +236,75 @@ class Looker:
             source="unsure" if face.source == "unsure" else "detected",
         )
 
-    def _look_for_known(self, picture: Picture, face: Face) -> Face | None:
+    def _detect_known(self, picture: Picture, face: Face) -> Face | None:
         """The face as it is now; turned over, where that shows a better one."""
-        seen = self._look(picture, face, _FOLLOWED, _REACH)
-        if seen is not None and seen.confidence >= _DOUBTFUL:
+        seen = self._detect_near(picture, face, _CONFIDENCE_OF_KNOWN, _REACH)
+        if seen is not None and seen.confidence >= _LOW_CONFIDENCE:
             return seen
-        if seen is not None and not 1 / _STEADY < seen.box[2] / face.box[2] < _STEADY:
+        if (
+            seen is not None
+            and not 1 / _MAX_SIZE_CHANGE < seen.box[2] / face.box[2] < _MAX_SIZE_CHANGE
+        ):
             seen = None
         if face.points is None or min(face.box[2:]) < _CONFIRM_WIDTH:
             return seen
         points = (2 * _centre(face) - face.points).astype(np.float32)
         over = dataclasses.replace(face, points=points)
-        return self._look(picture, over, _TURNED_OVER, _CONFIRM_REACH) or seen
+        return self._detect_near(picture, over, _TURNED_OVER, _CONFIRM_REACH) or seen
 
-    def glance(self, frame: Image, factor: float) -> tuple[Picture, list[Face]]:
+    def coarse_detection(self, frame: Image, factor: float) -> tuple[Picture, list[Face]]:
         """A coarse pass over a frame resized by `factor`: all that may be a face."""
         if min(frame.shape[:2]) < face_detection.SMALLEST:
             return Picture(frame), []
         coarse = lazy_pictures.resized(frame, factor)
-        return Picture(frame, coarse, factor), self.detector.glance(frame, coarse, _FAINT)
+        return Picture(frame, coarse, factor), self.detector.coarse_detection(frame, coarse, _FAINT)
 
     def confirmed(
-        self, picture: Picture, glanced: Sequence[Face], expected: Sequence[Face] = ()
+        self, picture: Picture, coarse_faces: Sequence[Face], expected: Sequence[Face] = ()
     ) -> list[Face]:
         """Those faces of a glance of which it is sure, that are expected, or that a look confirms."""
-        known = set(paired(expected, glanced).values())
+        known = set(paired(expected, coarse_faces).values())
         confirm = functools.partial(self._confirmed, picture)
-        news = [i for i in range(len(glanced)) if i not in known]
-        right = dict(zip(news, self.pool.map(confirm, [glanced[i] for i in news]), strict=True))
-        faces = (right.get(i, face) for i, face in enumerate(glanced))
+        news = [i for i in range(len(coarse_faces)) if i not in known]
+        right = dict(
+            zip(news, self.pool.map(confirm, [coarse_faces[i] for i in news]), strict=True)
+        )
+        faces = (right.get(i, face) for i, face in enumerate(coarse_faces))
         return [face for face in faces if face is not None]
 
     def _confirmed(self, picture: Picture, face: Face) -> Face | None:
         """The face as the glance saw it; a faint one has to be seen again as clearly as any other."""
         if face.confidence < self.detector.min_confidence:
-            seen = self._look(picture, face, self.detector.min_confidence, _CONFIRM_REACH)
+            seen = self._detect_near(picture, face, self.detector.min_confidence, _CONFIRM_REACH)
             return seen and dataclasses.replace(face, confidence=seen.confidence)
         if face.confidence >= _SURE or min(face.box[2:]) < _CONFIRM_WIDTH:
             return face
-        return self._look(picture, face, _UNCONFIRMED, _CONFIRM_REACH) and face
+        return self._detect_near(picture, face, _UNCONFIRMED, _CONFIRM_REACH) and face
 
     def with_passes(
-        self, frame: Image, glanced: Sequence[Face], found: Sequence[Face]
+        self, frame: Image, coarse_faces: Sequence[Face], found: Sequence[Face]
     ) -> list[Face]:
         """What a glance at a frame has found, and `found` in other passes over it."""
 
         def is_known(face: Face) -> bool:
             """Whether `joined` takes no more than the confidence of it."""
-            return any(_same(face, other) and not _is_better(face, other) for other in glanced)
+            return any(_same(face, other) and not _is_better(face, other) for other in coarse_faces)
 
         known = [face for face in found if is_known(face)]
-        fresh = [face for face in found if not is_known(face)]
-        judged = self.detector.judge(frame, fresh, glanced)
-        return joined(glanced, [*known, *judged])
+        unknown = [face for face in found if not is_known(face)]
+        judged = self.detector.judge(frame, unknown, coarse_faces)
+        return joined(coarse_faces, [*known, *judged])
 
     def followed(
         self, picture: Picture, found: Sequence[Face], expected: Sequence[Face]
     ) -> list[Face]:
         """`found`, and those expected ones that are not among them but are seen in a look."""
-        look = functools.partial(self._look_for_known, picture)
+        detect = functools.partial(self._detect_known, picture)
         sure = [face for face in found if face.confidence >= _SURE]
         seen = [
             face
-            for face in self.pool.map(look, missing(expected, found))
-            if face is not None and not (face.confidence < _DOUBTFUL and _covers(face, sure))
+            for face in self.pool.map(detect, missing(expected, found))
+            if face is not None
+            and not (face.confidence < _LOW_CONFIDENCE and _contains_centre(face, sure))
         ]
         return joined(found, face_detection.merge(seen)) if seen else list(found)

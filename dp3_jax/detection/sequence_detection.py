@@ -48,7 +48,7 @@ class FrameDetections(NamedTuple):
     steps: Mapping[int, Step | None]
 
 
-class Numbered(Protocol):
+class NumberedFrame(Protocol):
     """A frame of a clip: its number, and u8[h, w, 3] RGB."""
 
     number: int
@@ -58,10 +58,10 @@ class Numbered(Protocol):
 class _View:
     """A frame, and the passes that have been started on it: none where it is not a keyframe."""
 
-    def __init__(self, frame: Numbered, cut: bool):
+    def __init__(self, frame: NumberedFrame, cut: bool):
         self.number, self.image, self.cut = frame.number, frame.image, cut
         self.factor = region_detection.coarse_factor(frame.image.shape, _COARSE_AREA)
-        self.glance: futures.Future | None = None
+        self.coarse_detection: futures.Future | None = None
         self.passes: list[futures.Future] = []
 
     @functools.cached_property
@@ -72,10 +72,14 @@ class _View:
     @functools.cached_property
     def picture(self) -> region_detection.Picture:
         """The frame as it is looked at; waits for the coarse pass of a keyframe."""
-        return self.glance.result()[0] if self.glance else region_detection.Picture(self.image)
+        return (
+            self.coarse_detection.result()[0]
+            if self.coarse_detection
+            else region_detection.Picture(self.image)
+        )
 
 
-class VideoDetector(region_detection.Looker):
+class VideoDetector(region_detection.RegionDetector):
     """Finds the faces in the frames of a clip, a chunk of frames at a time.
 
     Keyframes have a coarse pass: one in so many frames, those that look much different from the last one, and
@@ -117,7 +121,7 @@ class VideoDetector(region_detection.Looker):
 
     def find(
         self,
-        frames: Iterable[Numbered],
+        frames: Iterable[NumberedFrame],
         is_cut: Callable[[Image], bool],
         before: Sequence[Sequence[Face]] = (),
         last: Image | None = None,
@@ -164,13 +168,13 @@ class VideoDetector(region_detection.Looker):
 
     def _search(self, view: _View, kind: Search) -> None:
         """Starts the passes of a search that have not been started."""
-        if kind and view.glance is None:
-            view.glance = self.pool.submit(self.glance, view.image, view.factor)
+        if kind and view.coarse_detection is None:
+            view.coarse_detection = self.pool.submit(self.coarse_detection, view.image, view.factor)
         if kind >= Search.FINER and not view.passes:
             turned = _TURNED if kind == Search.ALL else 0
             finest = _FINER * view.factor if kind == Search.FINER else np.inf
             passes = self.detector.passes(
-                np.asarray(view.image), turned=turned, glanced=view.factor, finest=finest
+                np.asarray(view.image), turned=turned, coarse_faces=view.factor, finest=finest
             )
             view.passes.extend(self.pool.submit(one) for one in passes)
 
@@ -187,13 +191,13 @@ class VideoDetector(region_detection.Looker):
         bridge = _Bridge(self, views)
         scene, start = _Scene(recent), 0
         for end, view in enumerate(views):
-            if view.glance is None:
+            if view.coarse_detection is None:
                 continue
             if view.cut:
                 scene, previous = _Scene(), None
             bridge.forward(range(start, end + 1), scene, previous)
             previous, start = view.grey, end + 1
-        keys = [i for i, view in enumerate(views) if view.glance is not None]
+        keys = [i for i, view in enumerate(views) if view.coarse_detection is not None]
         scene = _Scene()
         for start, end in itertools.pairwise([len(views), *reversed(keys), -1]):
             if start < len(views) and views[start].cut:
@@ -207,8 +211,8 @@ class VideoDetector(region_detection.Looker):
 
     def in_key(self, view: _View, expected: Sequence[Face]) -> list[Face]:
         """The faces that the passes over a keyframe find, and those expected ones that looks do."""
-        picture, glanced = view.glance.result()
-        faces = self.confirmed(picture, glanced, expected)
+        picture, coarse_faces = view.coarse_detection.result()
+        faces = self.confirmed(picture, coarse_faces, expected)
         if view.passes:
             passed = [face for one in view.passes for face in one.result()]
             faces = self.with_passes(view.image, faces, passed)
@@ -321,7 +325,7 @@ class _Bridge:
         """Looks for those who are missing in each frame."""
         for i in frames:
             view = self._views[i]
-            among = scene.known if view.glance is not None else scene.seen()
+            among = scene.known if view.coarse_detection is not None else scene.seen()
             expected = [one.expected() for one in among]
             self.found[i] = self._detector.followed(view.picture, self.found[i], expected)
             scene.add(self.found[i])

@@ -18,8 +18,10 @@ from ml_collections import ConfigDict
 from dp3_jax.common import files, images
 from dp3_jax.common.errors import UserError
 from dp3_jax.data import ImageSet, load_arrays
-from dp3_jax.evaluation import composites, context_attack, people
+from dp3_jax.evaluation import composites, people
 from dp3_jax.evaluation.anonymity_report import format_report
+from dp3_jax.evaluation.attacks import attack, parrot, recognition
+from dp3_jax.evaluation.attacks.verify import recognize
 from dp3_jax.evaluation.compared_methods import (
     Hidings,
     Subject,
@@ -28,11 +30,10 @@ from dp3_jax.evaluation.compared_methods import (
     open_subject,
     paste_over,
 )
-from dp3_jax.metrics import identification, verification
+from dp3_jax.metrics import verification
 from dp3_jax.training.configuration import data_options
-from dp3_jax.vision import geometry
+from dp3_jax.vision import geometry, masks
 
-FAR = {"far_1e-2": 1e-2, "far_1e-3": 1e-3}
 # What config.evaluate may say, and what holds where it does not.
 DEFAULTS = {
     "judges": ("sface", "dlib", "sface_forced"),  # recognizers; () measures everything else
@@ -44,11 +45,12 @@ DEFAULTS = {
     "lfw_people": 100,
     "lfw_slow_people": 40,
 }
-FALSE_NAMES = 20
 SLOW = ("dlib", "deepface", "sface_forced")  # verifiers
 DIVERSITY_PICTURES = 64
 LANDMARK_PICTURES = 200
 SHOWN_PEOPLE = 16
+# What an attacker trains on, by the names of tables.
+ATTACKED = {"originals": "original", "anonymized": "generated", "blanked": "context"}
 SHOWN_FACES = 4
 ATTACK_PROBES = 4  # pictures of each person that an attacker trains on, besides the original
 ATTACK_SAMPLE = 20  # pictures of the train split that are read for each of these people
@@ -57,86 +59,6 @@ CHANGED = (
     "copy_paste",
     "mean_face",
 )  # kinds that differ from the original in the hole alone
-
-
-def _scores(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosines f[n, m] of unit rows; of none the width may be another."""
-    return a @ b.T if len(a) and len(b) else np.zeros((len(a), len(b)), np.float32)
-
-
-def _row(
-    scores: np.ndarray, mates: np.ndarray, thresholds: dict[str, float | None]
-) -> dict[str, Any]:
-    """All rates of the probes whose f[n, G] scores with the gallery these are; `mates` as for rank_one."""
-    return {
-        "true_accept_rate": {
-            key: None
-            if threshold is None
-            else identification.true_accept_rate(scores[mates], threshold).as_dict()
-            for key, threshold in thresholds.items()
-        },
-        "rank_1": identification.rank_one(scores, mates).as_dict(),
-        "area_under_curve": identification.area_under_curve(scores[mates], scores[~mates]),
-        "mean_cosine": float(scores[mates].mean()) if mates.any() else None,
-    }
-
-
-def _impostors(same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probes under false names: (i64[n] rows, bool[n, G] whom each is said to be), several names each."""
-    names = [
-        np.roll(same, shift, axis=0) for shift in range(1, min(FALSE_NAMES, len(same) - 1) + 1)
-    ]
-    rows = np.tile(np.arange(len(same)), len(names))
-    claimed = np.concatenate([np.zeros((0, same.shape[1]), bool), *names])
-    false = ~(claimed & same[rows]).any(1)
-    return rows[false], claimed[false]
-
-
-def recognize(
-    gallery: tuple[np.ndarray, np.ndarray],
-    probes: dict[str, tuple[np.ndarray, np.ndarray]],
-    gallery_people: np.ndarray,
-    probe_people: np.ndarray,
-) -> dict[str, Any]:
-    """Verification and identification of each kind of probe against the gallery.
-
-    The threshold at a false accept rate comes from the pairs of different people among `probes["original"]`
-    and the gallery, where nothing is hidden: it is the one that a recognizer in use has. Probes and gallery
-    pictures in which no face is found are counted and leave all rates, in either direction. The row
-    "another_person" is the floor: originals said to show each of FALSE_NAMES others. It lies at the false
-    accept rate but for chance.
-
-    Args:
-      gallery: (embeddings f[G, D], found bool[G]) as from `Verifier.embed`.
-      probes: the same for each kind of probe, f[P, D] and bool[P].
-      gallery_people, probe_people: i32[G], i32[P].
-    """
-    known = gallery[1]
-    same = identification.same_person(probe_people, gallery_people[known])
-    embeddings, found = probes["original"]
-    reference, mates = _scores(embeddings[found], gallery[0][known]), same[found]
-    thresholds = {
-        name: identification.threshold_at_far(reference[~mates], far) for name, far in FAR.items()
-    }
-    rows = {}
-    for name, (embeddings, found) in probes.items():
-        rows[name] = {
-            "probes": len(found),
-            "face_not_found": int((~found).sum()),
-            "found": identification.Rate(int(found.sum()), len(found)).as_dict(),
-            **_row(_scores(embeddings[found], gallery[0][known]), same[found], thresholds),
-        }
-    chosen, claimed = _impostors(mates)
-    counts = {key: rows["original"][key] for key in ("probes", "face_not_found", "found")}
-    rows["another_person"] = {**counts, **_row(reference[chosen], claimed, thresholds)}
-    return {
-        "gallery": int(known.sum()),
-        "gallery_face_not_found": int((~known).sum()),
-        "different_pairs": int((~mates).sum()),
-        "thresholds": thresholds,
-        "rank_1_by_chance": 1 / int(known.sum()) if known.any() else None,
-        "rows": rows,
-    }
 
 
 def judge(verifier: verification.Verifier, people_: people.People, hidden: Hidings) -> dict:
@@ -189,9 +111,9 @@ def _lfw(settings: dict[str, Any], size: int) -> tuple[people.People | None, dic
     return chosen, {"photos": len(photos.images) + missed, "without_a_face": missed}
 
 
-def _judge_all(
+def _verify_all(
     groups: list[tuple[people.People, Hidings, int]],
-    judges: Mapping[str, verification.Verifier],
+    verifiers: Mapping[str, verification.Verifier],
     missing: Mapping[str, str],
 ) -> dict[str, Any]:
     """`judge` for all (people, their hidden probes, number of people for slow judges)."""
@@ -199,7 +121,7 @@ def _judge_all(
     for everyone, hidden, few in groups:
         for name, reason in missing.items():
             result[everyone.name][name] = {"not_measured": reason}
-        for name, verifier in judges.items():
+        for name, verifier in verifiers.items():
             started = time.monotonic()
             judged = everyone.first(few) if name in SLOW else everyone
             rows = np.isin(everyone.probe_people, judged.gallery_people)
@@ -235,7 +157,7 @@ def _landmarks(hidden: Hidings, settings: dict[str, Any]) -> dict[str, Any]:
 def _attacks(
     subject: Subject, config: ConfigDict, held_out: people.People, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """What an attacker recognizes who has trained on people of the train split; see context_attack."""
+    """What an attacker recognizes who has trained on people of the train split; see attacks.parrot."""
     if not settings["attack_people"]:
         return {"not_measured": "config.evaluate.attack_people is 0"}
     drawn = {"people": settings["attack_people"], "seed": settings["seed"]}
@@ -244,22 +166,37 @@ def _attacks(
     known = people.choose("known", pictures, probes_each=ATTACK_PROBES, **drawn)
     if known is None:
         return {"not_measured": f"{settings['source']} does not tell who is who"}
+    started = time.monotonic()
+    groups = [_face_set(subject, group, settings["seed"]) for group in (known, held_out)]
     try:
-        embed, features, name = context_attack.open_features(
-            settings["kid_features"], settings["batch_size"]
-        )
+        eyes = parrot.open_eyes(settings["kid_features"], settings["batch_size"])
+        fitted = parrot.Parrot(lambda: eyes).fit(groups[0], settings["seed"])
     except UserError as error:
         return {"not_measured": str(error)}
-    grey = np.full((1, *held_out.probes.shape[1:]), 128, np.uint8)
-    hidings = {
-        "original": lambda pictures: pictures,
-        "generated": lambda pictures: fill(subject, pictures, settings["seed"]),
-        "context": lambda pictures: paste_over(pictures, grey),
-    }
-    started = time.monotonic()
-    result = context_attack.attack(hidings, known, held_out, embed, features)
+    rates = fitted.rates(groups[1])
     logging.info("attacks: %.0f s", time.monotonic() - started)
-    return {"features": name, **result}
+    return {
+        "features": eyes.name,
+        "people": len(known.gallery),
+        "pictures": len(known.probes),
+        "gallery": len(held_out.gallery),
+        "far": recognition.FAR,
+        "rank_1_by_chance": 1 / len(held_out.gallery),
+        "rows": {name: rates[kind] for kind, name in ATTACKED.items()},
+    }
+
+
+def _face_set(subject: Subject, group: people.People, seed: int) -> attack.FaceSet:
+    """Gallery and probes of a group; the probes' faces are replaced, the gallery's stay."""
+    pictures = np.concatenate([group.gallery, group.probes])
+    size = pictures.shape[1]
+    mask = np.broadcast_to(masks.inference_mask(size)[..., 0] > 0, (len(pictures), size, size))
+    return attack.FaceSet(
+        originals=pictures,
+        anonymized=np.concatenate([group.gallery, fill(subject, group.probes, seed)]),
+        masks=mask,
+        people=np.concatenate([group.gallery_people, group.probe_people]),
+    )
 
 
 def _measure(
@@ -271,19 +208,19 @@ def _measure(
     own = people.choose("heldout", heldout, probes_each=settings["probes_each"], **draw)
     known = own is not None
     if own is None:
-        own = people.strangers("heldout", heldout, **draw)
+        own = people.impostors("heldout", heldout, **draw)
     hidden = hide(subject, own, seed)
     groups = [(own, hidden, settings["slow_people"])] if known else []
     lfw, about_lfw = _lfw(settings, subject.generator.size)
     if lfw is not None:
         groups.append((lfw, hide(subject, lfw, seed), settings["lfw_slow_people"]))
-    judges, missing = verification.open_judges(
+    verifiers, missing = verification.open_verifiers(
         settings["judges"],
         verification.VERIFIERS,
         "config.evaluate.judges",
         "leave it out of config.evaluate.judges",
     )
-    recognition = _judge_all(groups, judges, missing)
+    recognition = _verify_all(groups, verifiers, missing)
     if not known:
         recognition["heldout"] = {"all": {"not_measured": f"{source} does not tell who is who"}}
         attacks = {"not_measured": f"{source} does not tell who is who"}
@@ -296,12 +233,12 @@ def _measure(
         "lfw": about_lfw,
         "attacks": attacks,
         "outside_mask": composites.outside(own.probes, hidden["generated"]),
-        "rim_psnr_db": {k: composites.rim_psnr(own.probes, v) for k, v in changed.items()},
+        "rim_psnr_db": {k: composites.boundary_psnr(own.probes, v) for k, v in changed.items()},
         "ssim": {k: composites.ssim(own.probes, v) for k, v in changed.items()},
         "perceptual_distance": composites.perceptual(own.probes, changed, *features),
         "landmarks": _landmarks(hidden, settings),
         "quality": composites.quality(hidden, own.gallery, *features),
-        "diversity": composites.diversity(subject, few, judges.get("sface"), seed),
+        "diversity": composites.diversity(subject, few, verifiers.get("sface"), seed),
         "shown": own.probes[np.unique(own.probe_people, return_index=True)[1][:SHOWN_PEOPLE]],
     }
 

@@ -92,10 +92,10 @@ def _pictures(result: dict[str, Any]) -> Iterator[str]:
         f"Outside the mask: {kept['identical_pictures']} of {kept['pictures']} pictures bit-identical, "
         f"PSNR {psnr}, SSIM {result['ssim']['generated']['outside']:.4f}"
     )
-    rim = (f"{_name(k)} {_number(v, '.1f')} dB" for k, v in result["rim_psnr_db"].items())
-    yield f"PSNR on the mask's rim: {', '.join(rim)}"
-    rim = (f"{_name(k)} {v['rim']:.3f}" for k, v in result["ssim"].items())
-    yield f"SSIM on the mask's rim: {', '.join(rim)}"
+    boundary = (f"{_name(k)} {_number(v, '.1f')} dB" for k, v in result["rim_psnr_db"].items())
+    yield f"PSNR on the mask's rim: {', '.join(boundary)}"
+    boundary = (f"{_name(k)} {v['rim']:.3f}" for k, v in result["ssim"].items())
+    yield f"SSIM on the mask's rim: {', '.join(boundary)}"
 
 
 def _attacks(section: dict[str, Any]) -> Iterator[str]:
@@ -121,8 +121,8 @@ def _attacks(section: dict[str, Any]) -> Iterator[str]:
 def format_report(result: dict[str, Any]) -> str:
     """The table of `evaluate_anonymizer`'s result."""
     lines = [f"Anonymizer {result['source']}, step {result['step']}"]
-    for name, judges in result["recognition"].items():
-        for judge, section in judges.items():
+    for name, verifiers in result["recognition"].items():
+        for judge, section in verifiers.items():
             lines += _recognition(name, judge, section)
     lines += [
         "  Rates are of probes in which a face is found; +- is one standard error.",

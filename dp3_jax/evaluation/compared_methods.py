@@ -92,8 +92,8 @@ def cover(method: str, pictures: np.ndarray) -> np.ndarray:
 
 def paste_over(pictures: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """`pictures` with the pixels under the mask taken from `faces` (broadcast), both u8[N, S, S, 3]."""
-    hole = _masks(len(pictures), pictures.shape[1]) > 0
-    return np.where(hole, faces, pictures)
+    masked = _masks(len(pictures), pictures.shape[1]) > 0
+    return np.where(masked, faces, pictures)
 
 
 def hide(subject: Subject, people_: people.People, seed: int) -> Hidings:

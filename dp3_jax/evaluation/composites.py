@@ -18,7 +18,7 @@ from dp3_jax.metrics import (
 )
 from dp3_jax.vision import masks
 
-RIM = 4  # px inside the mask
+BOUNDARY_WIDTH = 4  # px inside the mask
 _STABLE = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants for grey levels up to 255
 
 
@@ -32,8 +32,8 @@ def diversity(
       verifier's cosine between the two faces (None without a verifier or a face).
     """
     a, b = (fill(subject, pictures, seed, draw) for draw in (1, 2))
-    hole = masks.inference_mask(pictures.shape[1])[..., 0] > 0
-    difference = np.abs(a.astype(np.int16) - b)[:, hole].mean()
+    masked = masks.inference_mask(pictures.shape[1])[..., 0] > 0
+    difference = np.abs(a.astype(np.int16) - b)[:, masked].mean()
     cosine = None
     if verifier is not None:
         verdict = verification.verify(verifier, verifier.embed(a), verifier.embed(b))
@@ -102,10 +102,10 @@ def perceptual(
     return {**result, "rows": rows}
 
 
-def _rim(size: int) -> np.ndarray:
+def _boundary(size: int) -> np.ndarray:
     """bool[S, S]: the outermost RIM px of the mask, where a new face must continue its surroundings."""
     mask = jnp.asarray(masks.inference_mask(size))[None]
-    return np.asarray(masks.rim(mask, RIM))[0, ..., 0] > 0
+    return np.asarray(masks.boundary(mask, BOUNDARY_WIDTH))[0, ..., 0] > 0
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -133,19 +133,19 @@ def ssim(pictures: np.ndarray, composites: np.ndarray) -> dict[str, float]:
       round the pixels of the mask's rim, which reach into the face and its surroundings.
     """
     size = pictures.shape[1]
-    hole = masks.inference_mask(size)[..., 0]
+    masked = masks.inference_mask(size)[..., 0]
     window = np.ones((image_similarity.WINDOW, image_similarity.WINDOW), np.uint8)
-    far, rim = cv2.dilate(hole, window) == 0, _rim(size)
+    far, boundary = cv2.dilate(masked, window) == 0, _boundary(size)
     maps = [_ssim_map(a, b) for a, b in zip(pictures, composites, strict=True)]
     return {
         "outside": float(np.mean([m[far].mean() for m in maps])),
-        "rim": float(np.mean([m[rim].mean() for m in maps])),
+        "rim": float(np.mean([m[boundary].mean() for m in maps])),
     }
 
 
-def rim_psnr(pictures: np.ndarray, composites: np.ndarray) -> float | None:
+def boundary_psnr(pictures: np.ndarray, composites: np.ndarray) -> float | None:
     """PSNR in dB over the outermost RIM px of the mask."""
-    inside = _rim(pictures.shape[1])
+    inside = _boundary(pictures.shape[1])
     error = ((pictures.astype(np.float64) - composites) ** 2)[:, inside].mean()
     return None if error == 0 else 10 * float(np.log10(255**2 / error))
 

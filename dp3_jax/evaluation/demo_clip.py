@@ -28,7 +28,7 @@ _PANNED_FRAMES = 75
 _NOISE = 2.0  # levels, standard deviation of a camera's; without it nothing changes but by motion
 # The camera's path over the photo, from the first frame to the last: where it looks in shares of the photo's
 # size, px of the clip for each px of the photo, and degrees of roll.
-_LOOKS_AT = ((0.46, 0.345), (0.50, 0.29))
+_EXPRESSION_AT = ((0.46, 0.345), (0.50, 0.29))
 _ZOOM = (1.5, 2.0)
 _ROLL = (-3.0, 5.0)
 
@@ -39,7 +39,7 @@ def pan(photo: np.ndarray, frames: int) -> Iterator[np.ndarray]:
     side = photo.shape[0]
     steps = np.linspace(0.0, 1.0, frames)
     for when in steps * steps * (3 - 2 * steps):  # starts and ends gently
-        x, y = ((1 - when) * a + when * b for a, b in zip(*_LOOKS_AT, strict=True))
+        x, y = ((1 - when) * a + when * b for a, b in zip(*_EXPRESSION_AT, strict=True))
         zoom, roll = ((1 - when) * a + when * b for a, b in (_ZOOM, _ROLL))
         motion = cv2.getRotationMatrix2D((x * side, y * side), roll, zoom * 512 / side)
         motion[:, 2] += np.array([WIDTH / 2, HEIGHT / 2]) - (x * side, y * side)
@@ -140,7 +140,7 @@ def run(
         folder / ORIGINAL,
         folder / ANONYMIZED,
         tracking,
-        judges=("sface",),
+        verifiers=("sface",),
         progress=lambda _, total: progress("measuring", 1, total),
     )
     if "sface" in (missing := result["not_measured"]):

@@ -31,7 +31,7 @@ _BLINKS = (1.2, 3.0)  # s
 _BLINK = 0.14  # s from open to closed
 
 
-class Look(NamedTuple):
+class Expression(NamedTuple):
     """How the person looks: what is added to pose and mouth, and how far the eyes are open."""
 
     yaw: float
@@ -40,14 +40,14 @@ class Look(NamedTuple):
     eyes: float
 
 
-def look(seconds: float) -> Look:
+def expression_at(seconds: float) -> Expression:
     """How the person looks at a time, smooth and repeating after SECONDS."""
     now = seconds % SECONDS
     turn = 2 * math.pi * now / SECONDS
     speech = sum(0.5 * math.sin(2 * math.pi * rate * now + start) for rate, start in _SYLLABLES)
     loud = _smooth((now - _SPEAKS[0]) / 0.4) * _smooth((_SPEAKS[1] - now) / 0.4)
     from_blink = min(abs(now - blink) for blink in _BLINKS)
-    return Look(
+    return Expression(
         _YAW * math.sin(turn),
         _PITCH * math.sin(2 * turn),
         _OPENING * loud * min(max(speech, 0.0), 1.0),
@@ -68,7 +68,7 @@ def talking(source: PriorIdentities, frames: int, side: int) -> Iterator[np.ndar
     own = table.predict(w)
     size = next((s for s in _RENDERED if side <= _MAX_ENLARGED * s), _RENDERED[-1])
     for number in range(frames):
-        shown = look(number / RATE)
+        shown = expression_at(number / RATE)
         moves = {
             "yaw": shown.yaw - float(own["yaw"]),
             "pitch": shown.pitch - float(own["pitch"]),

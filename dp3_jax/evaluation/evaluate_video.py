@@ -14,7 +14,7 @@ import numpy as np
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.tracks import Tracking, by_frame
-from dp3_jax.evaluation.video_clip import JUDGES, SOURCE, Clip, Faces, Render, Values
+from dp3_jax.evaluation.video_clip import FACE_VERIFIERS, SOURCE, Clip, Faces, Render, Values
 from dp3_jax.media.video import reading
 from dp3_jax.metrics import temporal, verification, video_motion, video_privacy
 from dp3_jax.models.mesh import FaceMesh
@@ -110,13 +110,13 @@ def _other_people(clip: Clip, number: int) -> list[int]:
 
 
 def _recognitions(
-    clip: Clip, judge: str, strangers: np.ndarray, member: str
+    clip: Clip, judge: str, impostors: np.ndarray, member: str
 ) -> list[video_privacy.Recognition]:
     """For each track of the clip how well its person is known again in a member."""
     people = {n: faces[SOURCE].embedded(judge) for n, faces in clip.faces.items()}
     found = []
     for number, faces in clip.faces.items():
-        others = [strangers]
+        others = [impostors]
         for other in _other_people(clip, number):
             chosen = video_privacy.evenly(len(people[other].frames), video_privacy.PICTURES)
             others.append(people[other].embeddings[chosen])
@@ -128,12 +128,12 @@ def _recognitions(
 
 
 def _recognition(
-    clip: Clip, strangers: Mapping[str, np.ndarray], members: Sequence[str]
+    clip: Clip, impostors: Mapping[str, np.ndarray], members: Sequence[str]
 ) -> dict[str, Any]:
     """By judge: are the clip's people known again in a variant?"""
     result = {}
-    for judge, verifier in clip.judges.items():
-        keys = [_recognitions(clip, judge, strangers[judge], name) for name in members]
+    for judge, verifier in clip.verifiers.items():
+        keys = [_recognitions(clip, judge, impostors[judge], name) for name in members]
         summary = video_privacy.summary(itertools.chain(*keys), verifier.threshold)
         known = video_privacy.known(keys, verifier.threshold)
         result[judge] = {**summary, "keys": len(keys), "keys_known": known}
@@ -150,25 +150,25 @@ def _linked(clip: Clip, members: Sequence[str]) -> dict[str, Any]:
                 verifier.threshold,
             ),
         }
-        for judge, verifier in clip.judges.items()
+        for judge, verifier in clip.verifiers.items()
     }
 
 
 def _result(
-    clip: Clip, members: Mapping[str, Sequence[str]], strangers: np.ndarray | None
+    clip: Clip, members: Mapping[str, Sequence[str]], impostors: np.ndarray | None
 ) -> dict[str, Any]:
     """All that was measured, by the names of the variants."""
     unknown = {}
-    for judge, verifier in clip.judges.items():
+    for judge, verifier in clip.verifiers.items():
         rows, found = (
-            verifier.embed(strangers)
-            if strangers is not None and len(strangers)
+            verifier.embed(impostors)
+            if impostors is not None and len(impostors)
             else (np.zeros((0, 1), np.float32), np.zeros(0, bool))
         )
         unknown[judge] = rows[found]
     for faces in clip.faces.values():
         for face in faces.values():
-            face.embed_rest(clip.judges)
+            face.embed_rest(clip.verifiers)
     finished = {n: {name: face.finish() for name, face in f.items()} for n, f in clip.faces.items()}
     source = _merged(faces[SOURCE] for faces in finished.values())
     variants = {}
@@ -259,8 +259,8 @@ def evaluate(
     variants: Mapping[str, Variants],
     tracking: Tracking,
     *,
-    judges: Sequence[str] = tuple(JUDGES),
-    strangers: np.ndarray | None = None,
+    verifiers: Sequence[str] = tuple(FACE_VERIFIERS),
+    impostors: np.ndarray | None = None,
     frames: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -271,8 +271,8 @@ def evaluate(
       variants: by name, anonymized files or patterns, or functions that anonymize frame by frame; several of
         one name are of several keys, and are reported together.
       tracking: the faces of the source clip. Tracks that are kept are not looked at.
-      judges: of JUDGES; the first one measures how steady identity is, all whether people are known again.
-      strangers: u8[k, 128, 128, 3] canonical views of people who are not in the clip, for what chance gives;
+      verifiers: of JUDGES; the first one measures how steady identity is, all whether people are known again.
+      impostors: u8[k, 128, 128, 3] canonical views of people who are not in the clip, for what chance gives;
         people who are on screen at the same time serve too.
       frames: only so many, from the start; variants may then be longer.
       progress: called with (frames done, frames in all).
@@ -290,7 +290,7 @@ def evaluate(
     members = {SOURCE: [SOURCE]} | {
         name: [f"{name} {i}" for i, _ in enumerate(many)] for name, many in given.items()
     }
-    opened, missing = verification.open_judges(judges, JUDGES, "judges", _WITHOUT)
+    opened, missing = verification.open_verifiers(verifiers, FACE_VERIFIERS, "verifiers", _WITHOUT)
     clip = Clip(tracking, list(itertools.chain(*members.values())), opened, _mesh(missing))
     last = min(frames or tracking.frames, tracking.frames)
     with contextlib.ExitStack() as stack:
@@ -311,8 +311,8 @@ def evaluate(
         "tracks": len(clip.tracks),
         "judges": {name: judge.name for name, judge in opened.items()},
         "not_measured": missing,
-        "strangers": 0 if strangers is None else len(strangers),
-        **_result(clip, members, strangers),
+        "strangers": 0 if impostors is None else len(impostors),
+        **_result(clip, members, impostors),
     }
 
 

@@ -81,7 +81,7 @@ def choose(
     )
 
 
-def strangers(name: str, pictures: ImageSet, *, people: int = 0, seed: int = 0) -> People:
+def impostors(name: str, pictures: ImageSet, *, people: int = 0, seed: int = 0) -> People:
     """Half the pictures as gallery, half as probes, each of someone else: where nobody is known."""
     order = np.random.default_rng(seed).permutation(len(pictures.images))
     half = min(len(order) // 2, people or len(order))

@@ -24,13 +24,13 @@ Faces = Sequence[tuple[Track, Observation]]
 Render = Callable[[np.ndarray, Faces, bool], np.ndarray]
 
 SOURCE = "source"  # its name among the variants
-JUDGES: dict[str, Callable[[], verification.Verifier]] = {
+FACE_VERIFIERS: dict[str, Callable[[], verification.Verifier]] = {
     "sface": verification.VERIFIERS["sface_forced"],
     "dlib": verification.VERIFIERS["dlib_resnet_forced"],
     "faceres": verification.VERIFIERS["faceres_forced"],
 }
 # Frames of a track that each sees: all, or few if it is slow.
-_LOOKS = {"sface": 1000, "dlib": 24, "faceres": 24}
+_VERIFIED_FRAMES = {"sface": 1000, "dlib": 24, "faceres": 24}
 _LISTED = 20  # numbers of frames with a shown face that are listed for each track
 _SURROUNDINGS = 0.3  # of the face's size: flow is found on that much more on each side
 _NEAR = 0.4  # of a face's width: how far off the middle of its view a face is found
@@ -75,7 +75,7 @@ class Values:
             self.shown = [*self.shown, number][:_LISTED]
 
 
-class Watched:
+class TrackRun:
     """One track in one variant while the clip runs."""
 
     def __init__(self, frames: Mapping[str, frozenset[int]]):
@@ -96,12 +96,12 @@ class Watched:
         self.jitter.add(None)
         self.flicker.add(None)
 
-    def embed(self, number: int, view: np.ndarray, judges: Mapping[str, Any]) -> None:
+    def embed(self, number: int, view: np.ndarray, verifiers: Mapping[str, Any]) -> None:
         """Shows the view to the judges that are to see this frame, to the first one in any case.
 
         The others get some views at once, which takes them less time: see `embed_rest`.
         """
-        for place, (name, judge) in enumerate(judges.items()):
+        for place, (name, judge) in enumerate(verifiers.items()):
             wanted = number in self._frames[name]
             if place:
                 self._waiting[name] += [(number, view)] if wanted else []
@@ -124,9 +124,9 @@ class Watched:
                 self._rows[name].append((number, row))
             self._missed[name] += not known
 
-    def embed_rest(self, judges: Mapping[str, Any]) -> None:
+    def embed_rest(self, verifiers: Mapping[str, Any]) -> None:
         """Shows the views that wait to their judges."""
-        for name, judge in judges.items():
+        for name, judge in verifiers.items():
             self._embed_waiting(name, judge)
 
     def embedded(self, name: str) -> video_privacy.Embedded:
@@ -185,16 +185,16 @@ class Clip:
         self,
         tracking: Tracking,
         names: Sequence[str],
-        judges: Mapping[str, Any],
+        verifiers: Mapping[str, Any],
         mesh: FaceMesh | None = None,
     ):
         """Loads the detector; without a mesh it is not measured how faces move."""
         self.tracks = {track.number: track for track in tracking.tracks if not track.keep}
-        self.judges = judges
+        self.verifiers = verifiers
         self._detector = face_detection.Detector(rotations=False)
         self._mesh = mesh
         self.faces = {
-            number: {name: Watched(self._seen(track)) for name in names}
+            number: {name: TrackRun(self._seen(track)) for name in names}
             for number, track in self.tracks.items()
         }
         self._before: dict[str, np.ndarray] = {}
@@ -213,8 +213,10 @@ class Clip:
             if observation.source != "filled"
         ]
         return {
-            name: frozenset(frames[i] for i in video_privacy.evenly(len(frames), _LOOKS[name]))
-            for name in self.judges
+            name: frozenset(
+                frames[i] for i in video_privacy.evenly(len(frames), _VERIFIED_FRAMES[name])
+            )
+            for name in self.verifiers
         }
 
     def frame(self, number: int, images: dict[str, np.ndarray], faces: Faces, cut: bool) -> None:
@@ -280,7 +282,7 @@ class Clip:
     ) -> None:
         for name, face in self.faces[track].items():
             view = views[name]
-            face.embed(number, view, self.judges)
+            face.embed(number, view, self.verifiers)
             points = self._landmarks(view)
             face.values.found.add(points is not None)
             in_frame = None if points is None else place.alignment.invert(points)

@@ -157,13 +157,13 @@ def _known_again(result: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _linked(variants: dict[str, Any], judges: Iterable[str]) -> Iterator[str]:
+def _linked(variants: dict[str, Any], verifiers: Iterable[str]) -> Iterator[str]:
     """Whether two keys of one track are told to be of one person."""
     rows = {name: row["linked"] for name, row in variants.items() if "linked" in row}
     if not rows:
         return
     widths = (7, 16, 9, 16, 9)
-    for judge in judges:
+    for judge in verifiers:
         yield f"Two keys of one track, taken for one person by {judge}"
         yield _line("", ("", "best pair of", "", "mean of", ""), widths)
         yield _line("", ("pairs", "frames, cosine", "linked", "track, cosine", "linked"), widths)

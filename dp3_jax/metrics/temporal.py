@@ -35,7 +35,7 @@ _MIN_DETAIL = 1.0  # grey levels, root mean square; flatter windows tell nothing
 _ALIKE = 0.75  # likeness of detail from which on a pixel counts as shown
 _SHOWN_SHARE = 0.08  # of the judged pixels, from which on a face counts as shown
 _MIN_JUDGED = 1600  # canonical px; where only a quarter has detail, nothing is said
-_RIM = 3  # canonical px inside a mask's rim that encoding mixes with what is around
+_BOUNDARY_WIDTH = 3  # canonical px inside a mask's rim that encoding mixes with what is around
 _MIN_INTERPOLATED = 1 / 3  # of a window that must lie in the mask
 
 _COLOUR_CELLS = 8  # each way over a view, five across a face: colour coarser than features
@@ -233,7 +233,7 @@ def exposure(original: np.ndarray, anonymized: np.ndarray, mask: np.ndarray) -> 
       mask: [128, 128] or [128, 128, 1], above 0 where the face is to be hidden.
     """
     hidden = (np.asarray(mask).reshape(mask.shape[:2]) > 0).astype(np.uint8)
-    inner = cv2.erode(hidden, np.ones((2 * _RIM + 1,) * 2, np.uint8)).astype(np.float32)
+    inner = cv2.erode(hidden, np.ones((2 * _BOUNDARY_WIDTH + 1,) * 2, np.uint8)).astype(np.float32)
     o, a = _detail(original), _detail(anonymized)
 
     def window_sum(values: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ def open_verifier(name: str) -> Verifier:
     return VERIFIERS[name]()
 
 
-def open_judges(
+def open_verifiers(
     names: Iterable[str], makers: Mapping[str, Callable[[], Verifier]], where: str, otherwise: str
 ) -> tuple[dict[str, Verifier], dict[str, str]]:
     """(verifiers by name, why others are not there), each in the order of `names`.

@@ -234,11 +234,11 @@ class AnonymizerGenerator(ContextNetwork):
           clipped.
         """
         del train
-        hole = mask > 0
+        masked = mask > 0
         # `where`, not a product: not even an infinity or a NaN under the mask passes.
-        context = jnp.where(hole, 0.0, image)
-        levels = self._encode(context, hole.astype(jnp.float32))
-        return jnp.where(hole, self._draw(levels, z), context)
+        context = jnp.where(masked, 0.0, image)
+        levels = self._encode(context, masked.astype(jnp.float32))
+        return jnp.where(masked, self._draw(levels, z), context)
 
 
 class AnonymizerDiscriminator(nn.Module):

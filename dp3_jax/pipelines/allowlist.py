@@ -48,7 +48,7 @@ def parse_region(text: str) -> Region | None:
     return Region((x, y, w, h), text)
 
 
-class Keeper:
+class Allowlist:
     """Decides which faces are left as they are."""
 
     def __init__(self, rules: Sequence[str], detector: Detector | None = None):

@@ -13,7 +13,7 @@ from dp3_jax.common.stages import Progress
 from dp3_jax.media.names import is_video_name
 from dp3_jax.media.photos import Photo, container_of, decode_photo, read_bytes, replace_file
 from dp3_jax.pipelines import manifest, outputs, records, sidecar
-from dp3_jax.pipelines.allowlist import Keeper
+from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.boxes import Boxes
 from dp3_jax.pipelines.preview import write_preview
@@ -139,12 +139,12 @@ class Batch:
         finds = options.boxes is None and options.faces is None
         if finds:
             _ = anonymizer.detector
-        self._keeper = None
+        self._allowed = None
         if options.keep:
-            self._keeper = Keeper(options.keep, anonymizer.detector if finds else None)
+            self._allowed = Allowlist(options.keep, anonymizer.detector if finds else None)
         self._record_options = records.RecordOptions(
             anonymizer=anonymizer,
-            keeper=self._keeper,
+            allowed=self._allowed,
             keep_metadata=options.keep_metadata,
             mark=options.mark,
         )
@@ -251,8 +251,8 @@ class Batch:
             given_boxes=options.boxes,
             given_tracks=options.faces,
             overrides=options.overrides,
-            keep_rules=options.keep,
-            keeper=self._keeper,
+            allowlist_rules=options.keep,
+            allowed=self._allowed,
             sidecar=options.sidecar,
             keep_metadata=options.keep_metadata,
             mark=options.mark,

@@ -15,7 +15,7 @@ from dp3_jax.media import marking
 from dp3_jax.media.alpha import WHITE, over
 from dp3_jax.media.photos import Photo, decode_photo, encode_photo
 from dp3_jax.pipelines import sidecar, transparency
-from dp3_jax.pipelines.allowlist import Keeper
+from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
 from dp3_jax.replacement.face_actions import FaceAction, Settings, face_actions_of
 from dp3_jax.replacement.options import IdentityOptions
@@ -27,13 +27,13 @@ class RecordOptions:
 
     Attributes:
       anonymizer: settings and models, loaded once for many records.
-      keeper: which faces are left as they are; None for none.
+      allowed: which faces are left as they are; None for none.
       keep_metadata: write the safe subset of EXIF.
       mark: say in a result that holds generated faces that it does (see `marking`).
     """
 
     anonymizer: Anonymizer
-    keeper: Keeper | None = None
+    allowed: Allowlist | None = None
     keep_metadata: bool = False
     mark: bool = True
 
@@ -96,9 +96,9 @@ def action_list(
     if faces is None:
         faces = transparency.find(options.anonymizer, photo.pixels, photo.alpha)
     actions = face_actions_of(faces, key)
-    if options.keeper is None:
+    if options.allowed is None:
         return actions
-    reasons = options.keeper.decide(photo.pixels, faces)
+    reasons = options.allowed.decide(photo.pixels, faces)
     return [
         dataclasses.replace(action, keep=bool(reason), reason=reason)
         for action, reason in zip(actions, reasons, strict=True)

@@ -36,7 +36,8 @@ from dp3_jax.vision import geometry, poses
 _FORMAT = "dp3 renderer 5"
 
 _LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
-_WIDER = 5  # canonical px by which the mask of a filled observation is wider: where exactly it is, is a guess
+# Canonical px by which the mask of an interpolated observation is wider: where exactly it is, is a guess.
+_INTERPOLATED_DILATION = 5
 # Canonical px by which the raw place of a face may reach over the mask before that grows; what reaches over
 # it is hidden all the same, but shows the continuation of the surroundings.
 _TOLERATED = 2.0
@@ -204,13 +205,13 @@ class Renderer:
             else:
                 smoothed = coherence.centred(track, observation, self._cuts)
             smooth = poses.to_alignment(poses.limited(smoothed, pose))
-        wider = _WIDER if observation.source == "filled" else 0
+        raw_dilation = _INTERPOLATED_DILATION if observation.source == "filled" else 0
         over = poses.moved(smooth, raw) - _TOLERATED
-        growth = wider + min(max(over, 0.0), _MAX_DILATED)
+        dilation = raw_dilation + min(max(over, 0.0), _MAX_DILATED)
         if self.coherence.steady_method:
-            growth = max(growth, memory.growth - _SHRINKING)
-        memory.growth = growth
-        return placement.Place(smooth, raw, math.ceil(growth), wider)
+            dilation = max(dilation, memory.dilation - _SHRINKING)
+        memory.dilation = dilation
+        return placement.Place(smooth, raw, math.ceil(dilation), raw_dilation)
 
     def _vector(self, track: Track, observation: Observation, memory: Memory) -> FaceVector | None:
         """What the new face shows of the old one's pose and expression."""

@@ -35,7 +35,7 @@ _FITTED = (
     "hair_lightness",
 )
 # What is drawn: how far to each side a direction is followed.
-DRAWN = {
+RENDERED = {
     "yaw": (-30.0, 30.0),
     "pitch": (-15.0, 15.0),
     "mouth_opening": (0.0, 0.3),
@@ -79,7 +79,7 @@ def picture(table: Directions, people: np.ndarray, render, side: int = 112) -> n
       render: f32[8, 512] -> u8[S, S, 3].
     """
     rows = []
-    for name, (low, high) in DRAWN.items():
+    for name, (low, high) in RENDERED.items():
         steps = np.linspace(low, high, 5)
         row = [render(table.move(w, {name: step})) for w in people for step in steps]
         small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in row]

@@ -14,7 +14,13 @@ import numpy as np
 
 from dp3_jax.replacement import generation, master_key, obfuscation, surroundings
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult
-from dp3_jax.replacement.generation import AWAITED, Drawn, FaceCheck, FaceRenderer, InpaintRequest
+from dp3_jax.replacement.generation import (
+    AWAITED,
+    FaceCheck,
+    FaceRenderer,
+    InpaintRequest,
+    RenderedFace,
+)
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import blending, geometry
 
@@ -236,10 +242,12 @@ class _Filling:
         seen = [task for task in batch if task.request.own.inside.any()]
         try:
             views = [self._view(task) for task in seen]
-            drawn = self._draw(seen, views)
+            rendered = self._draw(seen, views)
         except Exception as error:  # whatever it is, the faces stay covered
             return [generation.failed(task.request, error) for task in batch]
-        made = {id(task): (view, face) for task, view, face in zip(seen, views, drawn, strict=True)}
+        made = {
+            id(task): (view, face) for task, view, face in zip(seen, views, rendered, strict=True)
+        }
         return [self._face_result(task, made.get(id(task)), curve) for task in batch]
 
     def _view(self, task: FaceTask) -> np.ndarray:
@@ -250,9 +258,11 @@ class _Filling:
             task.request.memory.look(view, task.request.mask)
         return view
 
-    def _draw(self, batch: Sequence[FaceTask], views: Sequence[np.ndarray]) -> list[Drawn | None]:
+    def _draw(
+        self, batch: Sequence[FaceTask], views: Sequence[np.ndarray]
+    ) -> list[RenderedFace | None]:
         """A new face for each view; a remembered one goes on, its first one that is a face settles it."""
-        found: list[Drawn | None] = [None] * len(batch)
+        found: list[RenderedFace | None] = [None] * len(batch)
         there = [i for i, task in enumerate(batch) if not self._awaits(task.request)]
         settled = [
             i for i in there if (memory := batch[i].request.memory) and memory.candidate is not None
@@ -288,7 +298,10 @@ class _Filling:
         return request.memory is not None and self.renderer.awaits(request)
 
     def _face_result(
-        self, task: FaceTask, made: tuple[np.ndarray, Drawn | None] | None, curve: np.ndarray | None
+        self,
+        task: FaceTask,
+        made: tuple[np.ndarray, RenderedFace | None] | None,
+        curve: np.ndarray | None,
     ) -> FaceResult:
         if made is None:
             return FaceResult(task.action, "covered", reason="outside the frame")
@@ -303,7 +316,7 @@ class _Filling:
         return FaceResult(task.action, "generated", face.candidate, person=face.person)
 
     def _place(
-        self, task: FaceTask, view: np.ndarray, face: Drawn, curve: np.ndarray | None
+        self, task: FaceTask, view: np.ndarray, face: RenderedFace, curve: np.ndarray | None
     ) -> None:
         """Paints a face where it belongs."""
         request = task.request

@@ -21,7 +21,7 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.models import mesh
 from dp3_jax.models.weights import nested
 from dp3_jax.replacement.identities import Rendering
-from dp3_jax.replacement.silhouette import drawn_in
+from dp3_jax.replacement.silhouette import rendered_in
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import geometry
 from dp3_jax.vision.geometry import Alignment, Region
@@ -133,7 +133,7 @@ def place_donor(
     back = Alignment(1 / aligned.a, -aligned.b / aligned.a)
     whole = Region(0, 0, np.ones((SIZE, SIZE), bool))
     view = geometry.project(rendering.image, back, whole, quick=quick)
-    oval = _polygon(aligned.apply(drawn_in(mesh.outline(rendering.mesh))))
+    oval = _polygon(aligned.apply(rendered_in(mesh.outline(rendering.mesh))))
     return Donor(rendering, aligned, view, oval[..., None] * (mask > 0))
 
 

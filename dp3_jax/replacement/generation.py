@@ -50,7 +50,7 @@ class FaceRenderer(Protocol):
         batch: Sequence["InpaintRequest"],
         views: Sequence[np.ndarray],
         numbers: Sequence[Sequence[int]],
-    ) -> list[list["Drawn | None"]]:
+    ) -> list[list["RenderedFace | None"]]:
         """New faces.
 
         Args:
@@ -63,7 +63,7 @@ class FaceRenderer(Protocol):
         """
         ...
 
-    def remember(self, request: "InpaintRequest", view: np.ndarray, face: "Drawn") -> None:
+    def remember(self, request: "InpaintRequest", view: np.ndarray, face: "RenderedFace") -> None:
         """Keeps in the job's memory what `follow` needs of a face that was chosen for a view."""
         ...
 
@@ -73,7 +73,7 @@ class FaceRenderer(Protocol):
 
     def follow(
         self, batch: Sequence["InpaintRequest"], views: Sequence[np.ndarray]
-    ) -> list["Drawn | None"]:
+    ) -> list["RenderedFace | None"]:
         """The faces that were chosen in earlier frames, as they are in this one.
 
         Args:
@@ -86,7 +86,7 @@ class FaceRenderer(Protocol):
         ...
 
     def paint(
-        self, erased: np.ndarray, request: "InpaintRequest", view: np.ndarray, face: "Drawn"
+        self, erased: np.ndarray, request: "InpaintRequest", view: np.ndarray, face: "RenderedFace"
     ) -> np.ndarray:
         """The face where it belongs, u8[h, w, 3] for the part of the frame that `request.own` describes."""
         ...
@@ -120,7 +120,7 @@ class InpaintRequest:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Drawn:
+class RenderedFace:
     """A new face.
 
     Attributes:
@@ -194,13 +194,13 @@ def choose(
     candidates: int,
     renderer: FaceRenderer,
     is_face: FaceCheck | None,
-) -> list[Drawn | None]:
+) -> list[RenderedFace | None]:
     """The new face for each view, or None where none of them is a face.
 
     The best of the candidates by how it continues its surroundings; when none is a face, the best of
     RETRIES more. A plan with a settled candidate gets that one, computed in the same batch as before.
     """
-    found: list[Drawn | None] = [None] * len(views)
+    found: list[RenderedFace | None] = [None] * len(views)
     open_ones = list(range(len(views)))
     for numbers in (range(candidates), range(candidates, candidates + RETRIES)):
         made = renderer.draw(
@@ -228,8 +228,11 @@ def _settled(request: InpaintRequest, numbers: range, renderer: FaceRenderer) ->
 
 
 def _best(
-    request: InpaintRequest, view: np.ndarray, faces: Sequence[Drawn], is_face: FaceCheck | None
-) -> Drawn | None:
+    request: InpaintRequest,
+    view: np.ndarray,
+    faces: Sequence[RenderedFace],
+    is_face: FaceCheck | None,
+) -> RenderedFace | None:
     """The one that continues its surroundings best, of those that may be shown."""
     if request.action.candidate is not None:
         faces = [face for face in faces if face.candidate == request.action.candidate]
@@ -240,7 +243,7 @@ def _best(
             faces = [face for face, ok in zip(faces, good, strict=True) if ok]
     return min(
         faces,
-        key=lambda face: blending.rim_error(view, face.view, request.mask),
+        key=lambda face: blending.boundary_error(view, face.view, request.mask),
         default=None,
     )
 

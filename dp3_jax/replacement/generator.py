@@ -68,15 +68,15 @@ class FaceGenerator:
         """
         self._check(image, mask, z)
         apply, variables = self._network
-        hole = mask > 0
-        context = np.where(hole, np.uint8(0), image)
+        masked = mask > 0
+        context = np.where(masked, np.uint8(0), image)
         result = context.copy()
         start = 0
         while start < len(image):
             rows = slice(start, start + next(n for n in BATCHES if n <= len(image) - start))
-            parts = context[rows], hole[rows], np.asarray(z[rows], np.float32)
+            parts = context[rows], masked[rows], np.asarray(z[rows], np.float32)
             filled = np.asarray(apply(variables, *parts))
-            np.copyto(result[rows], filled, where=hole[rows])
+            np.copyto(result[rows], filled, where=masked[rows])
             start = rows.stop
         return result
 
@@ -114,9 +114,11 @@ def _network(model: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[Ca
     network = models.build_generator(model)
 
     @jax.jit
-    def apply(variables: Any, image: "jax.Array", hole: "jax.Array", z: "jax.Array") -> "jax.Array":
+    def apply(
+        variables: Any, image: "jax.Array", masked: "jax.Array", z: "jax.Array"
+    ) -> "jax.Array":
         filled = network.apply(
-            variables, images.to_float(image), hole.astype(jnp.float32), z, train=False
+            variables, images.to_float(image), masked.astype(jnp.float32), z, train=False
         )
         return images.to_uint8(filled)
 

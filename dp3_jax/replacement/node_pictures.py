@@ -10,7 +10,7 @@ from dp3_jax.models import mesh as face_mesh
 from dp3_jax.replacement import face_shape, mesh_warp
 from dp3_jax.replacement.face_shape import Placed
 from dp3_jax.replacement.identities import Rendering
-from dp3_jax.replacement.pose_lattice import Look
+from dp3_jax.replacement.pose_lattice import Appearance
 
 _FACE = 0.62  # share of a square picture that a face spans, as in the prior's
 _TONED = 64  # px, of the pictures that tones are compared on
@@ -104,7 +104,7 @@ def toned(picture: NodePicture, centre: NodePicture) -> NodePicture:
     return dataclasses.replace(picture, image=image)
 
 
-def mesh_of(corners: Sequence[tuple[NodePicture, float]], look: Look) -> np.ndarray:
+def mesh_of(corners: Sequence[tuple[NodePicture, float]], appearance: Appearance) -> np.ndarray:
     """f32[468, 3] px: the mean of corners' shapes, turned to the pose, with the mouth that is asked for.
 
     Args:
@@ -113,11 +113,11 @@ def mesh_of(corners: Sequence[tuple[NodePicture, float]], look: Look) -> np.ndar
     weights = np.array([weight for _, weight in corners])
     placed = [picture.placed for picture, _ in corners]
     shape = np.tensordot(weights, np.stack([p.shape for p in placed]), 1)
-    shape = face_shape.with_mouth(face_shape.upright(shape), look.opening, look.width)
+    shape = face_shape.with_mouth(face_shape.upright(shape), appearance.opening, appearance.width)
     roll = float(weights @ [p.pose.roll for p in placed])
     scale = float(weights @ [p.scale for p in placed])
     centre = weights @ np.stack([p.centre for p in placed])
-    mesh = Placed(shape, look.pose._replace(roll=roll), scale, centre).mesh()
+    mesh = Placed(shape, appearance.pose._replace(roll=roll), scale, centre).mesh()
     return mesh.astype(np.float32)
 
 

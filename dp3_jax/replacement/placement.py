@@ -20,46 +20,50 @@ class Place:
     Attributes:
       smooth: its alignment for rendering.
       raw: its alignment by this frame alone, which is to be hidden too.
-      growth: canonical px by which the mask of `smooth` grows.
-      wider: the same for `raw`.
+      dilation: canonical px by which the mask of `smooth` grows.
+      raw_dilation: the same for `raw`.
     """
 
     smooth: geometry.Alignment
     raw: geometry.Alignment
-    growth: int
-    wider: int
+    dilation: int
+    raw_dilation: int
 
 
 def cover(how: str, place: Place, box: Sequence[float], shape: Sequence[int]) -> geometry.Region:
     """The pixels that a classic method covers: by the smoothed and by the raw alignment."""
-    smooth = obfuscation.covered(place.smooth, box, how, shape, place.growth)
+    smooth = obfuscation.covered(place.smooth, box, how, shape, place.dilation)
     if place.raw is place.smooth:
         return smooth
-    return geometry.joined(smooth, obfuscation.covered(place.raw, box, how, shape, place.wider))
+    return geometry.joined(
+        smooth, obfuscation.covered(place.raw, box, how, shape, place.raw_dilation)
+    )
 
 
 def request(
     number: int, action: FaceAction, place: Place, shape: Sequence[int], memory: Any
 ) -> generation.InpaintRequest:
     """A face to be made; hidden is the face by its smoothed and by its raw alignment."""
-    mask, own = _grown(place.smooth, action.face.box, place.growth, shape)
+    mask, own = _dilated(place.smooth, action.face.box, place.dilation, shape)
     target = own
     if place.raw is not place.smooth:
-        _, raw = _grown(place.raw, action.face.box, place.wider, shape)
+        _, raw = _dilated(place.raw, action.face.box, place.raw_dilation, shape)
         target = geometry.joined(own, raw)
     return generation.InpaintRequest(number, action, place.smooth, mask, target, own, memory)
 
 
-def _grown(
+def _dilated(
     alignment: geometry.Alignment, box: Sequence[float], by: int, shape: Sequence[int]
 ) -> tuple[np.ndarray, geometry.Region]:
     """A face's mask f32[S, S, 1] grown by canonical px, and its pixels, beyond the canonical view too."""
     mask = geometry.face_mask(alignment, box, enough=1.0)
-    grown = _usual_grown(by) if mask is inference_mask() else obfuscation.grown(mask[..., 0], by)
-    own = slice(by, grown.shape[0] - by)
-    return grown[own, own, None], geometry.region(alignment.shifted(by, by), grown, shape)
+    dilated = (
+        _usual_dilated(by) if mask is inference_mask() else obfuscation.dilated(mask[..., 0], by)
+    )
+    own = slice(by, dilated.shape[0] - by)
+    return dilated[own, own, None], geometry.region(alignment.shifted(by, by), dilated, shape)
 
 
 @functools.cache  # by some canonical px
-def _usual_grown(by: int) -> np.ndarray:
-    return obfuscation.grown(inference_mask()[..., 0], by)
+def _usual_dilated(by: int) -> np.ndarray:
+    return obfuscation.dilated(inference_mask()[..., 0], by)

@@ -14,7 +14,7 @@ from dp3_jax.models.mesh import Expression
 from dp3_jax.replacement import eyelids, node_pictures, pose_lattice
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.node_pictures import NodePicture
-from dp3_jax.replacement.pose_lattice import Lattice, Look, Node
+from dp3_jax.replacement.pose_lattice import Appearance, Lattice, Node
 
 MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
 _COARSE_BELOW = 256  # px
@@ -81,13 +81,13 @@ class PoseGrid:
           UserError: a file that the source needs is missing or was changed.
         """
         person = _Person(key, classes, size)
-        look, clamped = pose_lattice.clamped_look(vector.pose, vector.expression)
-        wanted = person.lattice.corners(look)
+        appearance, clamped = pose_lattice.clamped_appearance(vector.pose, vector.expression)
+        wanted = person.lattice.corners(appearance)
         if wait:
             corners = [(self._drawable(person, node), weight) for node, weight in wanted]
         else:
             corners = self._ready(person, wanted)
-        mesh = node_pictures.mesh_of(corners, look)
+        mesh = node_pictures.mesh_of(corners, appearance)
         image = node_pictures.blended(corners, mesh)
         shares = tuple(1.0 if eye is None else eye for eye in (vector.left_eye, vector.right_eye))
         gaze = vector.gaze_x or 0.0, vector.gaze_y or 0.0
@@ -159,11 +159,13 @@ class PoseGrid:
 
     def _made(self, person: _Person, node: Node, light: NodePicture | None) -> NodePicture | None:
         """A node's picture, with the tones of the grid's centre, if that has one."""
-        look: Look = person.lattice.look(node)
-        mouth = Expression(look.opening, look.width, 0.0)
+        appearance: Appearance = person.lattice.appearance(node)
+        mouth = Expression(appearance.opening, appearance.width, 0.0)
         with self._rendering:
             try:
-                shown = self._render(person.key, person.classes, look.pose, mouth, person.size)
+                shown = self._render(
+                    person.key, person.classes, appearance.pose, mouth, person.size
+                )
             except ValueError:  # no face in this pose
                 return None
         picture = node_pictures.node_picture(shown, person.size)

@@ -51,7 +51,7 @@ class Axis(NamedTuple):
         return min(range(len(self.nodes)), key=lambda i: (abs(self.nodes[i] - value), i))
 
 
-class Look(NamedTuple):
+class Appearance(NamedTuple):
     """What a rendering is to show, within what a source can draw.
 
     Attributes:
@@ -78,15 +78,20 @@ class Lattice(NamedTuple):
     openings: Axis
     smiles: Axis
 
-    def coordinates(self, look: Look) -> tuple[float, float, float, float]:
+    def coordinates(self, appearance: Appearance) -> tuple[float, float, float, float]:
         """Of a look, as the axes have them."""
         start, end = _SMILES
-        smile = min(max((look.width - start) / (end - start), 0.0), 1.0)
-        return look.yaw, _pitch_share(look.yaw, look.pitch), look.opening, smile
+        smile = min(max((appearance.width - start) / (end - start), 0.0), 1.0)
+        return (
+            appearance.yaw,
+            _pitch_share(appearance.yaw, appearance.pitch),
+            appearance.opening,
+            smile,
+        )
 
-    def corners(self, look: Look) -> list[tuple[Node, float]]:
+    def corners(self, appearance: Appearance) -> list[tuple[Node, float]]:
         """The nodes whose renderings make a look, the heaviest first, with weights whose sum is 1."""
-        places = [a.place(v) for a, v in zip(self, self.coordinates(look), strict=True)]
+        places = [a.place(v) for a, v in zip(self, self.coordinates(appearance), strict=True)]
         base = [low for low, _ in places]
         order = sorted(range(len(places)), key=lambda i: (-places[i][1], i))
         shares = [1.0, *(places[i][1] for i in order), 0.0]
@@ -98,14 +103,14 @@ class Lattice(NamedTuple):
                 found.append((Node(*base), now - then))
         return sorted(found, key=lambda f: (-f[1], f[0]))
 
-    def look(self, node: Node) -> Look:
+    def appearance(self, node: Node) -> Appearance:
         """What is asked of the source at a node."""
         yaw = self.yaws.nodes[node.yaw]
         lowest, highest = _pitch_limits(yaw)
         share = self.pitches.nodes[node.pitch]
         width = _NEUTRAL_WIDTH + self.smiles.nodes[node.smile] * (_SMILING_WIDTH - _NEUTRAL_WIDTH)
         opening = self.openings.nodes[node.opening]
-        return Look(yaw, share * (highest if share > 0 else -lowest), opening, width)
+        return Appearance(yaw, share * (highest if share > 0 else -lowest), opening, width)
 
     @property
     def centre(self) -> Node:
@@ -149,10 +154,10 @@ def _pitch_share(yaw: float, pitch: float) -> float:
     return pitch / (highest if pitch > 0 else -lowest)
 
 
-def clamped_look(pose: Pose, mouth: Expression | None) -> tuple[Look, bool]:
+def clamped_appearance(pose: Pose, mouth: Expression | None) -> tuple[Appearance, bool]:
     """The nearest look that can be drawn, and whether the pose had to be moved for it."""
     near, clamped = identities.clamped_pose(pose)
     if mouth is None:
-        return Look(near.yaw, near.pitch, 0.0, _NEUTRAL_WIDTH), clamped
+        return Appearance(near.yaw, near.pitch, 0.0, _NEUTRAL_WIDTH), clamped
     shown = identities.clamped_expression(mouth)
-    return Look(near.yaw, near.pitch, shown.mouth_opening, shown.mouth_width), clamped
+    return Appearance(near.yaw, near.pitch, shown.mouth_opening, shown.mouth_width), clamped

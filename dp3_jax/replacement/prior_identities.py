@@ -217,11 +217,11 @@ class PriorIdentities:
 
     def picture(self, rows: np.ndarray, size: int) -> np.ndarray:
         """u8[size, size, 3] of f32[8, 512] rows of w."""
-        drawn = max(
+        rendered = max(
             size, _MEASURED
         )  # a smaller one is that one reduced, and would be compiled anew
-        image = np.asarray(self._renderers[drawn](self._params, rows[None]))[0]
-        if size < drawn:
+        image = np.asarray(self._renderers[rendered](self._params, rows[None]))[0]
+        if size < rendered:
             image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
         return np.rint((image + 1) * 127.5).clip(0, 255).astype(np.uint8)
 

@@ -16,9 +16,9 @@ from dp3_jax.replacement.background import background, with_background
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.generation import (
     RETRIES,
-    Drawn,
     Generator,
     InpaintRequest,
+    RenderedFace,
     generate,
     is_flat,
 )
@@ -59,15 +59,15 @@ class BuiltinRenderer:
         batch: Sequence[InpaintRequest],
         views: Sequence[np.ndarray],
         numbers: Sequence[Sequence[int]],
-    ) -> list[list[Drawn | None]]:
+    ) -> list[list[RenderedFace | None]]:
         """See `generation.FaceRenderer`; all in one call of the generator."""
         made = generate(batch, views, numbers, self._generator)
         return [
-            [Drawn(number, view) for number, view in zip(own, faces, strict=True)]
+            [RenderedFace(number, view) for number, view in zip(own, faces, strict=True)]
             for own, faces in zip(numbers, made, strict=True)
         ]
 
-    def remember(self, request: InpaintRequest, view: np.ndarray, face: Drawn) -> None:
+    def remember(self, request: InpaintRequest, view: np.ndarray, face: RenderedFace) -> None:
         """See `generation.FaceRenderer`; the picture is kept as it is painted."""
         del view, face
         request.memory.drew()
@@ -79,11 +79,11 @@ class BuiltinRenderer:
 
     def follow(
         self, batch: Sequence[InpaintRequest], views: Sequence[np.ndarray]
-    ) -> list[Drawn | None]:
+    ) -> list[RenderedFace | None]:
         """See `generation.FaceRenderer`; drawn anew now and then."""
         memories = [request.memory for request in batch]
         found = [
-            Drawn(memory.candidate, memory.latest) if memory.rests() else None
+            RenderedFace(memory.candidate, memory.latest) if memory.rests() else None
             for memory in memories
         ]
         due = [i for i, face in enumerate(found) if face is None]
@@ -97,7 +97,7 @@ class BuiltinRenderer:
         return found
 
     def paint(
-        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: Drawn
+        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: RenderedFace
     ) -> np.ndarray:
         """See `generation.FaceRenderer`."""
         if request.memory is None:
@@ -148,14 +148,14 @@ class FusedRenderer:
         batch: Sequence[InpaintRequest],
         views: Sequence[np.ndarray],
         numbers: Sequence[Sequence[int]],
-    ) -> list[list[Drawn | None]]:
+    ) -> list[list[RenderedFace | None]]:
         """See `generation.FaceRenderer`."""
         return [
             [self._draw(request, seen, n) for n in own]
             for request, seen, own in zip(batch, views, numbers, strict=True)
         ]
 
-    def _draw(self, request: InpaintRequest, seen: np.ndarray, number: int) -> Drawn | None:
+    def _draw(self, request: InpaintRequest, seen: np.ndarray, number: int) -> RenderedFace | None:
         """One candidate, for the view u8[S, S, 3]."""
         view = _context(request, seen)
         classes = self._classes(request, view)
@@ -168,7 +168,9 @@ class FusedRenderer:
         donor = _placed(request, rendering)
         parts, share = self._parts(request, seen, view, donor)
         fused = Fused(donor, with_background(parts, share, seen), (parts, share))
-        return Drawn(number, painting.composite(request, seen, fused), rendering.person, fused)
+        return RenderedFace(
+            number, painting.composite(request, seen, fused), rendering.person, fused
+        )
 
     def _classes(self, request: InpaintRequest, view: np.ndarray) -> Classes:
         """Of a face's surroundings; of a track's in its first frame."""
@@ -221,17 +223,17 @@ class FusedRenderer:
             parts = parts.exposed(request.exposure)
         return parts, background(parts, donor, seen)
 
-    def remember(self, request: InpaintRequest, view: np.ndarray, face: Drawn) -> None:
+    def remember(self, request: InpaintRequest, view: np.ndarray, face: RenderedFace) -> None:
         """See `generation.FaceRenderer`."""
         request.memory.said(carried_parts.said(*face.layers.said, face.layers.donor.mask, view))
 
     def follow(
         self, batch: Sequence[InpaintRequest], views: Sequence[np.ndarray]
-    ) -> list[Drawn | None]:
+    ) -> list[RenderedFace | None]:
         """See `generation.FaceRenderer`; the person in this frame's pose, the network now and then."""
         return [self._followed(request, seen) for request, seen in zip(batch, views, strict=True)]
 
-    def _followed(self, request: InpaintRequest, seen: np.ndarray) -> Drawn | None:
+    def _followed(self, request: InpaintRequest, seen: np.ndarray) -> RenderedFace | None:
         memory = request.memory
         classes = Classes(*memory.classes)
         if not self._is_there(request, classes, memory.candidate):
@@ -249,10 +251,10 @@ class FusedRenderer:
         view = (
             painting.composite(request, seen, fused) if request.alignment.scale >= _SMALL else seen
         )
-        return Drawn(memory.candidate, view, rendering.person, fused)
+        return RenderedFace(memory.candidate, view, rendering.person, fused)
 
     def paint(
-        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: Drawn
+        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: RenderedFace
     ) -> np.ndarray:
         """See `generation.FaceRenderer`; at the size of the face."""
         if request.alignment.scale >= _SMALL:

@@ -9,7 +9,7 @@ import numpy as np
 _SIZE = 0.955  # of the outline about its middle
 
 
-def drawn_in(outline: np.ndarray) -> np.ndarray:
+def rendered_in(outline: np.ndarray) -> np.ndarray:
     """f[n, 2] px of an outline f[n, 2] px."""
     middle = (outline.min(0) + outline.max(0)) / 2
     return middle + _SIZE * (outline - middle)

@@ -62,7 +62,7 @@ class Memory:
       tries: frames in which no candidate was a face.
       surely: whether it was surely a face in any frame.
       small: whether it was too small for a new face; None in the first frame.
-      growth: canonical px by which its mask was grown, before rounding up.
+      dilation: canonical px by which its mask was grown, before rounding up.
       motion: of the causal filter of places.
       vectors: the causal filter of the face's vector.
       age, looked: frames since the pictures below began, and those in which blur was looked at.
@@ -92,7 +92,7 @@ class Memory:
     tries: int = 0
     surely: bool = False
     small: bool | None = None
-    growth: float = 0.0
+    dilation: float = 0.0
     motion: Motion | None = None
     vectors: VectorFilter = dataclasses.field(default_factory=VectorFilter)
     age: int = 0
@@ -126,7 +126,7 @@ class Memory:
 
     def forget_place(self) -> None:
         """After a cut or a gap."""
-        self.motion, self.growth, self.vectors = None, 0.0, VectorFilter()
+        self.motion, self.dilation, self.vectors = None, 0.0, VectorFilter()
 
     def look(self, view: np.ndarray, mask: np.ndarray) -> None:
         """Sees how far the surroundings have changed, and forgets the pictures where that is wholly.

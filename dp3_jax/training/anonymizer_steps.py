@@ -18,7 +18,7 @@ from dp3_jax.training import steps
 from dp3_jax.training.state import GanState
 from dp3_jax.vision import augmentation, inpainting_losses, losses, masks
 
-RIM = 4  # px, width of the seam that the rim losses look at
+BOUNDARY_WIDTH = 4  # px, width of the mask's boundary that two losses look at
 # (the generator's parameters, the batch's fakes) -> (weighted loss of the generator, metrics)
 ExtraLoss = Callable[[Any, jax.Array], tuple[jax.Array, steps.Metrics]]
 
@@ -36,8 +36,8 @@ class LossOptions:
       fade_floor: share of `hole` and `feature_matching` that is left in the end: they teach quickly where a
         face is, and later only blur.
       fade_halflife: updates in which the way there halves.
-      rim: L1 on the rim of the mask.
-      total_variation: on the rim.
+      rim: L1 on the boundary of the mask.
+      total_variation: on the boundary.
       content, style: on the fixed network's features and their Gram matrices.
       diversity: of a pair; its hinge ends at `diversity_target`, mean absolute difference in [-1, 1].
       feature_diversity: the same on the coarser half of the fixed network's features; its hinge ends at
@@ -109,16 +109,16 @@ def generator_losses(
       options: see LossOptions.
     """
     first, second = _pairs(fake)
-    target, rim = _twice(real), _twice(masks.rim(mask, RIM))
+    target, boundary = _twice(real), _twice(masks.boundary(mask, BOUNDARY_WIDTH))
     terms = {
         "hole": (
             options.hole * _fade(updates, options),
             inpainting_losses.region_l1(fake, target, _twice(mask)),
         ),
-        "rim": (options.rim, inpainting_losses.region_l1(fake, target, rim)),
+        "rim": (options.rim, inpainting_losses.region_l1(fake, target, boundary)),
         "total_variation": (
             options.total_variation,
-            inpainting_losses.total_variation(fake, rim),
+            inpainting_losses.total_variation(fake, boundary),
         ),
         "diversity": (
             options.diversity,
@@ -211,14 +211,14 @@ def anonymizer_gradients(
     """
     g_state, d_state = state.generator, state.discriminator
     updates = g_state.opt_state.gradient_step
-    target, hole = _pairs(real)[0], _twice(mask)
+    target, region = _pairs(real)[0], _twice(mask)
 
     def generate(params: Any) -> jax.Array:
-        return g_state.apply_fn({"params": params}, _twice(target), hole, z, train=True)
+        return g_state.apply_fn({"params": params}, _twice(target), region, z, train=True)
 
     def judge(params: Any, fake: jax.Array) -> list[Judgement]:
-        *seen, hole = _augment(keys["augment"], real, fake, mask, options.augment)
-        return [d_state.apply_fn({"params": params}, image, hole, train=True) for image in seen]
+        *seen, region = _augment(keys["augment"], real, fake, mask, options.augment)
+        return [d_state.apply_fn({"params": params}, image, region, train=True) for image in seen]
 
     def discriminator_loss(judged: list[Judgement]) -> jax.Array:
         logits = (one.logits for one in judged)
@@ -241,7 +241,7 @@ def anonymizer_gradients(
         **steps.judgement_metrics(*(one.logits for one in judged)),
     }
     if options.r1_weight:
-        logits = functools.partial(steps.own_logits, d_state, hole)
+        logits = functools.partial(steps.own_logits, d_state, region)
         d_grads, metrics["r1"] = steps.add_r1(d_grads, d_state, logits, real, options)
     return g_grads, d_grads, metrics
 

@@ -205,7 +205,7 @@ def generator_losses(
       options: see FusionLosses.
     """
     own, crossed = zip(*(_rows(x) for x in (fake, inputs.real, inputs.mask)), strict=True)
-    boundary = masks.rim(inputs.mask, _length(BOUNDARY, fake.shape[1]))
+    boundary = masks.boundary(inputs.mask, _length(BOUNDARY, fake.shape[1]))
     core = _rows(_core(inputs.donor_mask))[1]
     ring = crossed[2] * (1.0 - _rows(inputs.donor_mask)[1])
     correction = jnp.square(parts.gain).mean() + jnp.square(parts.bias).mean()

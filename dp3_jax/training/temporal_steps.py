@@ -41,7 +41,7 @@ class Views(NamedTuple):
     region: jax.Array
 
 
-def _hidden_in_both(first: jax.Array, second: jax.Array, flow: jax.Array) -> jax.Array:
+def _masked_in_both(first: jax.Array, second: jax.Array, flow: jax.Array) -> jax.Array:
     """The pixels of the second view under its mask whose sample of the first lies all under that one's."""
     sampled = warping.warp(first, flow) > 0.999
     return second * sampled * warping.inside(flow)
@@ -59,14 +59,14 @@ def move_stills(key: jax.Array, first: jax.Array, mask: jax.Array) -> Views:
     flow = warping.random_motion(motion_key, first.shape[0], first.shape[1])
     moves = jax.random.uniform(mask_key, (first.shape[0], 1, 1, 1)) < _CARRIED_SHARE
     second_mask = jnp.where(moves, warping.carried(mask, flow), mask)
-    region = _hidden_in_both(mask, second_mask, flow)
+    region = _masked_in_both(mask, second_mask, flow)
     return Views(warping.warp(first, flow), second_mask, flow, region)
 
 
 def clip_views(batch: steps.Batch, mask: jax.Array) -> tuple[jax.Array, Views]:
     """(first views, the rest) of the batch's frames, both under `mask`."""
     flow = batch["clip_flow"].astype(jnp.float32)
-    region = _hidden_in_both(mask, mask, flow) * batch["clip_visible"][..., None]
+    region = _masked_in_both(mask, mask, flow) * batch["clip_visible"][..., None]
     first, second = (images.to_float(batch[name]) for name in ("clip_first", "clip_second"))
     return first, Views(second, mask, flow, region)
 
@@ -97,13 +97,13 @@ def _loss(
     weight: float,
 ) -> tuple[jax.Array, steps.Metrics]:
     """An `anonymizer_steps.ExtraLoss`; clips are (first views, the rest, latents)."""
-    pictures, holes, latents = [stills.second], [stills.mask], [z[:: 2 * EVERY]]
+    pictures, regions, latents = [stills.second], [stills.mask], [z[:: 2 * EVERY]]
     if clips is not None:
         first, views, clip_z = clips
         pictures += [first, views.second]
-        holes += [views.mask, views.mask]
+        regions += [views.mask, views.mask]
         latents += [clip_z, clip_z]
-    inputs = (jnp.concatenate(part) for part in (pictures, holes, latents))
+    inputs = (jnp.concatenate(part) for part in (pictures, regions, latents))
     filled = apply_fn({"params": params}, *inputs, train=True)
     count = len(stills.second)
     found = {"temporal": difference(fake[:: 2 * EVERY], filled[:count], stills)}

@@ -18,7 +18,9 @@ _COARSE = 48  # px, the longer side at which the surroundings are carried into a
 _REACH = 0.3  # of a region's size: how far round it the surroundings count
 _PRIOR = 1e-3  # weight of the coarser level where a cell is partly known
 
-_RIM = 4.0  # canonical px inside the mask where the new face should continue its surroundings
+_BOUNDARY_WIDTH = (
+    4.0  # canonical px inside the mask where the new face should continue its surroundings
+)
 _CELL = 4  # canonical px, the side of a cell of a coarse correction
 _CORRECTION_SIGMA = 7.0  # canonical px: only differences in colour and light, not in texture
 _CORRECTION_DEPTH = 14.0  # canonical px after which the correction has fallen to 1/e
@@ -41,14 +43,14 @@ def neighbourhood(
     target: Region, shape: Sequence[int], share: float = _REACH
 ) -> tuple[tuple[slice, slice], np.ndarray]:
     """The part of a frame of `shape` round a region, and bool[h, w], which of its pixels are the region's."""
-    part = _grown(target, shape, share)
+    part = _dilated(target, shape, share)
     own = np.zeros([s.stop - s.start for s in part], bool)
     top, left = target.top - part[0].start, target.left - part[1].start
     own[top : top + target.inside.shape[0], left : left + target.inside.shape[1]] = target.inside
     return part, own
 
 
-def _grown(target: Region, shape: Sequence[int], share: float) -> tuple[slice, slice]:
+def _dilated(target: Region, shape: Sequence[int], share: float) -> tuple[slice, slice]:
     """The part that `target` describes, larger by `share` of its size on each side."""
     height, width = target.inside.shape
     margin = max(2, round(share * max(height, width)))
@@ -122,7 +124,7 @@ def erase(frame: np.ndarray, regions: Sequence[Region], *, quick: bool = False) 
     for target in regions:
         if not target.inside.any():
             continue
-        part = _grown(target, frame.shape, _REACH)
+        part = _dilated(target, frame.shape, _REACH)
         colour, weight, (height, width) = _reduced(frame[part], hidden[part], quick)
         filled = cv2.resize(_surroundings(colour, weight), (width, height))
         top, left = target.top - part[0].start, target.left - part[1].start
@@ -131,13 +133,13 @@ def erase(frame: np.ndarray, regions: Sequence[Region], *, quick: bool = False) 
     return erased
 
 
-def _rim(mask: np.ndarray) -> np.ndarray:
+def _boundary(mask: np.ndarray) -> np.ndarray:
     """f32[h, w]: 1 in the band of _RIM px inside the mask's rim."""
-    alpha = feather(mask, _RIM)
+    alpha = feather(mask, _BOUNDARY_WIDTH)
     return ((alpha > 0) & (alpha < 1)).astype(np.float32)
 
 
-def rim_error(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> float:
+def boundary_error(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> float:
     """How badly a new face continues its surroundings: RMS difference of light and colour, in levels.
 
     Args:
@@ -153,30 +155,30 @@ def correction(
 ) -> np.ndarray:
     """f32[S, S, 3]: differences in light and colour on the mask's rim, smoothed along it and carried inward.
 
-    Arguments as of `rim_error`; `generated` may be f32. `quick`: f32[S / 4, S / 4, 3], the same seen
+    Arguments as of `boundary_error`; `generated` may be f32. `quick`: f32[S / 4, S / 4, 3], the same seen
     coarsely, for video.
     """
     if quick:
         inside = np.asarray(mask).reshape(mask.shape[0], mask.shape[1]) > 0.5
-        rim, weight = _coarse_rim(inside.tobytes(), inside.shape)
-        difference = cv2.multiply(cv2.subtract(erased, generated, dtype=cv2.CV_32F), rim)
+        boundary, weight = _coarse_boundary(inside.tobytes(), inside.shape)
+        difference = cv2.multiply(cv2.subtract(erased, generated, dtype=cv2.CV_32F), boundary)
         cells = cv2.resize(difference, weight.shape[1::-1], interpolation=cv2.INTER_AREA)
         return cv2.GaussianBlur(cells, (0, 0), _CORRECTION_SIGMA / _CELL) / weight
-    rim = _rim(mask)
-    difference = (erased.astype(np.float32) - generated) * rim[..., None]
+    boundary = _boundary(mask)
+    difference = (erased.astype(np.float32) - generated) * boundary[..., None]
     smooth = cv2.GaussianBlur(difference, (0, 0), _CORRECTION_SIGMA)
-    weight = cv2.GaussianBlur(rim, (0, 0), _CORRECTION_SIGMA)
+    weight = cv2.GaussianBlur(boundary, (0, 0), _CORRECTION_SIGMA)
     return smooth / np.maximum(weight, 1e-3)[..., None]
 
 
 @functools.lru_cache(maxsize=64)
-def _coarse_rim(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _coarse_boundary(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The rim of a mask, f32[h, w, 3], and f32[h / 4, w / 4, 1], its weight in each cell."""
-    rim = _rim(np.frombuffer(inside, np.uint8).reshape(shape))
+    boundary = _boundary(np.frombuffer(inside, np.uint8).reshape(shape))
     size = max(1, shape[1] // _CELL), max(1, shape[0] // _CELL)
-    cells = cv2.resize(rim, size, interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(boundary, size, interpolation=cv2.INTER_AREA)
     weight = cv2.GaussianBlur(cells, (0, 0), _CORRECTION_SIGMA / _CELL)
-    return cv2.merge([rim] * 3), np.maximum(weight, 1e-3)[..., None]
+    return cv2.merge([boundary] * 3), np.maximum(weight, 1e-3)[..., None]
 
 
 def shares(mask: np.ndarray, width: float = FEATHER) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +213,7 @@ def blend(
     continuation of the surroundings shows, and `width` px further in only the new face.
 
     Args:
-      erased, generated, mask: as of `rim_error`; `generated` may be f32.
+      erased, generated, mask: as of `boundary_error`; `generated` may be f32.
       correct: f32[S, S, 3] or smaller, what `correction` gives; None to find it here.
       width: canonical px.
 

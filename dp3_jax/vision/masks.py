@@ -26,7 +26,7 @@ CANONICAL_POINTS = np.array(
 # Hairline to below the chin and ear to ear. The size is what decides how much of a person's surroundings is
 # left to recognize them by: with half-axes of (34, 45) round (64, 76), SFace verified 2.3% of 1,200 photos
 # whose face was replaced, at a threshold where 1.0% of strangers pass; 1.1 times as large 1.6%, 1.2 times
-# 1.3% (docs/results.md).
+# 1.3% (docs/results/anonymizer.md).
 CENTRE = (64.0, 74.0)
 HALF_AXES = (43.0, 51.0)
 EXPONENT = 2.5  # 2 is an ellipse, infinity a box
@@ -130,7 +130,7 @@ def random_masks(key: "jax.Array", batch: int, size: int = SIZE) -> "jax.Array":
     return superellipse(centre, half_axes, jnp.where(is_box, jnp.inf, exponent), size)
 
 
-def rim(mask: "jax.Array", width: int) -> "jax.Array":
+def boundary(mask: "jax.Array", width: int) -> "jax.Array":
     """The part of the mask within `width` px (Chebyshev distance) of its complement, f32 as `mask`.
 
     Args:

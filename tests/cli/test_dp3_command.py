@@ -26,7 +26,7 @@ from tests.face_photos import (
     astronaut,
     detector_or_skip,
     face,
-    hole,
+    masked,
     stand_in_generator,
 )
 
@@ -34,11 +34,11 @@ from tests.face_photos import (
 
 
 def test_keep_by_region_needs_the_face_well_inside():
-    keeper = allowlist.Keeper(["170,60,110,130"])
+    allowed = allowlist.Allowlist(["170,60,110,130"])
     inside, outside = Face(BOX, None, 1.0), Face((240.0, 68.0, 85.0, 112.0), None, 1.0)
-    assert [bool(r) for r in keeper.decide(astronaut(), [inside, outside])] == [True, False]
+    assert [bool(r) for r in allowed.decide(astronaut(), [inside, outside])] == [True, False]
     with pytest.raises(UserError, match="positive size"):
-        allowlist.Keeper(["1,2,0,4"])
+        allowlist.Allowlist(["1,2,0,4"])
 
 
 def test_keep_by_reference_keeps_that_person_only(tmp_path):
@@ -46,7 +46,7 @@ def test_keep_by_reference_keeps_that_person_only(tmp_path):
     frame = astronaut()
     Image.fromarray(frame[:256, 100:356]).save(tmp_path / "her.jpg")
     try:
-        keeper = allowlist.Keeper([str(tmp_path / "her.jpg")], detector)
+        allowed = allowlist.Allowlist([str(tmp_path / "her.jpg")], detector)
     except UserError as error:
         if "fetch" not in str(error):
             raise
@@ -54,9 +54,9 @@ def test_keep_by_reference_keeps_that_person_only(tmp_path):
     mirrored = np.concatenate([frame, frame[:, ::-1]], 1)  # twice the same person: unclear
     for picture, kept in ((frame, 1), (mirrored, 0)):
         faces = [f for f in detector.detect(picture) if f.confidence > 0.8]
-        assert sum(bool(r) for r in keeper.decide(picture, faces)) == kept
+        assert sum(bool(r) for r in allowed.decide(picture, faces)) == kept
     unclear = Face(BOX, None, 1.0, "user")  # no points, so it cannot be compared
-    assert keeper.decide(frame, [unclear]) == [""]
+    assert allowed.decide(frame, [unclear]) == [""]
 
 
 def test_a_reference_that_shows_nobody_or_several_is_refused(tmp_path):
@@ -65,7 +65,7 @@ def test_a_reference_that_shows_nobody_or_several_is_refused(tmp_path):
     Image.fromarray(np.tile(astronaut(), (1, 2, 1))).save(tmp_path / "two.png")
     for name, says in (("nobody.png", "no clear face"), ("two.png", "2 faces")):
         with pytest.raises(UserError, match=says):
-            allowlist.Keeper([str(tmp_path / name)], detector)
+            allowlist.Allowlist([str(tmp_path / name)], detector)
 
 
 # The command.
@@ -93,7 +93,7 @@ def pixels(path):
 
 def test_two_faces_under_one_mask_give_the_same_file(photo, weights, tmp_path):
     other = astronaut()
-    other[hole(face())] = np.random.default_rng(0).integers(0, 256, (hole(face()).sum(), 3))
+    other[masked(face())] = np.random.default_rng(0).integers(0, 256, (masked(face()).sum(), 3))
     Image.fromarray(other).save(tmp_path / "b.png")
     for name in ("a", "b"):
         source, target = tmp_path / f"{name}.png", tmp_path / "out" / f"{name}.png"

@@ -76,7 +76,7 @@ def errors(track, alignment=head_at):
     return np.array([poses.moved(aligned(s), alignment(s.frame)) for s in track.observations])
 
 
-def trembling(track, alignment=head_at):
+def jittering(track, alignment=head_at):
     """Mean change of that error from frame to frame, canonical px: what slides over the head."""
     corners = np.array([(30, 30), (98, 30), (64, 120)])
     off = [alignment(s.frame).apply(aligned(s).invert(corners)) for s in track.observations]
@@ -95,9 +95,9 @@ def test_the_motion_of_a_head_is_seen_in_spite_of_its_background():
 def test_steadied_points_are_closer_to_the_truth_and_move_with_the_head():
     random = np.random.default_rng(1)
     track = Track(1, tuple(noisy(i, random) for i in range(COUNT)))
-    steady = motion.steadied(track, seen_steps(track.observations))
+    steady = motion.stabilised(track, seen_steps(track.observations))
     assert errors(steady).mean() < 0.5 * errors(track).mean()
-    assert trembling(steady) < 0.1 * trembling(track)
+    assert jittering(steady) < 0.1 * jittering(track)
     assert [s.box for s in steady.observations] == [s.box for s in track.observations]
 
 
@@ -110,9 +110,9 @@ def test_an_opening_mouth_does_not_move_the_face():
         points = CANONICAL_POINTS + np.array([[0, 0]] * 3 + [[0, 6 * (i % 8 > 3)]] * 2)
         observations.append(observation(i, still(i), points))
     track = Track(1, tuple(observations))
-    steady = motion.steadied(track, seen_steps(track.observations, still))
-    assert trembling(track, still) > 0.5
-    assert trembling(steady, still) < 0.05
+    steady = motion.stabilised(track, seen_steps(track.observations, still))
+    assert jittering(track, still) > 0.5
+    assert jittering(steady, still) < 0.05
 
 
 def test_a_cut_or_a_flat_picture_has_no_motion():
@@ -132,11 +132,11 @@ def test_what_nobody_saw_stays_as_it_is_and_no_motion_leads_over_it():
     observations[11] = hidden
     track = Track(1, tuple(observations))
     steps = seen_steps(observations)
-    steady = motion.steadied(track, steps)
+    steady = motion.stabilised(track, steps)
     assert steady.observations[11] is hidden
     wild = steps | {(f, observations[f].box): Step(1j, 40 + 0j) for f in (11, 12)}
     known = {key: step for key, step in steps.items() if key[0] not in (11, 12)}
-    assert points_of(motion.steadied(track, wild)) == points_of(motion.steadied(track, known))
+    assert points_of(motion.stabilised(track, wild)) == points_of(motion.stabilised(track, known))
     assert np.delete(errors(steady), 11).mean() < 0.7 * np.delete(errors(track), 11).mean()
 
 
@@ -150,14 +150,15 @@ def test_a_motion_that_the_detections_contradict_is_not_used():
     steps = seen_steps(track.observations)
     hand = track.observations[12]
     steps[12, hand.box] = Step(1 + 0j, 30 + 0j)
-    assert errors(motion.steadied(track, steps)).mean() < 0.7 * errors(track).mean()
+    assert errors(motion.stabilised(track, steps)).mean() < 0.7 * errors(track).mean()
 
 
 def test_without_any_motion_a_track_is_what_it_was():
     track = Track(1, tuple(noisy(i, np.random.default_rng(i)) for i in range(4)))
-    assert motion.steadied(track, {}) is track
+    assert motion.stabilised(track, {}) is track
     assert (
-        motion.steadied(Track(1, track.observations[:1]), {}).observations == track.observations[:1]
+        motion.stabilised(Track(1, track.observations[:1]), {}).observations
+        == track.observations[:1]
     )
 
 
@@ -175,7 +176,7 @@ def test_no_face_is_moved_far_from_where_it_was_detected(drawn, seed):
         (s.frame, s.box): Step(1 + 0.2 * complex(a, b), 5 * complex(c, d))
         for s, (a, b, c, d) in zip(track.observations[1:], drawn, strict=True)
     }
-    steady = motion.steadied(track, steps)
+    steady = motion.stabilised(track, steps)
     for old, new in zip(track.observations, steady.observations, strict=True):
         before = geometry.align(old.box, old.points)
         after = geometry.align_points(new.points)
@@ -185,7 +186,7 @@ def test_no_face_is_moved_far_from_where_it_was_detected(drawn, seed):
 def test_steady_tracks_come_back_from_their_file(tmp_path):
     random = np.random.default_rng(6)
     track = Track(1, tuple(noisy(i, random) for i in range(COUNT)))
-    steady = motion.steadied(track, seen_steps(track.observations))
+    steady = motion.stabilised(track, seen_steps(track.observations))
     tracking = Tracking(COUNT, SHAPE[1], SHAPE[0], (), (steady,))
     path = tmp_path / "clip.tracks.json"
     track_file.write(path, tracking, detection_pass.Settings(), {}, None)
@@ -196,7 +197,7 @@ def test_steady_tracks_come_back_from_their_file(tmp_path):
 @pytest.mark.parametrize("steps", [(), (None,), (Step(0.1 + 0.7j, 1 / 3 - 2j),)])
 def test_the_journal_keeps_motions_exactly(steps):
     face = Face((1.5, 2.5, 30.0, 40.0), None, 0.9, "detected")
-    found = detection_pass.Found(3, 40, False, (face,), None, steps)
+    found = detection_pass.FrameDetections(3, 40, False, (face,), None, steps)
     again = detection_pass._from_json(json.loads(json.dumps(detection_pass._to_json(found))))
     assert again.steps == steps
 

@@ -73,10 +73,10 @@ def as_numbers(result):
     ]
 
 
-def glanced(image):
+def coarse_faces(image):
     factor = region_detection.coarse_factor(image.shape, 640 * 360)
     detector = video_detector()
-    return detector.confirmed(*detector.glance(image, factor))
+    return detector.confirmed(*detector.coarse_detection(image, factor))
 
 
 def test_a_face_that_moves_is_found_in_every_frame_in_order():
@@ -92,7 +92,7 @@ def test_a_face_too_small_for_the_coarse_pass_is_followed_both_ways():
     places = [(500 + 5 * i, 300, 17) for i in range(2 * CHUNK)]
     images = [shown(*place, size=(1920, 1080)) for place in places]
     images[0] = np.full_like(images[0], 128)  # so it is first seen by the passes at the chunk's end
-    assert not any(is_at(f, *places[2]) for f in glanced(images[2]))
+    assert not any(is_at(f, *places[2]) for f in coarse_faces(images[2]))
     result = find(images)
     assert result[0][1] == []
     for place, (_, faces, *_) in list(zip(places, result, strict=True))[1:]:
@@ -102,7 +102,7 @@ def test_a_face_too_small_for_the_coarse_pass_is_followed_both_ways():
 def test_a_face_upside_down_is_followed_and_keeps_its_points():
     places = [(250 + 12 * i, 180, 70, 180 + 2 * i) for i in range(CHUNK)]
     images = [shown(*place) for place in places]
-    wrong = glanced(images[2])  # the wrong way up, if at all
+    wrong = coarse_faces(images[2])  # the wrong way up, if at all
     assert all(face.points[:2, 1].mean() < face.points[3:, 1].mean() for face in wrong)
     for place, (_, faces, *_) in zip(places, find(images), strict=True):
         assert [is_at(face, *place[:3]) for face in faces] == [True]
@@ -183,7 +183,7 @@ def test_between_keyframes_a_face_is_carried_to_where_it_is():
     places = [(200 + 2 * i * i, 180 - 6 * i, 50 + 2 * i, 4 * i) for i in range(CHUNK)]
     images = [shown(*place) for place in places]
     detector = video_detector()
-    looked = [detector.confirmed(*detector.glance(image, 1.0))[0] for image in images]
+    looked = [detector.confirmed(*detector.coarse_detection(image, 1.0))[0] for image in images]
     for one, alone in zip(find(images), looked, strict=True):
         assert len(one.faces) == 1
         points = np.linalg.norm(one.faces[0].points - alone.points, axis=1)
@@ -210,17 +210,19 @@ def test_a_face_that_is_swapped_for_another_thing_between_keyframes_is_not_carri
 
 def test_a_frame_that_looks_different_is_a_keyframe():
     detector = video_detector()
-    glances = []
-    original = detector.glance
-    detector.glance = lambda image, factor: glances.append(1) or original(image, factor)
+    coarse_detections = []
+    original = detector.coarse_detection
+    detector.coarse_detection = lambda image, factor: (
+        coarse_detections.append(1) or original(image, factor)
+    )
     try:
         quiet = [np.full((360, 640, 3), 90, np.uint8)] * CHUNK
         find(quiet)
-        few, glances[:] = len(glances), []
+        few, coarse_detections[:] = len(coarse_detections), []
         find([np.full((360, 640, 3), 40 * (i % 2) + 90, np.uint8) for i in range(CHUNK)])
     finally:
-        del detector.glance
-    assert few < len(glances) == CHUNK
+        del detector.coarse_detection
+    assert few < len(coarse_detections) == CHUNK
 
 
 def live_detector():
@@ -249,8 +251,8 @@ def test_live_a_face_is_carried_in_two_frames_at_most_and_never_past_what_hides_
     nothing = Budget(side=None, scan=False)
     faces = detector.detect(shown(200, 180, 60), [])
     looks = []
-    look = detector._look_for_known
-    detector._look_for_known = lambda *given: looks.append(1) or look(*given)
+    look = detector._detect_known
+    detector._detect_known = lambda *given: looks.append(1) or look(*given)
     counts = []
     for i in range(1, 8):
         faces = detector.detect(shown(200 + i, 180, 60), faces, nothing)

@@ -12,13 +12,14 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.data import ImageSet
 from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation import anonymity, compared_methods, composites, people
+from dp3_jax.evaluation.attacks import verify
 from dp3_jax.metrics import identification, image_similarity, verification
 from dp3_jax.models import generator_file
 from dp3_jax.replacement.generator import load_anonymizer
 from dp3_jax.training.configuration import model_section
 from dp3_jax.vision import masks
 from tests import runs
-from tests.judges import Colours
+from tests.verifiers import Colours
 
 
 def unit(rng, *shape):
@@ -85,7 +86,7 @@ def test_a_perfect_hiding_is_at_the_floor_and_no_hiding_is_not():
     near = faces + 0.3 * unit(rng, 300, 32)
     near /= np.linalg.norm(near, axis=1, keepdims=True)
     half = seen & (everyone % 2 == 0)
-    result = anonymity.recognize(
+    result = verify.recognize(
         (faces, seen),
         {"original": (near, seen), "hidden": (unit(rng, 300, 32), seen), "part": (near, half)},
         everyone, everyone,
@@ -107,7 +108,7 @@ def test_a_perfect_hiding_is_at_the_floor_and_no_hiding_is_not():
 
 def test_no_face_found_at_all_is_no_rate():
     faces, seen = unit(np.random.default_rng(0), 20, 8), np.ones(20, bool)
-    result = anonymity.recognize(
+    result = verify.recognize(
         (faces, seen),
         {"original": (faces, seen), "covered": (np.zeros((20, 1)), ~seen)},
         np.arange(20), np.arange(20),
@@ -124,16 +125,16 @@ def test_everything_but_the_hole_stays_and_nothing_in_it_does(weights):
     size = subject.generator.size
     drawn = people.choose("some", some_people(size=size), seed=0)
     hidden = compared_methods.hide(subject, drawn, seed=0)
-    hole = masks.inference_mask(size)[..., 0] > 0
+    masked = masks.inference_mask(size)[..., 0] > 0
     for name in ("generated", "copy_paste", "mean_face"):
         report = composites.outside(drawn.probes, hidden[name])
         assert report == {"identical_pictures": 6, "pictures": 6, "psnr_db": None}
-        assert (hidden[name] != drawn.probes)[:, hole].mean() > 0.9
+        assert (hidden[name] != drawn.probes)[:, masked].mean() > 0.9
     for name in ("blur", "pixelate", "solid"):
-        assert (hidden[name] != drawn.probes)[:, hole].mean() > 0.9
-    assert (hidden["solid"][:, hole] == 128).all()
+        assert (hidden[name] != drawn.probes)[:, masked].mean() > 0.9
+    assert (hidden["solid"][:, masked] == 128).all()
     changed = drawn.probes.copy()
-    changed[:, hole] = 255 - changed[:, hole]
+    changed[:, masked] = 255 - changed[:, masked]
     np.testing.assert_array_equal(
         compared_methods.fill(subject, changed, seed=0), hidden["generated"]
     )  # of the original face nothing is known
@@ -249,21 +250,21 @@ def test_landmarks_of_a_shifted_face_are_off_by_the_shift(photos):
 
 def test_the_rim_is_a_part_of_the_hole():
     pictures = some_people(size=32).images
-    hole = masks.inference_mask(32)[..., 0] > 0
-    outside_changed = np.where(hole[..., None], pictures, 255 - pictures)
-    assert composites.rim_psnr(pictures, outside_changed) is None
-    inside_changed = np.where(hole[..., None], pictures ^ 1, pictures)
-    assert composites.rim_psnr(pictures, inside_changed) == pytest.approx(48.13, abs=0.01)
+    masked = masks.inference_mask(32)[..., 0] > 0
+    outside_changed = np.where(masked[..., None], pictures, 255 - pictures)
+    assert composites.boundary_psnr(pictures, outside_changed) is None
+    inside_changed = np.where(masked[..., None], pictures ^ 1, pictures)
+    assert composites.boundary_psnr(pictures, inside_changed) == pytest.approx(48.13, abs=0.01)
 
 
 def test_ssim_is_one_where_nothing_changed_and_tells_rim_from_outside():
     pictures = some_people(size=64).images[:3]
-    hole = masks.inference_mask(64)[..., 0] > 0
-    inside_changed = np.where(hole[..., None], 255 - pictures, pictures)
+    masked = masks.inference_mask(64)[..., 0] > 0
+    inside_changed = np.where(masked[..., None], 255 - pictures, pictures)
     assert composites.ssim(pictures, pictures) == {"outside": 1.0, "rim": 1.0}
     report = composites.ssim(pictures, inside_changed)
     assert report["outside"] == 1.0 and report["rim"] < 0.5
-    outside_changed = np.where(hole[..., None], pictures, 255 - pictures)
+    outside_changed = np.where(masked[..., None], pictures, 255 - pictures)
     report = composites.ssim(pictures, outside_changed)
     assert report["outside"] < 0 and report["rim"] > -0.5
 

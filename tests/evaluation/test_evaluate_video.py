@@ -43,7 +43,7 @@ def result(clip):
         "leak": covered("solid", leak=(6,)),
         "blur": covered("blur"),
     }
-    return evaluate_video.evaluate(clip, variants, tracking(), judges=("sface",))
+    return evaluate_video.evaluate(clip, variants, tracking(), verifiers=("sface",))
 
 
 def test_the_source_itself_has_ratio_one_and_is_shown_in_every_frame(result):
@@ -89,9 +89,9 @@ def test_the_result_is_json_and_its_table_names_the_leak(result):
 
 
 def test_people_who_are_not_in_the_clip_show_what_chance_gives(clip):
-    strangers = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    impostors = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
     found = evaluate_video.evaluate(
-        clip, {}, tracking(), judges=("sface",), strangers=strangers, frames=4
+        clip, {}, tracking(), verifiers=("sface",), impostors=impostors, frames=4
     )
     row = found["variants"]["source"]["recognition"]["sface"]
     assert row["others"]["accepted"] == {**row["others"]["accepted"], "n": 3, "value": 0}
@@ -113,7 +113,7 @@ def test_people_on_screen_together_serve_as_each_others_strangers(clip, tmp_path
     first = Track(1, tuple(observation(n) for n in range(count)))
     together = Track(2, tuple(beside(n) for n in range(count)))
     tracks = Tracking(count, 2 * SIDE, SIDE, (), (first, together))
-    found = evaluate_video.evaluate(pair, {}, tracks, judges=("sface",))
+    found = evaluate_video.evaluate(pair, {}, tracks, verifiers=("sface",))
     row = found["variants"]["source"]
     assert row["faces"] == 2 * count
     assert row["recognition"]["sface"]["tracks"] == 2
@@ -128,7 +128,7 @@ def test_an_encoded_file_is_compared_with_its_original(clip, tmp_path):
     anonymized = write(tmp_path / "anonymized.mp4", images, crf=30)
     seen = []
     found = evaluate_video.compare(
-        clip, anonymized, tracking(), judges=(), progress=lambda *counts: seen.append(counts)
+        clip, anonymized, tracking(), verifiers=(), progress=lambda *counts: seen.append(counts)
     )
     assert found["variants"]["anonymized"]["coverage"]["shown_in_frames"] == [3]
     assert found["files"] == {"anonymized": [str(anonymized)]}
@@ -144,7 +144,7 @@ def test_numbered_pictures_are_compared_with_a_video_or_with_pictures(clip, tmp_
     line = ["evaluate-video", str(pattern), str(clip), "--rate", "25", "--tracks", str(tracks)]
     line += ["--json", str(report), "--frames", "2", "--quiet"]
     assert main(line) == 0
-    by_itself = evaluate_video.compare(pattern, pattern, tracking(), judges=(), frames=2)
+    by_itself = evaluate_video.compare(pattern, pattern, tracking(), verifiers=(), frames=2)
     for found, other in ((json.loads(report.read_text()), clip), (by_itself, pattern)):
         assert found["variants"]["anonymized"]["coverage"]["shown_faces"] == 2
         assert found["files"] == {"anonymized": [str(other)]}
@@ -157,7 +157,7 @@ def test_numbered_pictures_are_compared_with_a_video_or_with_pictures(clip, tmp_
 
 def test_a_kept_face_is_not_looked_at(clip):
     found = evaluate_video.evaluate(
-        clip, {"copy": lambda image, faces, cut: image}, tracking(keep=True), judges=()
+        clip, {"copy": lambda image, faces, cut: image}, tracking(keep=True), verifiers=()
     )
     assert found["tracks"] == 0
     assert found["variants"]["copy"]["coverage"]["shown_faces"] == 0
@@ -170,7 +170,7 @@ def test_supposed_faces_must_be_hidden_but_are_not_judged_for_steadiness(clip):
     filled = [dataclasses.replace(s, source="filled", confidence=0.0) for s in known[6:]]
     tracks = Tracking(FRAMES, SIDE, SIDE, (), (Track(1, (*known[:6], *filled)),))
     variants = {"leak": covered("solid", leak=(2, 8))}
-    found = evaluate_video.evaluate(clip, variants, tracks, judges=("sface",))
+    found = evaluate_video.evaluate(clip, variants, tracks, verifiers=("sface",))
     row = found["variants"]["leak"]
     assert row["coverage"]["shown_in_frames"] == [2, 8]
     assert row["coverage"]["faces"] == FRAMES
@@ -189,7 +189,9 @@ def test_no_measure_reaches_over_a_cut(clip):
         brighter.frame = 0
         full = tracking()
         parted = Tracking(full.frames, SIDE, SIDE, cuts, full.tracks)
-        found = evaluate_video.evaluate(clip, {"brighter": brighter}, parted, judges=(), frames=7)
+        found = evaluate_video.evaluate(
+            clip, {"brighter": brighter}, parted, verifiers=(), frames=7
+        )
         flicker.append(found["variants"]["brighter"]["flicker"]["value"])
     assert flicker[0] > 2 * flicker[1]
 
@@ -198,7 +200,7 @@ def test_what_does_not_belong_together_is_refused_in_one_line(clip, tmp_path):
     def refused(match, variants, tracks=None, **options):
         with pytest.raises(UserError, match=match):
             evaluate_video.evaluate(
-                clip, variants, tracks or tracking(), **{"judges": (), **options}
+                clip, variants, tracks or tracking(), **{"verifiers": (), **options}
             )
 
     short = write(tmp_path / "short.mp4", [frame(n) for n in range(FRAMES - 1)])
@@ -208,7 +210,7 @@ def test_what_does_not_belong_together_is_refused_in_one_line(clip, tmp_path):
     refused("more frames", {"a": long})
     refused("256x128", {"a": small})
     refused("cannot be called 'source'", {"source": short})
-    refused("judges names 'nobody'; there are: sface, dlib, faceres", {}, judges=("nobody",))
+    refused("verifiers names 'nobody'; there are: sface, dlib, faceres", {}, verifiers=("nobody",))
     refused("track it again", {}, Tracking(FRAMES, 128, 128, (), ()))
     refused("has 10 frames, its tracks 12", {}, tracking(frames=12))
 
@@ -221,7 +223,7 @@ def test_several_files_of_one_name_are_several_keys(clip, tmp_path):
         images = [render(frame(n), [(None, observation(n))], False) for n in range(FRAMES)]
         many.append(write(tmp_path / f"{key}.mp4", images))
     found = evaluate_video.evaluate(
-        clip, {"keys": many, "alone": many[0]}, tracking(), judges=("sface",)
+        clip, {"keys": many, "alone": many[0]}, tracking(), verifiers=("sface",)
     )
     row = found["variants"]["keys"]
     assert row["coverage"]["shown_faces"] == 1 and row["coverage"]["faces"] == 3 * FRAMES
@@ -241,7 +243,7 @@ def test_several_files_of_one_name_are_several_keys(clip, tmp_path):
 
 def test_a_copy_moves_as_its_source_does(clip):
     variants = {"copy": lambda image, faces, cut: image, "solid": covered("solid")}
-    found = evaluate_video.evaluate(clip, variants, tracking(), judges=())
+    found = evaluate_video.evaluate(clip, variants, tracking(), verifiers=())
     if "motion" in found["not_measured"]:
         pytest.skip(found["not_measured"]["motion"])
     copy, solid = (found["variants"][name]["motion"] for name in ("copy", "solid"))
@@ -256,7 +258,7 @@ def test_a_copy_moves_as_its_source_does(clip):
 def test_a_longer_file_is_compared_as_far_as_asked(clip, tmp_path):
     longer = write(tmp_path / "longer.mp4", [frame(n) for n in range(FRAMES)])
     few = tracking(frames=4)
-    found = evaluate_video.evaluate(clip, {"copy": longer}, few, judges=(), frames=4)
+    found = evaluate_video.evaluate(clip, {"copy": longer}, few, verifiers=(), frames=4)
     assert found["frames"] == 4 and found["variants"]["copy"]["coverage"]["shown_faces"] == 4
 
 

@@ -13,6 +13,7 @@ from dp3_jax.evaluation import identities_suite as suite
 from dp3_jax.evaluation import identities_tables as tables
 from dp3_jax.evaluation import identities_targets, people
 from dp3_jax.evaluation.replacers import Replaced, paste
+from dp3_jax.metrics.resampling import interval
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.vision import geometry
@@ -38,14 +39,14 @@ def test_intervals_hold_the_mean_and_widen_when_pictures_of_a_person_are_alike()
     people_ = np.repeat(np.arange(100), 4)
     each = rng.normal(size=400)
     alike = np.repeat(rng.normal(size=100), 4)
-    apart, together = tables.interval(each, people_), tables.interval(alike, people_)
+    apart, together = interval(each, people_), interval(alike, people_)
     for found, values in ((apart, each), (together, alike)):
         assert found["value"] == pytest.approx(values.mean())
         assert found["low"] < values.mean() < found["high"]
     assert together["high"] - together["low"] > 1.5 * (apart["high"] - apart["low"])
     known = np.where(people_ < 50, np.nan, each)
-    assert tables.interval(known, people_)["value"] == pytest.approx(np.nanmean(known))
-    assert tables.interval(np.full(3, np.nan), np.arange(3))["value"] is None
+    assert interval(known, people_)["value"] == pytest.approx(np.nanmean(known))
+    assert interval(np.full(3, np.nan), np.arange(3))["value"] is None
 
 
 def test_a_face_that_gives_people_away_is_above_the_baseline():
@@ -54,12 +55,12 @@ def test_a_face_that_gives_people_away_is_above_the_baseline():
     probe_people = np.repeat(np.arange(30), 2)
     same = probe_people[:, None] == np.arange(30)
     gallery = measures(gallery_rows)
-    strangers = rng.normal(size=(60, 32))
-    betrays = gallery_rows[probe_people] + 0.5 * strangers
-    rows = {"new": measures(betrays), "real_person": measures(strangers)}
+    impostors = rng.normal(size=(60, 32))
+    betrays = gallery_rows[probe_people] + 0.5 * impostors
+    rows = {"new": measures(betrays), "real_person": measures(impostors)}
     found = tables.above_baseline(rows, "sface", gallery, same, threshold=0.5)
     assert found["verified"]["low"] > 0.5 and found["rank_1"]["low"] > 0.5
-    rows = {"new": measures(strangers), "real_person": measures(strangers[::-1])}
+    rows = {"new": measures(impostors), "real_person": measures(impostors[::-1])}
     found = tables.above_baseline(rows, "sface", gallery, same, threshold=0.5)
     assert found["verified"]["low"] <= 0 <= found["verified"]["high"]
     rows["new"]["found"][:] = False

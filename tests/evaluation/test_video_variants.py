@@ -55,7 +55,7 @@ def test_the_standard_variants_run_and_hide_the_face(clip, source):
     assert set(video_variants.NAMES) - {video_variants.REAL_PERSON} <= set(variants)
     assert "no smooth alignment" in variants
     few = video_variants.shortened(tracking(), source.frames)
-    found = evaluate_video.evaluate(clip, variants, few, judges=(), frames=4)
+    found = evaluate_video.evaluate(clip, variants, few, verifiers=(), frames=4)
     rows = found["variants"]
     assert all(rows[name]["coverage"]["shown_faces"] == 0 for name in variants)
     assert len(rows[video_variants.GENERATE]["keys"]) == 2

@@ -24,9 +24,9 @@ from dp3_jax.media.live.sources import Wanted, open_source
 from dp3_jax.media.video.encoding import EncoderSettings
 from dp3_jax.pipelines.live import measurements
 from dp3_jax.pipelines.live.pipeline import Pipeline
-from dp3_jax.pipelines.live.quality_controller import Governor
+from dp3_jax.pipelines.live.quality_controller import QualityController
 from tests import face_photos, live_scenes
-from tests.pipelines.test_live import WALKING, make_watch, renderers
+from tests.pipelines.test_live import WALKING, make_policy, renderers
 
 LINE = (
     "import argparse, sys; from dp3_jax.cli import live_command as command\n"
@@ -88,7 +88,7 @@ def test_raw_frames_become_a_file_without_the_face_and_ctrl_c_finishes_it(tmp_pa
     written = frames_of(target)
     assert [round(20 * seconds) for seconds, _ in written] == list(range(shown))
     difference = np.abs(written[-1][1].astype(int) - astronaut).mean(-1)
-    hidden = face_photos.hole(face_photos.face())
+    hidden = face_photos.masked(face_photos.face())
     assert difference[hidden].mean() > 4 * difference[~hidden].mean()
     assert difference[hidden].mean() > 12
 
@@ -237,7 +237,7 @@ def test_a_virtual_camera_without_a_driver_is_told_in_one_line(monkeypatch, caps
 
 def test_a_missing_package_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    monkeypatch.setattr(live_command, "_open_drawing", pytest.fail)
+    monkeypatch.setattr(live_command, "_open_rendering", pytest.fail)
     asked = parsed("0", "--to", "camera")
     with pytest.raises(UserError, match="pip install pyvirtualcam"):
         asked.run(asked)
@@ -283,10 +283,10 @@ def get(page, path, host=None):
 
 
 def test_the_page_shows_an_anonymized_frame(page):
-    watch = make_watch(live_scenes.Finder())
+    policy = make_policy(live_scenes.Finder())
     pipeline = Pipeline(
-        live_scenes.frames(WALKING), watch, renderers(method="solid"), page,
-        governor=Governor(fixed=True), stopping=threading.Event(), drop=False,
+        live_scenes.frames(WALKING), policy, renderers(method="solid"), page,
+        controller=QualityController(fixed=True), stopping=threading.Event(), drop=False,
     )  # fmt: skip
     pipeline.run(lambda recent: None)
     answer = get(page, "/frame.jpg")

@@ -21,32 +21,32 @@ times = st.floats(0, 1e5)
 
 
 def test_spans_are_read_in_every_form():
-    read = time_ranges.parse_spans("5-9.5, 0:30-1:02:03.25,7200-")
+    read = time_ranges.parse_time_ranges("5-9.5, 0:30-1:02:03.25,7200-")
     assert read == (
-        time_ranges.Span(5, 9.5),
-        time_ranges.Span(30, 3723.25),
-        time_ranges.Span(7200, math.inf),
+        time_ranges.TimeRange(5, 9.5),
+        time_ranges.TimeRange(30, 3723.25),
+        time_ranges.TimeRange(7200, math.inf),
     )
-    assert time_ranges.parse_spans("-4") == (time_ranges.Span(0, 4),)
+    assert time_ranges.parse_time_ranges("-4") == (time_ranges.TimeRange(0, 4),)
 
 
 @given(times, times, times)
 def test_a_moment_is_hidden_from_the_start_of_a_span_up_to_its_end(a, b, moment):
     start, end = min(a, b), max(a, b)
     if start < end:
-        assert time_ranges.hidden_at((time_ranges.Span(start, end),), moment) == (
+        assert time_ranges.masked_at((time_ranges.TimeRange(start, end),), moment) == (
             start <= moment < end
         )
 
 
 def test_without_spans_faces_are_hidden_always():
-    assert time_ranges.hidden_at((), 0.0) and time_ranges.hidden_at((), 1e9)
+    assert time_ranges.masked_at((), 0.0) and time_ranges.masked_at((), 1e9)
 
 
 @pytest.mark.parametrize("text", ["5", "9-5", "a-b", "1:75-", "", "5-5", "1-2,", "1--2"])
 def test_a_text_that_is_no_span_is_answered_in_one_line(text):
     with pytest.raises(UserError, match=r"^--spans .*(span|ends)"):
-        time_ranges.parse_spans(text)
+        time_ranges.parse_time_ranges(text)
 
 
 def test_a_job_goes_on_where_it_was_killed_and_leaves_nothing_when_done(tmp_path):
@@ -151,7 +151,9 @@ def seen_in(frames, box, confidence):
 
 def joined(*parts):
     return [
-        detection_pass.Found(n, n, False, tuple(f for part in parts for f in part.get(n, ())))
+        detection_pass.FrameDetections(
+            n, n, False, tuple(f for part in parts for f in part.get(n, ()))
+        )
         for n in range(30)
     ]
 
@@ -182,7 +184,8 @@ def test_only_what_is_surely_a_face_gets_a_new_one(confidences, method):
     info = types.SimpleNamespace(canvas_size=(640, 360), rate=25)
     box = (100, 50, 60, 80)
     found = [
-        detection_pass.Found(n, n, False, (Face(box, None, c),)) for n, c in enumerate(confidences)
+        detection_pass.FrameDetections(n, n, False, (Face(box, None, c),))
+        for n, c in enumerate(confidences)
     ]
     (track,) = detection_pass.link(info, found).tracks
     assert track.method == method
@@ -194,7 +197,9 @@ def test_a_large_face_that_the_mesh_never_knows_gets_no_new_one(known):
     one, other = Face((100, 50, 90, 99), None, 0.9), Face((400, 50, 90, 99), None, 0.9)
     told = FaceVector(1.0, 2.0, 0.1, 0.9)
     found = [
-        detection_pass.Found(n, n, False, (one, other), vectors=(told, told if known else None))
+        detection_pass.FrameDetections(
+            n, n, False, (one, other), vectors=(told, told if known else None)
+        )
         for n in range(30)
     ]
     first, second = sorted(

@@ -145,15 +145,15 @@ def test_equal_faces_are_perfectly_stable_and_gaps_part_neighbours():
 
 
 def test_even_motion_has_no_jitter_and_independent_errors_have_a_known_one():
-    even, trembling = temporal.Jitter(), temporal.Jitter()
+    even, jittering = temporal.Jitter(), temporal.Jitter()
     rng = np.random.default_rng(0)
     for t in range(2000):
         points = POINTS + t * np.array([2.0, -1.0])
         even.add(points, 100)
-        trembling.add(points + rng.normal(0, 0.5, points.shape), 100)
+        jittering.add(points + rng.normal(0, 0.5, points.shape), 100)
     assert even.mean.value == pytest.approx(0, abs=1e-9)
     expected = 0.5 * math.sqrt(3 * math.pi) / 100
-    assert trembling.mean.value == pytest.approx(expected, rel=0.03)
+    assert jittering.mean.value == pytest.approx(expected, rel=0.03)
 
 
 def test_a_frame_without_landmarks_starts_jitter_anew():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
 from dp3_jax.metrics import verification
-from tests.judges import Colours
+from tests.verifiers import Colours
 
 
 def squares(*colours):
@@ -166,10 +166,10 @@ def test_judges_that_cannot_be_had_are_left_out_with_the_reason():
         raise UserError("no network")
 
     makers = {"broken": broken, "colours": Colours}
-    opened, missing = verification.open_judges(
+    opened, missing = verification.open_verifiers(
         ["colours", "broken"], makers, "the list", "do without"
     )
     assert list(opened) == ["colours"] and isinstance(opened["colours"], Colours)
     assert missing == {"broken": "no network; or do without"}
     with pytest.raises(UserError, match="the list names 'sfaec'; there are: broken, colours"):
-        verification.open_judges(["sfaec"], makers, "the list", "do without")
+        verification.open_verifiers(["sfaec"], makers, "the list", "do without")

@@ -32,7 +32,7 @@ from tests.face_photos import (
     detector_or_skip,
     everyone,
     face,
-    hole,
+    masked,
 )
 
 GENERATE = face_actions.Settings()
@@ -66,7 +66,7 @@ def test_nothing_outside_the_faces_changes_and_everything_inside_is_new():
     result, face_results = render(frame, faces)
     np.testing.assert_array_equal(frame, before)
     assert [o.done for o in face_results] == ["generated"] * 5
-    inside = np.logical_or.reduce([hole(f, frame.shape[:2]) for f in faces])
+    inside = np.logical_or.reduce([masked(f, frame.shape[:2]) for f in faces])
     np.testing.assert_array_equal(result[~inside], frame[~inside])
     assert (result[inside] != frame[inside]).any(-1).mean() > 0.9
 
@@ -75,7 +75,7 @@ def test_nothing_outside_the_faces_changes_and_everything_inside_is_new():
 @pytest.mark.parametrize("make", [Painter, load_anonymizer])
 def test_what_was_under_the_masks_leaves_no_trace(other, make):
     frame, faces = group()
-    inside = np.logical_or.reduce([hole(f, frame.shape[:2]) for f in faces])
+    inside = np.logical_or.reduce([masked(f, frame.shape[:2]) for f in faces])
     changed = frame.copy()
     if other == "noise":
         changed[inside] = np.random.default_rng(0).integers(0, 256, (inside.sum(), 3))
@@ -95,7 +95,7 @@ def test_the_generator_is_never_shown_a_face():
     painter = Painter()
     frame = astronaut()
     marked = frame.copy()
-    marked[hole(face())] = [255, 0, 255]
+    marked[masked(face())] = [255, 0, 255]
     render(marked, [face()], painter)
     (images, masks, _) = painter.seen[0]
     known = masks[0, ..., 0] == 0
@@ -116,7 +116,7 @@ def test_the_generator_is_never_shown_a_face():
 def test_any_box_anywhere_is_handled(x, y, width, height, seed):
     frame = np.random.default_rng(seed).integers(0, 256, (300, 400, 3), np.uint8)
     one = Face((x, y, width, height), None, 1.0)
-    inside = hole(one, (300, 400))
+    inside = masked(one, (300, 400))
     for settings in (GENERATE, face_actions.Settings(method="blur", cover="head")):
         result, face_results = render(frame, [one], settings=settings)
         assert result.shape == frame.shape and len(face_results) == 1
@@ -155,9 +155,9 @@ def test_a_large_face_is_in_front_of_a_small_one_and_sees_it_replaced():
     result, _ = render(frame, [face(), small], painter)
     assert len(painter.seen) == 2
     alone, _ = render(frame, [small])
-    only_small = hole(small) & ~hole(face())
+    only_small = masked(small) & ~masked(face())
     assert (result != frame)[only_small].any()
-    both = hole(small) & hole(face())
+    both = masked(small) & masked(face())
     assert both.any() and (result != alone)[both].any()
 
 
@@ -174,7 +174,9 @@ def test_colours_follow_the_surroundings_and_the_rim_is_soft():
     row = blended[76, :, 0].astype(int)
     assert np.abs(np.diff(row)).max() <= 6
     assert row[64] > 120  # the middle keeps what was drawn
-    assert blending.rim_error(view, bright, mask) > 20 > blending.rim_error(view, view, mask)
+    assert (
+        blending.boundary_error(view, bright, mask) > 20 > blending.boundary_error(view, view, mask)
+    )
 
 
 def test_the_candidate_that_fits_best_is_taken():
@@ -222,7 +224,7 @@ def test_whatever_fails_no_face_is_shown(how):
     result, (face_result,) = anonymize_frame(frame, planned, GENERATE, renderer, check)
     assert face_result.fell_back and face_result.done == "covered" and face_result.reason
     assert "\n" not in face_result.reason
-    inside = hole(face())
+    inside = masked(face())
     np.testing.assert_array_equal(result[~inside], frame[~inside])
     before, after = (
         np.abs(np.diff(f[95:115, 190:255].astype(int), axis=1)) for f in (frame, result)
@@ -275,7 +277,7 @@ def test_kept_faces_stay_and_mixed_methods_work():
         "generated",
         "kept",
     ]
-    kept = hole(faces[4], frame.shape[:2])
+    kept = masked(faces[4], frame.shape[:2])
     np.testing.assert_array_equal(result[kept], frame[kept])
     assert (result[350, 5] == 128).all()
 
@@ -332,8 +334,8 @@ def test_the_shipped_weights_give_the_astronaut_another_face():
     assert len(again) == 1  # a face, where the other one was
     np.testing.assert_allclose(again[0].box, BOX, atol=25)
     try:
-        keeper = allowlist.Keeper([], detector)
-        before, after = keeper._embed(frame, face()), keeper._embed(result.frame, again[0])
+        allowed = allowlist.Allowlist([], detector)
+        before, after = allowed._embed(frame, face()), allowed._embed(result.frame, again[0])
     except UserError as error:
         pytest.skip(str(error))
     assert before @ after < 0.363  # SFace's threshold for the same person

@@ -15,8 +15,8 @@ from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.media.live.sources import Frame, pace
 from dp3_jax.pipelines.live import pipeline
 from dp3_jax.pipelines.live.pipeline import Pipeline
-from dp3_jax.pipelines.live.quality_controller import LEVELS, START, Governor, Level
-from dp3_jax.pipelines.live.release_policy import FULL, Watch, Watched
+from dp3_jax.pipelines.live.quality_controller import LEVELS, START, Level, QualityController
+from dp3_jax.pipelines.live.release_policy import FULL, ReleasePolicy, TrackedFrame
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.face_actions import Settings
 from dp3_jax.replacement.renderers import BuiltinRenderer
@@ -29,22 +29,22 @@ EVERY = Level(1, 640, 1)
 THIRD = Level(3, 640, 3)
 
 
-def make_watch(finder, **options):
-    return Watch(finder, Tracker(WIDTH, HEIGHT), SceneChange(), **options)
+def make_policy(finder, **options):
+    return ReleasePolicy(finder, Tracker(WIDTH, HEIGHT), SceneChange(), **options)
 
 
 def renderers(generator=None, method="generate"):
-    drawing = None if generator is None else BuiltinRenderer(generator)
-    return lambda: Renderer(Settings(method=method), drawing, KEYS, causal=True)
+    face_renderer = None if generator is None else BuiltinRenderer(generator)
+    return lambda: Renderer(Settings(method=method), face_renderer, KEYS, causal=True)
 
 
-def run_pipeline(scenes, watch, new_renderer, sink, *, drop=True, gap=0.0, level=START):
+def run_pipeline(scenes, policy, new_renderer, sink, *, drop=True, gap=0.0, level=START):
     pipeline = Pipeline(
         live_scenes.frames(scenes, gap),
-        watch,
+        policy,
         new_renderer,
         sink,
-        governor=Governor(level, fixed=True),
+        controller=QualityController(level, fixed=True),
         stopping=threading.Event(),
         drop=drop,
     )
@@ -107,11 +107,11 @@ numbers = st.sets(st.integers(0, 30), max_size=8)
 )
 def test_no_face_is_shown_whatever_fails(scenes, detector, broken, level_and_delay, drop):
     level, delay = level_and_delay
-    watch = make_watch(Finder(*detector), delay=delay)
+    policy = make_policy(Finder(*detector), delay=delay)
     inner = renderers(Moody(broken[0]))
     sink = Collector()
     pipeline = run_pipeline(
-        scenes, watch, lambda: Unsteady(inner(), broken[1]), sink, drop=drop, level=level
+        scenes, policy, lambda: Unsteady(inner(), broken[1]), sink, drop=drop, level=level
     )
     assert not any(shows_a_face(image) for image in sink.images)
     assert sink.times == sorted(set(sink.times))
@@ -127,8 +127,8 @@ WALKING = [([Walk(0, 60, 60, 80, 1.5)], 61)]
 
 def test_a_slow_target_drops_frames_and_keeps_their_order():
     sink = Collector(slow=0.02)
-    watch = make_watch(Finder())
-    pipeline = run_pipeline(WALKING, watch, renderers(Painter()), sink, gap=0.002)
+    policy = make_policy(Finder())
+    pipeline = run_pipeline(WALKING, policy, renderers(Painter()), sink, gap=0.002)
     frames = pipeline.meter.total()["frames"]
     assert frames["dropped"] > 0 and frames["shown"] > 2
     assert sink.times == sorted(sink.times)
@@ -137,7 +137,7 @@ def test_a_slow_target_drops_frames_and_keeps_their_order():
 
 def test_without_dropping_every_frame_is_shown_at_its_time():
     sink = Collector()
-    run_pipeline(WALKING, make_watch(Finder(), delay=1), renderers(Painter()), sink, drop=False)
+    run_pipeline(WALKING, make_policy(Finder(), delay=1), renderers(Painter()), sink, drop=False)
     assert sink.times == [number / 30 for number in range(61)]
     assert not any(shows_a_face(image) for image in sink.images)
 
@@ -145,7 +145,9 @@ def test_without_dropping_every_frame_is_shown_at_its_time():
 @pytest.mark.parametrize("how", ["raises", "floats", "shape", "flat"])
 def test_a_broken_generator_leaves_a_cover(how):
     sink = Collector()
-    pipeline = run_pipeline(WALKING, make_watch(Finder()), renderers(Broken(how)), sink, drop=False)
+    pipeline = run_pipeline(
+        WALKING, make_policy(Finder()), renderers(Broken(how)), sink, drop=False
+    )
     assert len(sink.images) == 61
     assert not any(shows_a_face(image) for image in sink.images)
     assert pipeline.meter.total()["faces"] == {"covered": 61}
@@ -165,7 +167,7 @@ class Careless:
 def test_a_frame_that_the_renderer_did_not_treat_is_not_shown(result):
     sink = Collector()
     pipeline = run_pipeline(
-        WALKING, make_watch(Finder()), lambda: Careless(result), sink, drop=False
+        WALKING, make_policy(Finder()), lambda: Careless(result), sink, drop=False
     )
     assert not sink.images
     assert pipeline.failures == 61
@@ -182,9 +184,9 @@ class Remembering:
         return np.zeros_like(image), [None] * len(faces)
 
 
-def watched(number, tracks):
+def tracked(number, tracks):
     frame = Frame(number, 0.0, np.zeros((4, 4, 3), np.uint8))
-    return Watched(
+    return TrackedFrame(
         frame,
         {n: Track(n, (Observation(number, (0.0, 0.0, 2.0, 2.0), None, 0.9),)) for n in tracks},
         0,
@@ -195,22 +197,22 @@ def test_a_renderer_that_has_met_many_is_replaced_only_when_nobody_is_in_the_pic
     painter = pipeline.Painter(Remembering)
     first = painter._renderer
     for number in range(150):
-        painter.paint(watched(7 * number, [1, number + 2]))
+        painter.paint(tracked(7 * number, [1, number + 2]))
     assert painter._renderer is first
     assert first.frames[::2] == list(
         range(1, 151)
     )  # 7 in 8 were dropped, but none between two shown
-    painter.paint(watched(2000, []))
+    painter.paint(tracked(2000, []))
     assert painter._renderer is not first
     renewed = painter._renderer
-    painter.paint(watched(2001, [300]))
-    painter.paint(watched(2002, []))
+    painter.paint(tracked(2001, [300]))
+    painter.paint(tracked(2002, []))
     assert painter._renderer is renewed
 
 
 def test_a_picture_without_faces_is_shown_as_it_is():
     sink = Collector()
-    run_pipeline([([], 5)], make_watch(Finder()), renderers(), sink, drop=False)
+    run_pipeline([([], 5)], make_policy(Finder()), renderers(), sink, drop=False)
     assert [image.min() for image in sink.images] == [40] * 5
 
 
@@ -220,7 +222,7 @@ def test_a_target_that_fails_ends_everything():
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        run_pipeline(WALKING, make_watch(Finder()), renderers(), Full(), drop=False)
+        run_pipeline(WALKING, make_policy(Finder()), renderers(), Full(), drop=False)
 
 
 def test_a_source_that_breaks_off_ends_the_run_and_what_came_before_is_shown():
@@ -230,8 +232,8 @@ def test_a_source_that_breaks_off_ends_the_run_and_what_came_before_is_shown():
 
     sink = Collector()
     pipeline = Pipeline(
-        breaking(), make_watch(Finder()), renderers(), sink,
-        governor=Governor(fixed=True), stopping=threading.Event(), drop=False,
+        breaking(), make_policy(Finder()), renderers(), sink,
+        controller=QualityController(fixed=True), stopping=threading.Event(), drop=False,
     )  # fmt: skip
     pipeline.run(lambda recent: None)
     assert len(sink.images) == 3
@@ -241,29 +243,29 @@ def test_a_source_that_breaks_off_ends_the_run_and_what_came_before_is_shown():
 # --- what may be shown ------------------------------------------------------------------------------
 
 
-def take_all(watch, scenes, level):
+def take_all(policy, scenes, level):
     return [
-        [one.frame.number for one in watch.take(frame, level)]
+        [one.frame.number for one in policy.take(frame, level)]
         for frame in live_scenes.frames(scenes)
     ]
 
 
 def test_nothing_is_shown_before_a_full_pass_on_start_and_after_cuts_and_failures():
     finder = Finder(fails={0, 1, 5})
-    watch = make_watch(finder)
-    shown = take_all(watch, [([], 4), ([], 6)], THIRD)
+    policy = make_policy(finder)
+    shown = take_all(policy, [([], 4), ([], 6)], THIRD)
     # 0, 1: fail; 2: full; 3: waits, and a cut ends its scene; 4: full; 5: fails; 6: full; 7 to 9: a group.
     assert shown == [[], [], [2], [], [4], [], [6], [], [], [7, 8, 9]]
     assert [i for i, budget in enumerate(finder.budgets) if budget == FULL] == [0, 1, 2, 4, 6]
-    assert watch.withheld == 4
-    assert watch.failure == "detector lost"
+    assert policy.suppressed == 4
+    assert policy.failure == "detector lost"
 
 
 def test_frames_wait_for_the_pass_over_the_picture_and_get_the_faces_it_finds():
     finder = Finder()
-    watch = make_watch(finder)
+    policy = make_policy(finder)
     scene = [([Walk(2, 9, 100, 80, 1.0)], 4)]
-    released = [watch.take(frame, THIRD) for frame in live_scenes.frames(scene)]
+    released = [policy.take(frame, THIRD) for frame in live_scenes.frames(scene)]
     assert [len(group) for group in released] == [1, 0, 0, 3]
     assert [budget.side for budget in finder.budgets] == [FULL.side, None, None, 640]
     # Where it was not seen, the box is larger.
@@ -273,10 +275,10 @@ def test_frames_wait_for_the_pass_over_the_picture_and_get_the_faces_it_finds():
 
 
 def test_with_a_delay_new_faces_are_carried_back_but_not_over_a_cut():
-    watch = make_watch(Finder(), delay=1)
+    policy = make_policy(Finder(), delay=1)
     scenes = [([Walk(2, 9, 100, 80, 1.0)], 4), ([Walk(0, 9, 60, 80, 1.0)], 2)]
-    released = [one for frame in live_scenes.frames(scenes) for one in watch.take(frame, EVERY)]
-    released += watch.finish()
+    released = [one for frame in live_scenes.frames(scenes) for one in policy.take(frame, EVERY)]
+    released += policy.finish()
     assert [one.frame.number for one in released] == list(range(6))
     assert [sorted(one.faces) for one in released] == [[], [1], [1], [1], [2], [2]]
     assert [one.scene for one in released] == [0, 0, 0, 0, 1, 1]
@@ -291,10 +293,10 @@ def test_what_was_never_clear_is_covered_until_it_is_clear():
                 for face in super().__call__(*arguments)
             ]
 
-    watch = make_watch(Unsure(), delay=1, doubtful="blur")
+    policy = make_policy(Unsure(), delay=1, doubtful="blur")
     scene = [([Walk(0, 9, 100, 80, 1.0)], 8)]
-    released = [one for frame in live_scenes.frames(scene) for one in watch.take(frame, EVERY)]
-    released += watch.finish()
+    released = [one for frame in live_scenes.frames(scene) for one in policy.take(frame, EVERY)]
+    released += policy.finish()
     methods = [track.method for one in released for track in one.faces.values()]
     assert (
         methods == ["blur"] * 3 + [None] * 5
@@ -303,10 +305,10 @@ def test_what_was_never_clear_is_covered_until_it_is_clear():
 
 def test_a_known_face_that_is_not_found_stays_covered_by_its_motion():
     finder = Finder(misses=range(4, 20))
-    watch = make_watch(finder)
+    policy = make_policy(finder)
     walk = Walk(0, 19, 60, 80, 2.0)
     for frame in live_scenes.frames([([walk], 14)]):
-        (one,) = watch.take(frame, EVERY)
+        (one,) = policy.take(frame, EVERY)
         (track,) = one.faces.values()
         observation = track.observations[0]
         x, _, width, _ = walk.box(frame.number)

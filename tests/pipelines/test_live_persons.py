@@ -19,7 +19,7 @@ from dp3_jax.media.live import preview_page
 from dp3_jax.media.live.preview_page import PreviewPage
 from dp3_jax.pipelines.live import keyboard
 from dp3_jax.pipelines.live.persons import Persons
-from dp3_jax.pipelines.live.rendering import Drawing
+from dp3_jax.pipelines.live.rendering import LiveRendering
 from dp3_jax.pipelines.live.status import Status
 from dp3_jax.replacement import face_actions, fusing
 from dp3_jax.replacement.clip_rendering import Renderer
@@ -27,7 +27,7 @@ from dp3_jax.replacement.generation import AWAITED
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.renderers import FusedRenderer
-from tests.drawn_identities import DrawnIdentities
+from tests.painted_identities import PaintedIdentities
 from tests.face_photos import everyone
 
 SHAPE = (200, 420, 3)
@@ -35,7 +35,7 @@ KEYS = {number: bytes([40 * number]) * 32 for number in range(1, 6)}
 FACE = np.array([[18, 26], [38, 26], [28, 37], [20, 46], [37, 46]], np.float32)  # in a box of 56x72
 
 
-class Slow(DrawnIdentities):
+class Slow(PaintedIdentities):
     """Persons that are made when they may be; `broken` ones never."""
 
     def __init__(self):
@@ -89,15 +89,20 @@ class Film:
     """Frames one after the other."""
 
     def __init__(self, source, network):
-        self.drawing = FusedRenderer(source, network)
+        self.live_rendering = FusedRenderer(source, network)
         self._renderer = Renderer(
-            face_actions.Settings(), self.drawing, KEYS, is_face=everyone, causal=True, wait=False
+            face_actions.Settings(),
+            self.live_rendering,
+            KEYS,
+            is_face=everyone,
+            causal=True,
+            wait=False,
         )
         self._count = 0
 
     def finish(self):
         """Waits for the background."""
-        self.drawing._grid.finish()
+        self.live_rendering._grid.finish()
 
     def show(self, *faces):
         """(frame, what was done with each face) of the next frame."""
@@ -293,17 +298,17 @@ def test_the_old_person_is_gone_with_the_next_frame(source, network):
 
 
 def test_it_is_said_once_whose_faces_are_shown(capsys):
-    drawing = Drawing(None, "none", "builtin", "no network", lambda: None)
+    live_rendering = LiveRendering(None, "none", "builtin", "no network", lambda: None)
     source = argparse.Namespace(name="clip", width=4, height=4, rate=25.0)
     parts = source, argparse.Namespace(name="nowhere"), None, None, None
     told = {"has_keys": True, "quiet": False, "began": 0.0}
-    Status(*parts, drawing=drawing, **told)
+    Status(*parts, live_rendering=live_rendering, **told)
     lines = capsys.readouterr().err.splitlines()
     assert lines[1:] == [
         "new faces: faces of the built-in generator; not the prior's: no network; n makes other ones"
     ]
-    covered = dataclasses.replace(drawing, identity="", instead="")
-    Status(*parts, drawing=covered, **told)
+    covered = dataclasses.replace(live_rendering, identity="", instead="")
+    Status(*parts, live_rendering=covered, **told)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

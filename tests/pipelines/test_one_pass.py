@@ -301,7 +301,7 @@ def test_cat_into_dp3_into_a_file_with_the_real_detector(tmp_path):
         )  # fmt: skip
     assert "1 video (5 frames), 1 face (1 solid)" in done.stderr.decode()
     before, after = images(clip), images(tmp_path / "out.mkv")
-    hidden = face_photos.hole(face_photos.face())
+    hidden = face_photos.masked(face_photos.face())
     difference = np.abs(before.astype(int) - after).mean(-1)
     assert (difference[:, hidden].mean(1) > 12).all()
     assert difference[:, ~hidden].mean() < 3

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp3_jax.pipelines.live.quality_controller import LEVELS, START, Governor, Load
+from dp3_jax.pipelines.live.quality_controller import LEVELS, START, Load, QualityController
 
 loads = st.builds(
     Load, st.integers(0, 60), st.sampled_from([0, 0, 0, 3]), st.floats(0, 1), st.floats(0, 1)
@@ -15,10 +15,10 @@ loads = st.builds(
 
 @given(st.lists(loads, max_size=60))
 def test_the_governor_goes_down_at_once_and_up_only_in_calm(history):
-    governor, before, calm = Governor(), START, 0
+    controller, before, calm = QualityController(), START, 0
     for load in history:
-        governor.observe(load)
-        index = LEVELS.index(governor.level)
+        controller.observe(load)
+        index = LEVELS.index(controller.level)
         strained = load.arrived and (load.dropped > 0.1 * load.arrived or load.busy > 0.95)
         tense = strained or load.busy >= 0.6 or load.cpu >= 0.5
         calm = calm if not load.arrived else 0 if tense else calm + 1
@@ -35,29 +35,29 @@ def test_the_governor_goes_down_at_once_and_up_only_in_calm(history):
 
 def test_the_governor_settles_where_the_machine_keeps_up():
     """On a machine that bears level 3 but not level 2, it tries level 2 ever more rarely."""
-    governor, tries = Governor(), []
+    controller, tries = QualityController(), []
     for second in range(1000):
-        index = LEVELS.index(governor.level)
+        index = LEVELS.index(controller.level)
         before = index
-        governor.observe(Load(30, 9 if index < 3 else 0, 1.0 if index < 3 else 0.5, 0.4))
-        if LEVELS.index(governor.level) < before:
+        controller.observe(Load(30, 9 if index < 3 else 0, 1.0 if index < 3 else 0.5, 0.4))
+        if LEVELS.index(controller.level) < before:
             tries.append(second)
-    assert LEVELS.index(governor.level) in (2, 3)
+    assert LEVELS.index(controller.level) in (2, 3)
     gaps = np.diff(tries)
     assert len(tries) < 30 and gaps[-1] > 3 * gaps[0]
 
 
 def test_a_fixed_governor_stays():
-    governor = Governor(0, fixed=True)
-    governor.observe(Load(30, 30, 1.0, 1.0))
-    assert governor.level == LEVELS[0]
+    controller = QualityController(0, fixed=True)
+    controller.observe(Load(30, 30, 1.0, 1.0))
+    assert controller.level == LEVELS[0]
 
 
 def test_busy_cores_are_no_room_for_a_more_thorough_search():
-    governor = Governor()
+    controller = QualityController()
     for _ in range(100):
-        governor.observe(Load(30, 1, 0.3, 0.7))
-    assert governor.level == LEVELS[START]
+        controller.observe(Load(30, 1, 0.3, 0.7))
+    assert controller.level == LEVELS[START]
 
 
 def test_every_level_is_cheaper_than_the_one_before():

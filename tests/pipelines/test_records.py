@@ -19,7 +19,7 @@ from tests.face_photos import (
     detector_or_skip,
     everyone,
     face,
-    hole,
+    masked,
     stand_in_generator,
 )
 
@@ -89,9 +89,9 @@ def test_a_face_in_the_transparency_is_found_and_nothing_of_it_stays(options, in
     record, _ = records.anonymize_record(saved(source), options, SECRET, faces=found)
     result = np.asarray(Image.open(io.BytesIO(record)))
     changed = (result != source).any(-1)
-    assert not changed[~hole(found[0])].any() and (result[hole(found[0]), 3] == 255).all()
+    assert not changed[~masked(found[0])].any() and (result[masked(found[0]), 3] == 255).all()
     other = source.copy()  # a second face under the same mask
-    inside = hole(found[0])
+    inside = masked(found[0])
     other[inside, 3] = np.random.default_rng(0).integers(0, 256, inside.sum())
     assert records.anonymize_record(saved(other), options, SECRET, faces=found)[0] == record
 
@@ -105,27 +105,29 @@ def test_a_face_in_two_levels_of_transparency_goes_too(options, kind):
     source = saved(np.dstack([np.zeros((512, 512), np.uint8), alpha]), mode="LA")
     content, _ = records.anonymize_record(source, options, SECRET, faces=[face()])
     result = np.asarray(Image.open(io.BytesIO(content)))
-    assert (result[hole(face()), 1] == 255).all()
-    np.testing.assert_array_equal(result[~hole(face()), 1], alpha[~hole(face())])
+    assert (result[masked(face()), 1] == 255).all()
+    np.testing.assert_array_equal(result[~masked(face()), 1], alpha[~masked(face())])
 
 
 def test_the_outline_of_a_cut_out_person_stays(options):
     y, x = np.mgrid[:512, :512]
     soft = np.clip(128 + 60.0 * (50 - np.hypot(x - 225, (y - 130) * 0.8)), 0, 255).astype(np.uint8)
     source = np.dstack([astronaut(), soft])
-    assert (soft[hole(face())] == 0).any()
+    assert (soft[masked(face())] == 0).any()
     content, _ = records.anonymize_record(saved(source), options, SECRET, faces=[face()])
     result = np.asarray(Image.open(io.BytesIO(content)))
     assert np.abs(result[..., 3].astype(int) - soft).max() < 8
-    assert (result[hole(face()), :3] != source[hole(face()), :3]).any()
+    assert (result[masked(face()), :3] != source[masked(face()), :3]).any()
 
 
 def test_a_fade_is_continued_without_what_it_hid(options):
     fade = np.tile(np.linspace(60, 200, 512).astype(np.uint8), (512, 1))
-    trembling = fade.copy()
-    trembling[hole(face())] += np.random.default_rng(0).integers(0, 6, hole(face()).sum(), np.uint8)
+    jittering = fade.copy()
+    jittering[masked(face())] += np.random.default_rng(0).integers(
+        0, 6, masked(face()).sum(), np.uint8
+    )
     results = []
-    for alpha in (fade, trembling):
+    for alpha in (fade, jittering):
         source = saved(np.dstack([astronaut(), alpha]))
         content, _ = records.anonymize_record(source, options, SECRET, faces=[face()])
         result = np.asarray(Image.open(io.BytesIO(content)))[..., 3]
@@ -147,7 +149,7 @@ def test_an_obfuscated_face_in_the_transparency_is_gone_too(monkeypatch):
     options = records.RecordOptions(anonymizer=Anonymizer(method="solid"))
     content, _ = records.anonymize_record(saved(grey_alpha(True)), options, SECRET, faces=[face()])
     for background in (0, 255):
-        inside = shown(content, background)[hole(face())]
+        inside = shown(content, background)[masked(face())]
         assert (inside == 128).all()
 
 
@@ -156,9 +158,9 @@ def test_a_picture_changed_as_shown_loses_the_transparency_of_what_was_changed()
     pixels, opacity = source[..., :3], source[..., 3]
     before = alpha_.over(pixels, opacity, alpha_.GREY)
     after = before.copy()
-    after[hole(face())] = np.random.default_rng(0).integers(0, 256, (hole(face()).sum(), 3))
+    after[masked(face())] = np.random.default_rng(0).integers(0, 256, (masked(face()).sum(), 3))
     after[130, 220] = before[130, 220]  # by chance the same
     new, new_opacity = alpha_.changed(pixels, opacity, before, after)
-    np.testing.assert_array_equal(new[hole(face())], after[hole(face())])
-    assert (new_opacity[hole(face())] == 255).all()
-    np.testing.assert_array_equal(new_opacity[~hole(face())], opacity[~hole(face())])
+    np.testing.assert_array_equal(new[masked(face())], after[masked(face())])
+    assert (new_opacity[masked(face())] == 255).all()
+    np.testing.assert_array_equal(new_opacity[~masked(face())], opacity[~masked(face())])

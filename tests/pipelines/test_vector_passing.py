@@ -18,7 +18,7 @@ from dp3_jax.pipelines.video import detection_pass, track_file, work_folder
 from dp3_jax.replacement.face_actions import Settings
 from tests import live_scenes
 from tests.live_scenes import Walk
-from tests.pipelines.test_live import make_watch
+from tests.pipelines.test_live import make_policy
 from tests.video_scenes import Finder, paths, scene
 
 FRAMES = 20
@@ -144,20 +144,20 @@ def test_live_each_frame_has_the_vectors_of_its_own_faces(fails):
         return tuple(FaceVector(float(face.box[0]), 0.0) for face in faces)
 
     finder = live_scenes.Finder(misses={6})
-    watch = make_watch(finder, delay=2, meter=live)
+    policy = make_policy(finder, delay=2, meter=live)
     released = []
     for frame in live_scenes.frames([([Walk(0, 11, 60, 80, 4), Walk(3, 11, 170, 80, 0)], 12)]):
-        released += watch.take(frame, dataclasses.replace(LEVELS[0], every=1))
-    released += watch.finish()
+        released += policy.take(frame, dataclasses.replace(LEVELS[0], every=1))
+    released += policy.finish()
     assert len(released) == 12 and set(asked) == {1}
-    for watched in released:
-        for _, observation in watched.observations():
+    for tracked in released:
+        for _, observation in tracked.observations():
             seen = observation.source != "filled" and not fails
             expected = FaceVector(float(observation.box[0]), 0.0) if seen else None
             assert observation.vector == expected or observation.vector.yaw == pytest.approx(
                 expected.yaw, abs=0.01
             )
-    kinds = {s.source for watched in released for _, s in watched.observations()}
+    kinds = {s.source for tracked in released for _, s in tracked.observations()}
     assert "filled" in kinds and len(kinds) > 1
 
 

@@ -197,7 +197,7 @@ def test_every_switch_can_be_turned_off():
 
 def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
     view, mask = np.full((128, 128, 3), 90, np.uint8), np.asarray(inference_mask())
-    drawn = []
+    rendered = []
     for start in (0, 2):  # the second face comes later
         memory, own = Memory(start), []
         for memory.now in range(start, 30):
@@ -207,8 +207,8 @@ def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
                 memory.drew()
                 own.append(memory.now)
             memory.compose(view, new, mask)
-        drawn.append(own)
-    assert drawn[0] == list(range(0, 30, averaging.EVERY)) and drawn[1][1:] == drawn[0][1:]
+        rendered.append(own)
+    assert rendered[0] == list(range(0, 30, averaging.EVERY)) and rendered[1][1:] == rendered[0][1:]
     memory.look(np.full_like(view, 200), mask)  # elsewhere: nothing is shown of what was drawn here
     assert not memory.rests() and memory.view is None
 
@@ -226,7 +226,7 @@ def test_a_drawing_is_averaged_in_over_all_the_frames_that_it_is_shown_in():
     assert shown[3] == 90 and (steps[3:] > 0).all() and steps.max() < 0.5  # of 4 and of 8 levels
 
 
-def rims(fills, use):
+def boundaries(fills, use):
     """What is shown of frames whose erased part is of these levels, round a face that never changes."""
     mask, memory = np.asarray(inference_mask()), Memory(0, use)
     shown = []
@@ -242,21 +242,23 @@ def rims(fills, use):
 def test_a_flickering_fill_shows_less_but_for_the_very_edge(colour):
     fills = 90 + np.random.default_rng(2).normal(0, 5, 40)
     use = coherence.Coherence(steady_colour=colour)
-    steady, depth = rims(fills, use)
-    alone, _ = rims(fills, dataclasses.replace(use, steady_fill=False))
-    rim = (depth > 2.5) & (depth < 4)
-    assert np.diff(steady[:, rim], axis=0).std() < 0.6 * np.diff(alone[:, rim], axis=0).std()
+    steady, depth = boundaries(fills, use)
+    alone, _ = boundaries(fills, dataclasses.replace(use, steady_fill=False))
+    boundary = (depth > 2.5) & (depth < 4)
+    assert (
+        np.diff(steady[:, boundary], axis=0).std() < 0.6 * np.diff(alone[:, boundary], axis=0).std()
+    )
     np.testing.assert_array_equal(steady[:, depth == 0], 90)
 
 
 def test_a_fill_that_is_wholly_different_is_shown_at_once():
     fills = [40] * 10 + [200] * 3
     (steady, depth), (alone, _) = (
-        rims(fills, coherence.ALL),
-        rims(fills, coherence.Coherence(steady_fill=False)),
+        boundaries(fills, coherence.ALL),
+        boundaries(fills, coherence.Coherence(steady_fill=False)),
     )
-    rim = (depth > 0) & (depth < 2)
-    assert np.abs(steady[10] - alone[10])[rim].max() <= 12
+    boundary = (depth > 0) & (depth < 2)
+    assert np.abs(steady[10] - alone[10])[boundary].max() <= 12
 
 
 def test_a_coarse_correction_gives_nearly_the_same_picture():

@@ -13,7 +13,7 @@ from dp3_jax.replacement.fusing import Parts
 from dp3_jax.replacement.renderers import FusedRenderer
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import SIZE, inference_mask
-from tests.drawn_identities import DrawnIdentities
+from tests.painted_identities import PaintedIdentities
 from tests.face_photos import everyone
 
 SHAPE = (260, 300, 3)
@@ -63,7 +63,7 @@ def film(one, seed=0):
 
 
 def renderer(network, source=None, **options):
-    drawing = FusedRenderer(source or DrawnIdentities(), network)
+    drawing = FusedRenderer(source or PaintedIdentities(), network)
     return Renderer(face_actions.Settings(), drawing, KEYS, is_face=everyone, **options)
 
 
@@ -115,7 +115,7 @@ def test_a_restored_renderer_goes_on_bit_by_bit(network, at):
         np.testing.assert_array_equal(shown, whole[i])
 
 
-class Failing(DrawnIdentities):
+class Failing(PaintedIdentities):
     """Raises from its second rendering on."""
 
     def __init__(self, error):

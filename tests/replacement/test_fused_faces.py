@@ -29,7 +29,7 @@ from tests.face_photos import (
     detector_or_skip,
     everyone,
     face,
-    hole,
+    masked,
 )
 
 VECTOR = FaceVector(4.0, -2.0, 0.1, 0.9)
@@ -88,7 +88,7 @@ def scaled(factor):
 @pytest.mark.parametrize(("factor", "yaw"), [(0.4, 4.0), (1.0, 4.0), (3.0, 4.0), (1.0, 30.0)])
 def test_nothing_outside_changes_and_nothing_inside_is_seen(network, factor, yaw):
     frame, one = scaled(factor)
-    inside = hole(one, frame.shape[:2], yaw)
+    inside = masked(one, frame.shape[:2], yaw)
     vector = VECTOR._replace(yaw=yaw)
     result, (face_result,) = render(frame, [one], network, vector=vector)
     assert face_result.done == "generated" and face_result.person.startswith("person")
@@ -163,7 +163,7 @@ def test_a_person_that_cannot_be_rendered_gives_way_to_the_next(network, fails, 
     assert face_result.done == ("covered" if candidate is None else "generated")
     if candidate is None:  # and no face is shown
         blank = astronaut()
-        blank[hole(face())] = 0
+        blank[masked(face())] = 0
         np.testing.assert_array_equal(render(blank, [face()], network, Persons(fails))[0], result)
 
 
@@ -175,7 +175,7 @@ def test_a_face_without_points_and_one_at_the_border_are_handled(network):
     ]
     result, face_results = render(frame, faces, network)
     assert [o.done for o in face_results] == ["generated"] * 2
-    inside = hole(faces[0]) | hole(faces[1])
+    inside = masked(faces[0]) | masked(faces[1])
     np.testing.assert_array_equal(result[~inside], frame[~inside])
 
 
@@ -201,7 +201,7 @@ def test_grey_and_sepia_photos_get_faces_in_their_colours(network):
 def test_a_dark_or_hazy_photo_is_shown_to_the_network_as_an_ordinary_one(network):
     """A of a darkened or hazy photo is the darkened or hazy A of the photo, up to rounding."""
     plain, _ = render(astronaut(), [face()], network)
-    inside = hole(face())
+    inside = masked(face())
     for scale, shift in ((0.3, 0), (0.4, 130), (0.3, 20)):
         changed = np.rint(astronaut() * scale + shift).astype(np.uint8)
         result, _ = render(changed, [face()], network)
@@ -262,7 +262,7 @@ def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypat
     result, new = transparency.render(anonymizer, black, alpha, planned, face_actions.Settings())
     (face_result,) = result.face_results
     assert abs(face_result.action.yaw) > 15
-    inside = hole(one, alpha.shape, face_result.action.yaw)
+    inside = masked(one, alpha.shape, face_result.action.yaw)
     assert (new[inside] == 255).all()  # opaque, and drawn in the colours
     np.testing.assert_array_equal(new[~inside], alpha[~inside])
     assert not result.frame[~inside].any()
@@ -298,7 +298,7 @@ def test_a_sidecar_names_person_and_pose_and_gives_the_same_file(photo, tmp_path
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     # Another face under the same mask, with the vector held equal: the same file.
     other = astronaut()
-    other[hole(face())] = np.roll(astronaut(), 50, 0)[hole(face())]
+    other[masked(face())] = np.roll(astronaut(), 50, 0)[masked(face())]
     Image.fromarray(other).save(tmp_path / "other.png")
     assert run(tmp_path / "other.png", tmp_path / "3.png", "--faces", record) == 0
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "3.png").read_bytes()
@@ -358,7 +358,7 @@ def test_the_prior_gives_the_astronaut_another_face_blind_to_her_own():
     (shown,) = [f for f in detector.detect(found.frame) if f.confidence > 0.8]
     np.testing.assert_allclose(shown.box, BOX, atol=25)
     other = astronaut()
-    inside = hole(face_result.action.face)
+    inside = masked(face_result.action.face)
     other[inside] = np.roll(astronaut(), 50, 0)[inside]
     again = anonymizer.render(other, [face_result.action])
     np.testing.assert_array_equal(again.frame, found.frame)

@@ -132,7 +132,7 @@ def test_coloured_light_is_taken_out_and_lightness_stays(red, yellow):
 
 def test_the_silhouette_is_drawn_in_on_all_sides():
     outline = np.array([[10.0, 20.0], [90.0, 30.0], [70.0, 120.0]])
-    inner = silhouette.drawn_in(outline)
+    inner = silhouette.rendered_in(outline)
     assert (inner.min(0) > outline.min(0)).all() and (inner.max(0) < outline.max(0)).all()
     np.testing.assert_allclose(inner.min(0) + inner.max(0), outline.min(0) + outline.max(0))
 

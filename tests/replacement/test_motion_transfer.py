@@ -107,8 +107,8 @@ def test_a_picture_moves_inside_its_mask_and_keeps_its_rim():
     np.testing.assert_array_equal(motion_transfer.moved(picture, offset), picture)
     offset[:] = (2, -1)
     moved = motion_transfer.moved(picture, offset)
-    hole = masks.inference_mask()[..., 0] > 0
-    np.testing.assert_array_equal(moved[~hole], picture[~hole])
+    masked = masks.inference_mask()[..., 0] > 0
+    np.testing.assert_array_equal(moved[~masked], picture[~masked])
     np.testing.assert_array_equal(moved[50:100, 40:90], picture[49:99, 42:92])
     assert motion_transfer.moved(picture.astype(np.float32), offset).dtype == np.float32
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dp3_jax.common.choices import COVERS, OBFUSCATIONS
 from dp3_jax.replacement import obfuscation
 from dp3_jax.vision import geometry
-from tests.face_photos import BOX, POINTS, astronaut, face, hole
+from tests.face_photos import BOX, POINTS, astronaut, face, masked
 
 
 def test_the_face_is_covered_with_a_rim_and_the_head_with_hair():
@@ -17,7 +17,7 @@ def test_the_face_is_covered_with_a_rim_and_the_head_with_hair():
     inside = {cover: np.zeros((512, 512), bool) for cover in regions}
     for cover, target in regions.items():
         inside[cover][target.slices] = target.inside
-    new = hole(face())
+    new = masked(face())
     assert inside["face"][new].all() and inside["face"].sum() > 1.1 * new.sum()
     assert inside["head"][new].all() and inside["head"].sum() > 1.6 * inside["face"].sum()
     # Hair from 118 to 232 px across, chin and ears included.

@@ -14,12 +14,12 @@ from dp3_jax.models.mesh import Pose, expression, yaw_pitch_roll
 from dp3_jax.replacement import face_shape, identities, mesh_warp
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
-from dp3_jax.replacement.pose_lattice import COARSE, FINE, Look
-from tests.drawn_identities import NOSE, NOSE_COLOUR, DrawnIdentities
+from dp3_jax.replacement.pose_lattice import COARSE, FINE, Appearance
+from tests.painted_identities import NOSE, NOSE_COLOUR, PaintedIdentities
 
 KEY, OTHER = bytes(range(32)), bytes([200] * 32)
 looks = st.builds(
-    Look, st.floats(-35, 35), st.floats(-7, 8), st.floats(0, 0.4), st.floats(0.7, 1.15)
+    Appearance, st.floats(-35, 35), st.floats(-7, 8), st.floats(0, 0.4), st.floats(0.7, 1.15)
 )
 vectors = st.tuples(
     st.floats(-35, 35), st.floats(-7, 8), st.floats(0.02, 0.38), st.floats(0.75, 1.1)
@@ -28,7 +28,7 @@ vectors = st.tuples(
 
 @pytest.fixture(scope="module")
 def grid():
-    return PoseGrid(DrawnIdentities())
+    return PoseGrid(PaintedIdentities())
 
 
 def shown(grid, *numbers, size=256, key=KEY, **options):
@@ -39,26 +39,26 @@ def shown(grid, *numbers, size=256, key=KEY, **options):
 
 
 @given(looks)
-def test_weights_of_a_look_are_a_mean_of_few_nodes(look):
+def test_weights_of_a_look_are_a_mean_of_few_nodes(appearance):
     for lattice in (FINE, COARSE):
-        corners = lattice.corners(look)
+        corners = lattice.corners(appearance)
         assert len(corners) <= 5
         assert sum(weight for _, weight in corners) == pytest.approx(1)
         assert all(weight > 0 for _, weight in corners)
 
 
 @given(looks, st.tuples(*[st.floats(-1, 1)] * 4))
-def test_weights_of_a_look_are_continuous(look, way):
+def test_weights_of_a_look_are_continuous(appearance, way):
     step = [1e-6 * a * b for a, b in zip(way, (10, 10, 0.1, 0.1), strict=True)]
-    near = Look(*(a + b for a, b in zip(look, step, strict=True)))
-    before, after = dict(FINE.corners(look)), dict(FINE.corners(near))
+    near = Appearance(*(a + b for a, b in zip(appearance, step, strict=True)))
+    before, after = dict(FINE.corners(appearance)), dict(FINE.corners(near))
     assert all(abs(before.get(n, 0) - after.get(n, 0)) < 1e-4 for n in before.keys() | after.keys())
 
 
 @pytest.mark.parametrize("lattice", [FINE, COARSE])
 def test_the_look_of_a_node_is_that_node_alone(lattice):
     for node in lattice.nodes():
-        assert lattice.corners(lattice.look(node)) == [(node, 1)]
+        assert lattice.corners(lattice.appearance(node)) == [(node, 1)]
 
 
 def test_a_head_that_hardly_turns_and_does_not_speak_needs_one_node():
@@ -66,7 +66,7 @@ def test_a_head_that_hardly_turns_and_does_not_speak_needs_one_node():
         node
         for yaw in (-2, 0, 2)
         for pitch in (-2, 0, 2)
-        for node, _ in FINE.corners(Look(yaw, pitch, 0.02, 0.88))
+        for node, _ in FINE.corners(Appearance(yaw, pitch, 0.02, 0.88))
     }
     assert asked == {FINE.centre}
 
@@ -145,17 +145,17 @@ def test_turning_and_speaking_is_continuous(grid, way):
 
 def test_the_same_bits_whatever_was_asked_before_and_however_little_is_kept():
     asked = [(20, 3, 0.1, 0.9), (-10, -5, 0.2, 1.0), (20, 3, 0.1, 0.9)]
-    generous, mean = PoseGrid(DrawnIdentities()), PoseGrid(DrawnIdentities(), max_bytes=1)
-    for look in [*asked, *reversed(asked)]:
-        fresh = shown(PoseGrid(DrawnIdentities()), *look)
+    generous, mean = PoseGrid(PaintedIdentities()), PoseGrid(PaintedIdentities(), max_bytes=1)
+    for appearance in [*asked, *reversed(asked)]:
+        fresh = shown(PoseGrid(PaintedIdentities()), *appearance)
         for grid in (generous, mean):
-            again = shown(grid, *look)
+            again = shown(grid, *appearance)
             np.testing.assert_array_equal(again.image, fresh.image)
             np.testing.assert_array_equal(again.mesh, fresh.mesh)
 
 
 def test_what_is_kept_stays_within_its_limit_and_is_not_rendered_twice():
-    source = DrawnIdentities()
+    source = PaintedIdentities()
     grid = PoseGrid(source, max_bytes=3 << 20)
     shown(grid, 20, 3, 0.1, 0.9)
     calls = source.calls
@@ -179,15 +179,15 @@ def test_a_pose_beyond_what_can_be_drawn_is_the_nearest_and_said_to_be(grid):
 
 
 def test_who_cannot_be_drawn_in_a_pose_is_shown_in_it_by_the_nearest_one():
-    grid = PoseGrid(DrawnIdentities(refuses=lambda pose: pose.yaw > 5))
+    grid = PoseGrid(PaintedIdentities(refuses=lambda pose: pose.yaw > 5))
     rendering = shown(grid, 30, 0, 0.05, 0.86)
     assert rendering.pose.yaw == pytest.approx(30, abs=0.3)
-    again = shown(PoseGrid(DrawnIdentities(refuses=lambda pose: pose.yaw > 5)), 30, 0, 0.05, 0.86)
+    again = shown(PoseGrid(PaintedIdentities(refuses=lambda pose: pose.yaw > 5)), 30, 0, 0.05, 0.86)
     np.testing.assert_array_equal(rendering.image, again.image)
 
 
 def test_who_cannot_be_drawn_at_all_is_an_error():
-    grid = PoseGrid(DrawnIdentities(refuses=lambda pose: True))
+    grid = PoseGrid(PaintedIdentities(refuses=lambda pose: True))
     with pytest.raises(ValueError, match="no face"):
         shown(grid, 0, 0)
     with pytest.raises(ValueError, match="no face"):
@@ -198,21 +198,21 @@ def test_who_cannot_be_drawn_at_all_is_an_error():
 
 
 def test_without_waiting_the_pose_is_right_at_once_and_the_rest_comes():
-    grid = PoseGrid(DrawnIdentities())
-    look = (30, 5, 0.2, 0.9)
-    first = shown(grid, *look, wait=False)
+    grid = PoseGrid(PaintedIdentities())
+    appearance = (30, 5, 0.2, 0.9)
+    first = shown(grid, *appearance, wait=False)
     assert first.pose.yaw == pytest.approx(30, abs=0.3)
     grid.finish()
     for _ in range(10):
-        last = shown(grid, *look, wait=False)
+        last = shown(grid, *appearance, wait=False)
         grid.finish()
-    exact = shown(PoseGrid(DrawnIdentities()), *look)
+    exact = shown(PoseGrid(PaintedIdentities()), *appearance)
     assert np.abs(last.image.astype(int) - exact.image).max() <= 2
     np.testing.assert_allclose(last.mesh, exact.mesh, atol=1e-3)
 
 
 def test_what_fails_in_the_background_is_said_by_the_next_call():
-    class Failing(DrawnIdentities):
+    class Failing(PaintedIdentities):
         def render(self, key, classes, pose, *rest):
             if pose.yaw > 5:
                 raise UserError("a view's file is missing")
@@ -262,7 +262,7 @@ def test_a_person_of_the_prior_stays_that_person(prior):
         pytest.skip(str(error))
     grid = PoseGrid(prior)
     looks = [(0, 0, 0.02, 0.86), (-30, 0, 0.02, 0.86), (20, 8, 0.2, 0.86), (5, -8, 0.05, 1.04)]
-    views = [shown(grid, *look) for look in looks]
+    views = [shown(grid, *appearance) for appearance in looks]
     faces = [view.image for view in views], [view.points for view in views]
     first, *others = embedders.unit(embedders.embed(verifier, *faces))
     assert min(other @ first for other in others) > verifier.threshold

@@ -7,7 +7,7 @@ from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import stored_persons
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.stored_persons import PERSONS, StoredPersons, shared_key
-from tests.drawn_identities import DrawnIdentities
+from tests.painted_identities import PaintedIdentities
 
 ASKED = (Classes(True, "young", 3), Pose(10.0, -3.0, 0.0), Expression(0.1, 0.9, 0.0), 128)
 
@@ -35,7 +35,7 @@ def test_keys_share_few_persons_evenly():
 
 
 def test_a_stored_rendering_is_the_one_that_was_made(tmp_path):
-    source = DrawnIdentities()
+    source = PaintedIdentities()
     made = StoredPersons(source, tmp_path).render(keys(1)[0], *ASKED)
     calls = source.calls
     same(StoredPersons(source, tmp_path).render(keys(1)[0], *ASKED), made)
@@ -52,7 +52,7 @@ def test_a_stored_rendering_is_the_one_that_was_made(tmp_path):
     "damage", [lambda b: b[:-40], lambda b: b[:99] + b"?" + b[100:], lambda b: b""]
 )
 def test_a_damaged_file_is_made_anew(tmp_path, damage):
-    source = DrawnIdentities()
+    source = PaintedIdentities()
     made = StoredPersons(source, tmp_path).render(keys(1)[0], *ASKED)
     (path,) = tmp_path.rglob("*.person")
     path.write_bytes(damage(path.read_bytes()))
@@ -61,13 +61,13 @@ def test_a_damaged_file_is_made_anew(tmp_path, damage):
 
 def test_without_a_place_to_store_it_renders_all_the_same(tmp_path):
     (tmp_path / "taken").write_bytes(b"a file where the folder should be")
-    made = StoredPersons(DrawnIdentities(), tmp_path / "taken").render(keys(1)[0], *ASKED)
+    made = StoredPersons(PaintedIdentities(), tmp_path / "taken").render(keys(1)[0], *ASKED)
     assert made.image.shape == (128, 128, 3)
 
 
 def test_what_is_stored_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(stored_persons, "MAX_FILES", 20)
-    store = StoredPersons(DrawnIdentities(), tmp_path)
+    store = StoredPersons(PaintedIdentities(), tmp_path)
     for yaw in range(40):
         store.render(keys(1)[0], ASKED[0], Pose(float(yaw - 20), 0.0, 0.0), *ASKED[2:])
     assert 10 <= len(list(tmp_path.rglob("*.person"))) <= 20

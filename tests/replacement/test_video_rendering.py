@@ -317,8 +317,8 @@ def test_without_coherence_a_frame_is_treated_as_a_photo():
     for i, result in enumerate(shown):
         one = tracks[0].observations[i]
         planned = [face_actions.FaceAction(Face(one.box, one.points, 1.0), KEYS[1], candidate=0)]
-        drawn = BuiltinRenderer(Painter())
-        photo, _ = anonymize_frame(scene(), planned, face_actions.Settings(), drawn, everyone)
+        renderings = BuiltinRenderer(Painter())
+        photo, _ = anonymize_frame(scene(), planned, face_actions.Settings(), renderings, everyone)
         assert np.abs(result.astype(int) - photo).mean() < 0.5
 
 

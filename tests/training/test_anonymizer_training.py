@@ -10,7 +10,7 @@ import pytest
 from configs import anonymize128, shared
 from dp3_jax.common.errors import UserError
 from dp3_jax.replacement import generator
-from dp3_jax.training import anonymizer_steps, configuration, export, loop, sharding, steps
+from dp3_jax.training import anonymizer_steps, configuration, export, loop, steps
 from dp3_jax.vision import losses, masks
 from tests import runs
 
@@ -25,8 +25,8 @@ def tiny_config(**losses_changes):
     return config.lock()
 
 
-def step_parts(config, count=4):
-    state, *_ = loop.build(config, sharding.make_layout())
+def step_parts(config, count=4, features=None):
+    state = runs.fresh_state(config, features)
     size = config.data.image_size
     real = jax.random.uniform(jax.random.key(1), (count, size, size, 3), minval=-1)
     mask = masks.random_masks(jax.random.key(2), count // 2, size)
@@ -40,16 +40,16 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly():
     config = tiny_config(**weights).unlock()
     config.train.update(r1_weight=0.0, augment=())
     state, real, mask, z = step_parts(config)
-    options = configuration.step_options(config)
+    options = runs.step_options(config)
     weights = anonymizer_steps.LossOptions(**config.losses)
     g_apply, d_apply = state.generator.apply_fn, state.discriminator.apply_fn
-    target, hole = jnp.repeat(real[::2], 2, 0), jnp.repeat(mask, 2, 0)
+    target, masked = jnp.repeat(real[::2], 2, 0), jnp.repeat(mask, 2, 0)
 
     def fakes(params):
-        return g_apply({"params": params}, target, hole, z, train=True)
+        return g_apply({"params": params}, target, masked, z, train=True)
 
     def judge(params, image):
-        return d_apply({"params": params}, image, hole, train=True)[:2]
+        return d_apply({"params": params}, image, masked, train=True)[:2]
 
     @jax.jit
     def discriminator(params):
@@ -87,7 +87,7 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly():
 
 
 def test_the_pixel_loss_of_the_hole_falls_to_its_floor():
-    config = tiny_config(hole=8.0, fade_floor=0.125, fade_halflife=10.0, rim=0.0,
+    config = tiny_config(masked=8.0, fade_floor=0.125, fade_halflife=10.0, boundary=0.0,
                          total_variation=0.0, diversity=0.0)  # fmt: skip
     weights = anonymizer_steps.LossOptions(**config.losses)
     fake, real = jnp.zeros((4, 16, 16, 3)), jnp.full((2, 16, 16, 3), 0.5)
@@ -98,7 +98,7 @@ def test_the_pixel_loss_of_the_hole_falls_to_its_floor():
 
 
 def test_two_faces_of_one_context_are_compared_with_its_truth_and_with_each_other():
-    config = tiny_config(hole=1.0, fade_floor=1.0, rim=0.0, total_variation=0.0, diversity=1.0,
+    config = tiny_config(masked=1.0, fade_floor=1.0, boundary=0.0, total_variation=0.0, diversity=1.0,
                          diversity_target=0.3)  # fmt: skip
     weights = anonymizer_steps.LossOptions(**config.losses)
     real = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
@@ -132,16 +132,15 @@ def shades(image):
     return [image[:, ::2, ::2] ** 2, image[:, ::4, ::4].mean(-1, keepdims=True)]
 
 
-def looking_at_shades(config, monkeypatch):
-    monkeypatch.setattr(configuration, "perceptual_features", lambda config: shades)
-    state, real, mask, z = step_parts(config)
+def looking_at_shades(config):
+    state, real, mask, z = step_parts(config, features=shades)
 
     def gradients(options=None, **weights):
         weights = {**config.losses, **weights}
         return jax.jit(
             lambda: anonymizer_steps.anonymizer_gradients(
                 state, real, mask, z, {"augment": jax.random.key(5)},
-                options=options or configuration.step_options(config),
+                options=options or runs.step_options(config),
                 weights=anonymizer_steps.LossOptions(**weights),
             )
         )()  # fmt: skip
@@ -154,8 +153,8 @@ def change(a, b):
     return max(float(jnp.abs(x - y).max()) for x, y in leaves)
 
 
-def test_losses_on_perceptual_features_reach_the_generator_only(monkeypatch):
-    gradients, _ = looking_at_shades(tiny_config(content=1.0, style=1.0), monkeypatch)
+def test_losses_on_perceptual_features_reach_the_generator_only():
+    gradients, _ = looking_at_shades(tiny_config(content=1.0, style=1.0))
     with_g, with_d, metrics = gradients()
     without_g, without_d, _ = gradients(content=0.0, style=0.0)
     assert metrics["content"] > 0 and metrics["style"] > 0
@@ -164,24 +163,26 @@ def test_losses_on_perceptual_features_reach_the_generator_only(monkeypatch):
     assert change(with_g, diverse_g) > 1e-4 and change(with_d, diverse_d) < 1e-6
 
 
-def test_projected_heads_judge_place_by_place_and_r1_leaves_them_out(monkeypatch):
-    config = tiny_config(hole=0.0, rim=0.0, total_variation=0.0, feature_matching=0.0).unlock()
+def test_projected_heads_judge_place_by_place_and_r1_leaves_them_out():
+    config = tiny_config(
+        masked=0.0, boundary=0.0, total_variation=0.0, feature_matching=0.0
+    ).unlock()
     config.model.projected = True
     config.train.update(augment=(), r1_weight=0.0)
-    gradients, (state, real, mask, _) = looking_at_shades(config, monkeypatch)
+    gradients, (state, real, mask, _) = looking_at_shades(config)
     variables = {"params": state.discriminator.params}
-    hole = jnp.repeat(mask, 2, 0)
-    judged = state.discriminator.apply_fn(variables, real, hole)
-    own = state.discriminator.apply_fn(variables, real, hole, own_only=True)
+    masked = jnp.repeat(mask, 2, 0)
+    judged = state.discriminator.apply_fn(variables, real, masked)
+    own = state.discriminator.apply_fn(variables, real, masked, own_only=True)
     assert judged.logits.shape == (len(real), 32) and own.logits.shape == (len(real),)
     np.testing.assert_array_equal(judged.logits[:, :16], np.repeat(own.logits[:, None], 16, 1))
     # A change in one corner is noticed by the heads of that corner, and not by those of the opposite one.
     corner = real.at[:, :4, :4].add(0.5)
-    other = state.discriminator.apply_fn(variables, corner, hole).logits
+    other = state.discriminator.apply_fn(variables, corner, masked).logits
     moved = np.abs(other - judged.logits)[:, 16:].reshape(-1, 4, 4)
     assert moved[:, 0, 0].min() > 0 and moved[:, 3, 3].max() == 0
     _, plain, _ = gradients()
-    options = dataclasses.replace(configuration.step_options(config), r1_weight=10.0, r1_every=1)
+    options = dataclasses.replace(runs.step_options(config), r1_weight=10.0, r1_every=1)
     _, punished, _ = gradients(options)
     heads = {name for name in plain if name.startswith("head_")}
     assert heads == {"head_0"}  # on all maps but the finest
@@ -194,9 +195,9 @@ def test_accumulated_micro_batches_equal_one_batch():
     """8 images in one batch, or in two micro-batches of 4: the same update of both networks."""
     config = tiny_config().unlock()
     config.train.update(augment=(), r1_weight=0.0, batch_size=8)
-    config.losses.update(rim=0.0, total_variation=0.0, hole=0.0, adversarial_rampup=0.0)
+    config.losses.update(boundary=0.0, total_variation=0.0, masked=0.0, adversarial_rampup=0.0)
     weights = anonymizer_steps.LossOptions(**config.losses)
-    options = configuration.step_options(config)
+    options = runs.step_options(config)
     ends = []
     for accumulation in (1, 2):
         config.train.accumulation = accumulation
@@ -215,7 +216,7 @@ def test_accumulated_micro_batches_equal_one_batch():
             half = slice(4 // accumulation * k, 4 // accumulation * (k + 1))
             state = update(state, real[part], mask[half], z[part])
         ends.append((state.generator.params, state.discriminator.params))
-    start, *_ = loop.build(config, sharding.make_layout())
+    start = runs.fresh_state(config)
     moved = jax.tree.leaves(
         jax.tree.map(lambda a, b: jnp.abs(a - b).max(), ends[0][0], start.generator.params)
     )
@@ -261,9 +262,9 @@ def test_impossible_configs_are_named(change, message):
     config = anonymize128.get_config("smoke")
     config.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=message):
-        configuration.check(config)
+        configuration.parse(config)
 
 
 @pytest.mark.parametrize("variant", shared.VARIANTS)
 def test_configs_are_possible(variant):
-    configuration.check(anonymize128.get_config(variant))
+    configuration.parse(anonymize128.get_config(variant))

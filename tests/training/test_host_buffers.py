@@ -141,7 +141,7 @@ def test_rendering_awaits_each_result_before_it_gives_the_callers_buffers_back()
         return apply
 
     side = masks.SIZE
-    generator = FaceGenerator(4, side, "", lambda: (later(lambda image, hole, z: image + 1), {}))
+    generator = FaceGenerator(4, side, "", lambda: (later(lambda image, masked, z: image + 1), {}))
     given = np.ones((3, side, side, 1), np.float32)
     picture = np.zeros((3, side, side, 3), np.uint8)
     for number in range(3):  # the caller's one buffer for all

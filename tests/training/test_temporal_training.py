@@ -25,11 +25,12 @@ from dp3_jax.training import (
     configuration,
     export,
     loop,
+    run_config,
     sharding,
     temporal_steps,
     warm_start,
 )
-from dp3_jax.training.objectives import objective_of
+from dp3_jax.training.objectives import Samples, anonymizer
 from dp3_jax.vision import inpainting_losses, masks, warping
 from tests import runs
 
@@ -89,16 +90,16 @@ def test_only_pixels_hidden_in_both_views_are_compared():
 
 
 def test_without_its_factor_the_step_is_the_anonymizers_own():
-    plain = configuration.train_step(tiny_config(losses__temporal=0.0))
+    plain = runs.parts(tiny_config(losses__temporal=0.0)).train_step
     assert plain.func is anonymizer_steps.train_step
-    assert configuration.train_step(tiny_config()).func is temporal_steps.train_step
+    assert runs.parts(tiny_config()).train_step.func is temporal_steps.train_step
     assert anonymize128.get_config().losses.temporal == 0
 
 
 def test_the_gradient_is_the_plain_steps_plus_that_of_the_temporal_loss():
     config = tiny_config(losses__temporal=3.0)
-    state, *_ = loop.build(config, sharding.make_layout())
-    options = configuration.step_options(config)
+    state = runs.fresh_state(config)
+    options = runs.step_options(config)
     weights = anonymizer_steps.LossOptions(**config.losses)
     apply_fn = state.generator.apply_fn
     batch = pixel_batch(config)
@@ -171,6 +172,15 @@ def test_training_lowers_the_temporal_loss_of_stills_and_clips(trained, tmp_path
     assert (held[-10:].mean(0) < 0.75 * free[-10:].mean(0)).all()
 
 
+def pairs_of(config):
+    """The pairs of frames that a run learns from, and how it measures itself on those held out."""
+    sections = configuration.parse(config)
+    data, train, losses = sections.data, sections.train, sections.losses
+    pairs = anonymizer.companions(data, losses, train.micro_batch, sections.seed)
+    samples = Samples.of(sections.log, sections.model, sections.seed)
+    return pairs, functools.partial(anonymizer.measure, pairs, samples)
+
+
 def test_each_checkpoint_has_the_warping_error_of_people_who_are_held_out(trained):
     """The pairs move by their flow exactly, but for rounding: the source's own error is next to nothing."""
     workdir, config = trained
@@ -180,27 +190,27 @@ def test_each_checkpoint_has_the_warping_error_of_people_who_are_held_out(traine
     assert all(
         0 < r["warping_error"] < 1 and r["warping_error_ratio"] > 0 for r in measured.values()
     )
-    pairs = objective_of(config).companions(config)
+    pairs, measure = pairs_of(config)
     assert pairs.count == 4 and len(pairs.heldout["clip_first"]) == 2
 
     def as_they_are(inputs):
         return np.asarray(inputs[0])
 
-    own = objective_of(config).measure(config, pairs, as_they_are)
+    own = measure(as_they_are)
     assert own["warping_error_ratio"] == pytest.approx(1, abs=1e-3)
     assert own["warping_error"] < 1e-4
 
-    def trembling(inputs):  # other light in the second view
-        trembling.calls += 1
-        return np.asarray(inputs[0]) + 0.2 * (trembling.calls % 2)
+    def jittering(inputs):  # other light in the second view
+        jittering.calls += 1
+        return np.asarray(inputs[0]) + 0.2 * (jittering.calls % 2)
 
-    trembling.calls = 0
-    shaken = objective_of(config).measure(config, pairs, trembling)
+    jittering.calls = 0
+    shaken = measure(jittering)
     assert shaken["warping_error"] == pytest.approx(0.1**2, rel=0.1)
     config = config.copy_and_resolve_references()
     config.data.clips_held_out = 0.0
-    none = objective_of(config).companions(config)
-    assert none.count == 6 and objective_of(config).measure(config, none, as_they_are) == {}
+    none, measure = pairs_of(config)
+    assert none.count == 6 and measure(as_they_are) == {}
 
 
 def test_a_run_on_clips_alone_needs_no_other_images(tmp_path):
@@ -222,11 +232,11 @@ def test_a_run_with_clips_goes_on_exactly_where_it_was_cut(trained, tmp_path):
     runs.assert_same_bits(runs.final_state(workdir, config), runs.final_state(tmp_path, config))
 
 
-def begun(name, **changes):
+def begun(name, features=None, **changes):
     config = tiny_config(train__initial_generator=str(name), **changes)
     layout = sharding.make_layout()
-    fresh, *_ = loop.build(config, layout)
-    return fresh, warm_start.begin(config, fresh, layout)
+    fresh = runs.fresh_state(config, features)
+    return fresh, warm_start.begin(str(name), anonymizer.OBJECTIVE, fresh, layout)
 
 
 def same(a, b):
@@ -247,12 +257,11 @@ def test_a_run_can_begin_with_both_networks_of_another(trained):
     assert int(state.step) == 0 and same(state.generator.opt_state, fresh.generator.opt_state)
 
 
-def test_heads_that_a_run_did_not_have_begin_afresh(trained, monkeypatch):
+def test_heads_that_a_run_did_not_have_begin_afresh(trained):
     def shades(image):
         return [image, image[:, ::4, ::4]]
 
-    monkeypatch.setattr(configuration, "perceptual_features", lambda config: shades)
-    fresh, state = begun(trained[0], model__projected=True)
+    fresh, state = begun(trained[0], shades, model__projected=True)
     _, plain = begun(trained[0], model__projected=False)
     before, after = fresh.discriminator.params, dict(state.discriminator.params)
     assert same(after.pop("head_0"), before["head_0"])
@@ -279,13 +288,13 @@ def test_a_first_stage_that_is_missing_is_named_with_both_ways_to_have_it(tmp_pa
     (tmp_path / "configs").symlink_to(runs.REPOSITORY / "configs")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="runs/anonymize128 is not there; train that run") as caught:
-        warm_start.check(config)
+        warm_start.check(config.train.initial_generator)
     told = str(caught.value)
     assert "python launch.py --config=configs/anonymize128.py," in told
     found = re.search(r"--config\.(train\.initial_generator)=(\S+) --config\.(\S+)=(\d+)", told)
     config.update_from_flattened_dict({found[1]: found[2], found[3]: float(found[4])})
-    configuration.check(config)
-    warm_start.check(config)
+    configuration.parse(config)
+    warm_start.check(config.train.initial_generator)
 
 
 def test_a_file_to_begin_with_that_is_missing_is_named(tmp_path):
@@ -295,16 +304,16 @@ def test_a_file_to_begin_with_that_is_missing_is_named(tmp_path):
 
 def test_a_run_of_a_version_without_these_keys_can_go_on(tmp_path):
     config = anonymize128.get_config("smoke")
-    configuration.claim_workdir(tmp_path, config)
+    run_config.claim(tmp_path, run_config.record_of(config))
     path = tmp_path / "config.json"
     old = json.loads(path.read_text())
     del old["losses"]["temporal"], old["data"]["clips"], old["train"]["initial_generator"]
     del old["losses"]["feature_diversity"], old["model"]["projected"]
     path.write_text(json.dumps(old))
-    configuration.claim_workdir(tmp_path, config)
+    run_config.claim(tmp_path, run_config.record_of(config))
     path.write_text(json.dumps(old))
     with pytest.raises(UserError, match=r"temporal was 0\.0"):
-        configuration.claim_workdir(tmp_path, video128.get_config("smoke"))
+        run_config.claim(tmp_path, run_config.record_of(video128.get_config("smoke")))
 
 
 @pytest.mark.parametrize("variant", shared.VARIANTS)
@@ -312,7 +321,7 @@ def test_the_stages_share_data_and_generator(variant):
     first = anonymize128.get_config(variant)
     for later in (anonymize128_projected, video128):
         config = later.get_config(variant)
-        configuration.check(config)
+        configuration.parse(config)
         assert config.is_locked and config.data.to_dict() == first.data.to_dict()
         model = configuration.model_section(config)
         assert models.build_generator(model) == models.build_generator(
@@ -324,7 +333,7 @@ def test_the_stages_share_data_and_generator(variant):
 @pytest.mark.parametrize("variant", shared.VARIANTS)
 def test_the_config_is_possible_locked_and_shares_all_else_with_the_anonymizers(variant):
     config, base = video128.get_config(variant), anonymize128.get_config(variant)
-    configuration.check(config)
+    configuration.parse(config)
     assert config.is_locked and config.losses.temporal > 0
     for section in ("data", "model", "log", "evaluate"):
         assert config[section].to_dict() == base[section].to_dict()
@@ -335,4 +344,4 @@ def test_clips_without_the_loss_that_uses_them_are_a_mistake():
     config = anonymize128.get_config("smoke")
     config.data.clips = "clips.npz"
     with pytest.raises(UserError, match=r"losses\.temporal alone"):
-        configuration.check(config)
+        configuration.parse(config)

@@ -130,9 +130,9 @@ def test_occlusion_is_found_where_a_square_moves_over_a_background():
     seen = flow.visible(forward, backward)
     assert np.mean(~seen[covered]) > 0.9
     near = cv2.dilate(covered.astype(np.uint8), np.ones((25, 25))) > 0
-    rim = np.zeros_like(near)
-    rim[28:92, 28:104] = True  # the square's own outline is a motion boundary
-    assert seen[~near & ~rim].mean() > 0.95
+    boundary = np.zeros_like(near)
+    boundary[28:92, 28:104] = True  # the square's own outline is a motion boundary
+    assert seen[~near & ~boundary].mean() > 0.95
     assert seen[48:72, 48:70].mean() > 0.95  # the square itself
     # What the first frame hides is found from the second frame's side.
     uncovered = np.zeros_like(covered)

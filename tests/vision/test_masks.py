@@ -89,9 +89,9 @@ def test_the_rim_is_the_outermost_pixels_of_the_mask():
     mask[0, 3:10, 2:9] = 1
     expected = mask.copy()
     expected[0, 5:8, 4:7] = 0
-    np.testing.assert_array_equal(masks.rim(jnp.asarray(mask), 2), expected)
+    np.testing.assert_array_equal(masks.boundary(jnp.asarray(mask), 2), expected)
     everything = jnp.ones((1, 8, 8, 1))  # no complement, no rim
-    assert not masks.rim(everything, 3).any()
+    assert not masks.boundary(everything, 3).any()
 
 
 @pytest.mark.parametrize("name", ["landmarks"])

@@ -24,8 +24,8 @@ from dp3_jax.media.live.sinks import Sink, SinkClosed
 from dp3_jax.media.live.sources import Frame
 from dp3_jax.pipelines.live.measurements import Meter
 from dp3_jax.pipelines.live.persons import Persons
-from dp3_jax.pipelines.live.quality_controller import Governor, Load
-from dp3_jax.pipelines.live.release_policy import Watch, Watched
+from dp3_jax.pipelines.live.quality_controller import Load, QualityController
+from dp3_jax.pipelines.live.release_policy import ReleasePolicy, TrackedFrame
 from dp3_jax.replacement.face_actions import FaceResult
 
 # Frames, or groups of frames decided together, that wait for a stage: only the newest where older ones may be
@@ -71,18 +71,18 @@ class Painter:
         self._scene = -1
         self._count = 0
 
-    def paint(self, watched: Watched) -> tuple[np.ndarray, list[FaceResult]]:
+    def paint(self, tracked: TrackedFrame) -> tuple[np.ndarray, list[FaceResult]]:
         """The frame as it may be shown.
 
         Raises:
           ValueError: the renderer gave no frame of the same size; and whatever it raises.
         """
-        if self._has_met_many() and not watched.faces:
+        if self._has_met_many() and not tracked.faces:
             self._renderer, self._seen = self._new_renderer(), set()
-        cut, self._scene = watched.scene != self._scene, watched.scene
+        cut, self._scene = tracked.scene != self._scene, tracked.scene
         # Counted as they are shown: where most are dropped, the last one shown is still the one before.
         self._count += 1
-        seen = watched.observations()
+        seen = tracked.observations()
         numbers = self._persons.assign(seen)
         self._seen.update(numbers)
         faces = [
@@ -92,7 +92,7 @@ class Painter:
             )
             for number, (track, observation) in zip(numbers, seen, strict=True)
         ]
-        image = watched.frame.image
+        image = tracked.frame.image
         try:
             shown, face_results = self._renderer.render(image, faces, cut=cut)
             if shown.shape != image.shape or shown.dtype != np.uint8:
@@ -115,11 +115,11 @@ class Pipeline:
     def __init__(
         self,
         frames: Generator[Frame],
-        watch: Watch,
+        policy: ReleasePolicy,
         new_renderer: Callable[[], Renders],
         sink: Sink,
         *,
-        governor: Governor,
+        controller: QualityController,
         stopping: threading.Event,
         drop: bool = True,
         persons: Persons | None = None,
@@ -128,10 +128,10 @@ class Pipeline:
 
         Args:
           frames: of the source.
-          watch: decides what may be shown.
+          policy: decides what may be shown.
           new_renderer: makes a renderer that remembers nothing.
           sink: takes what is shown.
-          governor: sets how thoroughly is searched; observed once a second.
+          controller: sets how thoroughly is searched; observed once a second.
           stopping: set when no further frame is to be taken from the source; may be set from outside.
           drop: drop frames that wait when newer ones come; else the source waits.
           persons: who each track becomes; None: each another one.
@@ -142,19 +142,19 @@ class Pipeline:
         self.faces = 0  # in the last frame
         self.source_error: UserError | None = None  # why the source ended too early
         self._frames = frames
-        self._watch = watch
+        self._policy = policy
         self._new_renderer = new_renderer
         self._sink = sink
-        self._governor = governor
+        self._controller = controller
         self._persons = persons
         # What has been decided together waits and is dropped together.
         self._arrived: LatestQueue[list[Frame]] = self._queue(drop)
-        self._decided: LatestQueue[list[Watched]] = self._queue(drop)
+        self._decided: LatestQueue[list[TrackedFrame]] = self._queue(drop)
         self._ready: LatestQueue[list[Rendered]] = self._queue(drop)
         self._queues = (self._arrived, self._decided, self._ready)
         self._stopping = stopping
         self._ended = threading.Event()  # the sink gets no more frames
-        self._withheld = 0
+        self._suppressed = 0
         self._error: BaseException | None = None
 
     def _queue(self, drop: bool) -> LatestQueue:
@@ -214,7 +214,7 @@ class Pipeline:
         counts = recent["counts"]
         busiest = max((recent["busy"].get(name, 0.0) for name in STAGES[1:]), default=0.0)
         arrived, dropped = counts.get("arrived", 0), counts.get("dropped", 0)
-        self._governor.observe(Load(arrived, dropped, busiest, recent["cpu"]))
+        self._controller.observe(Load(arrived, dropped, busiest, recent["cpu"]))
         return recent
 
     def _guarded(self, work: Callable[[], None], output: LatestQueue | None) -> None:
@@ -251,24 +251,24 @@ class Pipeline:
     def _look(self) -> None:
         for (frame,) in self._arrived:
             with self.meter.stage("detect"):
-                decided = self._watch.take(frame, self._governor.level)
+                decided = self._policy.take(frame, self._controller.level)
             self._pass_on(decided)
             # Rather a newer frame once it can go on than one that waits: looking takes what rendering needs.
             self._decided.wait_for_room()
-        self._pass_on(self._watch.finish())
+        self._pass_on(self._policy.finish())
 
-    def _pass_on(self, decided: list[Watched]) -> None:
-        self.meter.count("withheld", self._watch.withheld - self._withheld)
-        self._withheld = self._watch.withheld
+    def _pass_on(self, decided: list[TrackedFrame]) -> None:
+        self.meter.count("withheld", self._policy.suppressed - self._suppressed)
+        self._suppressed = self._policy.suppressed
         if decided:
             self._decided.put(decided)
 
     def _render(self) -> None:
         painter = Painter(self._new_renderer, self._persons)
-        for watched in itertools.chain.from_iterable(self._decided):
+        for tracked in itertools.chain.from_iterable(self._decided):
             try:
                 with self.meter.stage("render"):
-                    shown, face_results = painter.paint(watched)
+                    shown, face_results = painter.paint(tracked)
             except Exception as error:  # whatever it is, this frame is not shown
                 self.failure = " ".join(str(error).split()) or type(error).__name__
                 self.failures += 1
@@ -276,7 +276,7 @@ class Pipeline:
                 continue
             self.faces = len(face_results)
             self.meter.done(face_result.done for face_result in face_results)
-            self._ready.put([Rendered(shown, watched.frame.seconds, watched.frame.arrived)])
+            self._ready.put([Rendered(shown, tracked.frame.seconds, tracked.frame.arrived)])
 
     def _show(self) -> None:
         for (rendered,) in self._ready:

@@ -62,7 +62,7 @@ class Load:
     cpu: float
 
 
-class Governor:
+class QualityController:
     """Chooses the level: down at once under load, up only after a while of calm.
 
     A more thorough level that turns out too much is tried again only after twice the time, so it does not

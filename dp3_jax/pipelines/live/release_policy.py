@@ -31,7 +31,7 @@ from dp3_jax.detection import tracks
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.live_detection import Budget, LiveDetector
-from dp3_jax.detection.sequence_detection import Numbered
+from dp3_jax.detection.sequence_detection import NumberedFrame
 from dp3_jax.detection.shots import CutDetector
 from dp3_jax.detection.tracking import Linking, Tracker
 from dp3_jax.detection.tracks import Observation, Track
@@ -47,11 +47,11 @@ Detect = Callable[[np.ndarray, Sequence[Face], Budget], list[Face]]
 
 
 @dataclasses.dataclass(eq=False)
-class Watched:
+class TrackedFrame:
     """A frame and where the faces are in it.
 
     Attributes:
-      frame: as it came: `sequence_detection.Numbered`, with whatever else it has.
+      frame: as it came: `sequence_detection.NumberedFrame`, with whatever else it has.
       faces: tracks by number. Their first observation is the one in this frame, the second one the detection
         that it comes from: this one, an earlier one, or a later one if the face was carried back.
       scene: number of its scene; it changes at every cut.
@@ -78,7 +78,7 @@ class Watched:
         ]
 
 
-class Watch:
+class ReleasePolicy:
     """Looks at one frame after another and says which may be shown."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Watch:
         self._is_cut = is_cut
         self._beside = BesideMeter(meter)
         self._delay = delay
-        self._waiting: list[Watched] = []
+        self._waiting: list[TrackedFrame] = []
         self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
         self._known: dict[int, Observation] = {}  # as they were seen last
         self._doubtful = doubtful
@@ -114,13 +114,13 @@ class Watch:
         self._scene = 0
         self._blind = True
         self._count = 0
-        self.withheld = 0  # frames that are never shown
+        self.suppressed = 0  # frames that are never shown
         self.failure = ""  # of the detector, the last one in one line
         self.failures = 0  # frames in which the detector failed
 
-    def take(self, frame: Numbered, level: Level) -> list[Watched]:
+    def take(self, frame: NumberedFrame, level: Level) -> list[TrackedFrame]:
         """Looks at the next frame; returns those that may be shown now, in order."""
-        released: list[Watched] = []
+        released: list[TrackedFrame] = []
         try:
             cut = self._is_cut(frame.image)
             if cut:
@@ -134,32 +134,32 @@ class Watch:
             self.failure = " ".join(str(error).split()) or type(error).__name__
             self.failures += 1
             released += self._flush()
-            self.withheld += 1
+            self.suppressed += 1
             self._blind = True
         return released
 
-    def finish(self) -> list[Watched]:
+    def finish(self) -> list[TrackedFrame]:
         """The frames that wait only for the delay."""
         return self._flush()
 
-    def _flush(self) -> list[Watched]:
+    def _flush(self) -> list[TrackedFrame]:
         """All that is decided; what is not is dropped."""
         decided = self._waiting[: len(self._waiting) - self._undecided]
-        self.withheld += self._undecided
+        self.suppressed += self._undecided
         self._waiting, self._undecided = [], 0
         return self._treated(decided)
 
-    def _treated(self, decided: list[Watched]) -> list[Watched]:
+    def _treated(self, decided: list[TrackedFrame]) -> list[TrackedFrame]:
         """The frames, with what is to be done with those faces that are not surely ones."""
-        for watched in decided if self._doubtful is not None else ():
-            for number in watched.faces.keys() - self._clear.keys():
-                track = watched.faces[number]
-                watched.faces[number] = dataclasses.replace(
+        for tracked in decided if self._doubtful is not None else ():
+            for number in tracked.faces.keys() - self._clear.keys():
+                track = tracked.faces[number]
+                tracked.faces[number] = dataclasses.replace(
                     track, method=self._doubtful, reason=DOUBTFUL
                 )
         return decided
 
-    def _look(self, frame: Numbered, level: Level, cut: bool) -> list[Watched]:
+    def _look(self, frame: NumberedFrame, level: Level, cut: bool) -> list[TrackedFrame]:
         full = cut or self._blind
         passes = full or self._undecided + 1 >= level.every
         self._count += 1
@@ -178,7 +178,7 @@ class Watch:
         vectors = self._beside.submit(
             self._count, frame.image, tuple(clear.values()), every=level.every
         )
-        self._waiting.append(Watched(frame, faces, self._scene, tuple(clear), vectors))
+        self._waiting.append(TrackedFrame(frame, faces, self._scene, tuple(clear), vectors))
         self._undecided = 0 if passes else self._undecided + 1
         self._blind = False
         if self._undecided:
@@ -208,7 +208,7 @@ class Watch:
             self._clear = {n: at for n, at in self._clear.items() if now - at <= _REMEMBERED}
 
 
-def new_watch(
+def new_release_policy(
     size: tuple[int, int],
     rate: float,
     method: str,
@@ -216,7 +216,7 @@ def new_watch(
     *,
     delay: int,
     motion: str = "none",
-) -> Watch:
+) -> ReleasePolicy:
     """A watch whose networks have been used once: the first time is slow.
 
     Args:
@@ -224,7 +224,7 @@ def new_watch(
       rate: frames a second, about.
       method: by which faces are treated.
       min_confidence: of a detection.
-      delay: as of `Watch`.
+      delay: as of `ReleasePolicy`.
       motion: what new faces follow, as of `vectors.limited_to`.
 
     Raises:
@@ -239,4 +239,6 @@ def new_watch(
     meter = meter_for(method, motion, rate, live=True)
     if meter is not None:
         meter(0, nothing, [Face((0.0, 0.0, 100.0, 100.0), None, 1.0)])
-    return Watch(detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful, meter=meter)
+    return ReleasePolicy(
+        detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful, meter=meter
+    )

@@ -14,7 +14,7 @@ from dp3_jax.replacement.options import IdentityOptions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Drawing:
+class LiveRendering:
     """What treats the frames of a run.
 
     Attributes:
@@ -32,7 +32,7 @@ class Drawing:
     close: Callable[[], None]
 
 
-def open_drawing(
+def open_rendering(
     settings: Settings,
     identity: IdentityOptions,
     keys: Mapping[int, bytes],
@@ -40,7 +40,7 @@ def open_drawing(
     motion: str,
     weights: str | None = None,
     wait: bool = False,
-) -> Drawing:
+) -> LiveRendering:
     """Loads and compiles what draws, and draws a first face.
 
     Args:
@@ -54,27 +54,27 @@ def open_drawing(
     Raises:
       UserError: a source that was named cannot be had.
     """
-    drawing = is_face = None
+    face_renderer = is_face = None
     instead = ""
     if settings.method == "generate":
         from dp3_jax.detection.face_detection import Detector
         from dp3_jax.pipelines.anonymize import Anonymizer
         from dp3_jax.replacement.generator import BATCHES
 
-        drawing, instead = Anonymizer(weights=weights, identity=identity).opened
-        drawing.warm(max(BATCHES))
+        face_renderer, instead = Anonymizer(weights=weights, identity=identity).opened
+        face_renderer.warm(max(BATCHES))
         is_face = Detector(rotations=False, threads=1).are_faces
     use = Coherence(follow_motion=motion == "grid")
     new = functools.partial(
-        Renderer, settings, drawing, keys, use, is_face, motion=motion, causal=True
+        Renderer, settings, face_renderer, keys, use, is_face, motion=motion, causal=True
     )
     _render_nothing(new(wait=True))
-    return Drawing(
+    return LiveRendering(
         new_renderer=functools.partial(new, wait=wait),
-        motion=motion if drawing is not None and drawing.takes_vector else "none",
-        identity="" if drawing is None else drawing.identity,
+        motion=motion if face_renderer is not None and face_renderer.takes_vector else "none",
+        identity="" if face_renderer is None else face_renderer.identity,
         instead=instead,
-        close=getattr(drawing, "close", lambda: None),
+        close=getattr(face_renderer, "close", lambda: None),
     )
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from dp3_jax.media.live.sinks import NEW_PERSON_KEY, Sink
 from dp3_jax.media.live.sources import Source
 from dp3_jax.pipelines.live.pipeline import Pipeline
-from dp3_jax.pipelines.live.quality_controller import Governor
-from dp3_jax.pipelines.live.release_policy import Watch
-from dp3_jax.pipelines.live.rendering import Drawing
+from dp3_jax.pipelines.live.quality_controller import QualityController
+from dp3_jax.pipelines.live.release_policy import ReleasePolicy
+from dp3_jax.pipelines.live.rendering import LiveRendering
 from dp3_jax.pipelines.reports import PERSONS
 
 
@@ -20,10 +20,10 @@ class Status:
         source: Source,
         sink: Sink,
         pipeline: Pipeline,
-        watch: Watch,
-        governor: Governor,
+        policy: ReleasePolicy,
+        controller: QualityController,
         *,
-        drawing: Drawing,
+        live_rendering: LiveRendering,
         has_keys: bool,
         quiet: bool,
         began: float,
@@ -35,9 +35,9 @@ class Status:
         self._source = source
         self._sink = sink
         self._pipeline = pipeline
-        self._watch = watch
-        self._governor = governor
-        self._drawing = drawing
+        self._policy = policy
+        self._controller = controller
+        self._rendering = live_rendering
         self._quiet = quiet
         self._began = began
         self._in_place = sys.stderr.isatty()
@@ -46,10 +46,12 @@ class Status:
             f"{source.name} ({source.width}x{source.height}, {source.rate:.3g} fps) -> {sink.name}; "
             "Ctrl-C ends it\n"
         )
-        if drawing.identity:
-            instead = f"; not the prior's: {drawing.instead}" if drawing.instead else ""
+        if live_rendering.identity:
+            instead = (
+                f"; not the prior's: {live_rendering.instead}" if live_rendering.instead else ""
+            )
             hint = f"; {NEW_PERSON_KEY} makes other ones" if has_keys else ""
-            self._print(f"new faces: {PERSONS[drawing.identity]}{instead}{hint}\n")
+            self._print(f"new faces: {PERSONS[live_rendering.identity]}{instead}{hint}\n")
 
     def tick(self, recent: dict[str, Any]) -> None:
         """Shows an interval as `Meter.interval` gives it."""
@@ -60,10 +62,10 @@ class Status:
             f"latency p50 {recent['p50']:.0f} p95 {recent['p95']:.0f} ms",
             f"dropped {counts.get('dropped', 0)}",
             f"{faces} face" + "s" * (faces != 1),
-            f"detection {self._governor.level}",
+            f"detection {self._controller.level}",
         ]
         if counts.get("withheld"):
-            reason = self._watch.failure or self._pipeline.failure or "nothing decided yet"
+            reason = self._policy.failure or self._pipeline.failure or "nothing decided yet"
             parts.append(f"held back {counts['withheld']} ({reason})")
         line = ", ".join(parts)
         if hasattr(self._sink, "status"):
@@ -86,26 +88,29 @@ class Status:
         )
 
     def _reasons(self) -> str:
-        reasons = {"detector": self._watch.failure, "renderer": self._pipeline.failure}
+        reasons = {"detector": self._policy.failure, "renderer": self._pipeline.failure}
         return "".join(f"; {name}: {reason}" for name, reason in reasons.items() if reason)
 
     def summary(self) -> dict[str, Any]:
         """Everything, for JSON."""
         failures = {
-            "detector": self._watch.failures,
+            "detector": self._policy.failures,
             "renderer": self._pipeline.failures,
-            "last": self._watch.failure or self._pipeline.failure,
+            "last": self._policy.failure or self._pipeline.failure,
         }
         first = self._pipeline.meter.first
         return {
             "source": self._source.name,
             "sink": self._sink.name,
             **self._pipeline.meter.total(),
-            "detection": {"level": str(self._governor.level), "lowered": self._governor.lowered},
+            "detection": {
+                "level": str(self._controller.level),
+                "lowered": self._controller.lowered,
+            },
             "failures": failures,
             "first_frame_s": None if first is None else round(first - self._began, 3),
-            "identity": self._drawing.identity,
-            "instead": self._drawing.instead,
+            "identity": self._rendering.identity,
+            "instead": self._rendering.instead,
         }
 
     def _print(self, text: str) -> None:

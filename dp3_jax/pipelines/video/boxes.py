@@ -23,21 +23,21 @@ from dp3_jax.pipelines.sidecar import read_json
 Spanning = tuple[int, int, Face]  # first frame, last frame, the face in all of them
 
 
-def _span(first: Any, last: Any, where: str) -> tuple[int, int]:
+def _time_range(first: Any, last: Any, where: str) -> tuple[int, int]:
     try:
-        span = int(first), int(last)
+        time_range = int(first), int(last)
     except (TypeError, ValueError):
-        span = (-1, -1)
-    if not 0 <= span[0] <= span[1]:
+        time_range = (-1, -1)
+    if not 0 <= time_range[0] <= time_range[1]:
         raise UserError(f"{where}: it must name a frame, or a first and a last one, from 0")
-    return span
+    return time_range
 
 
 def _read_csv(path: str | os.PathLike) -> Iterator[Spanning]:
     for row, face, where in read_rows(path):
         frame = row.get("frame")
         first, last = (frame, frame) if frame else (row.get("first"), row.get("last"))
-        yield *_span(first, last, where), face
+        yield *_time_range(first, last, where), face
 
 
 def _read_json(path: str | os.PathLike) -> Iterator[Spanning]:
@@ -51,7 +51,7 @@ def _read_json(path: str | os.PathLike) -> Iterator[Spanning]:
         frames = entry.get("frames", [entry.get("frame")] * 2)
         if not isinstance(frames, list) or len(frames) != 2:
             raise UserError(f"{where}: frames is [first, last]")
-        yield *_span(*frames, where), face_of(entry, where)
+        yield *_time_range(*frames, where), face_of(entry, where)
 
 
 def _stretched(face: Face, x: float, y: float) -> Face:

@@ -21,7 +21,7 @@ from dp3_jax.detection.vector_meter import MIN_SIZE, BesideMeter, VectorMeter, V
 from dp3_jax.media.video import lazy_pictures, reading
 from dp3_jax.media.video.lazy_pictures import Image
 from dp3_jax.media.video.reading import VideoInfo
-from dp3_jax.pipelines.allowlist import Keeper
+from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.video.work_folder import WorkFolder
 from dp3_jax.replacement.face_actions import Settings
 
@@ -36,7 +36,7 @@ _MIN_COMPARED = 3  # observations; a track with fewer is not kept
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class FrameDetections:
     """What was found in one frame.
 
     Attributes:
@@ -58,7 +58,7 @@ class Found:
     vectors: Vectors = ()
 
 
-def _to_json(found: Found) -> dict[str, Any]:
+def _to_json(found: FrameDetections) -> dict[str, Any]:
     faces = [
         [list(f.box), None if f.points is None else np.asarray(f.points, np.float64).tolist(), f.confidence,
          f.source]
@@ -75,7 +75,7 @@ def _to_json(found: Found) -> dict[str, Any]:
     }
 
 
-def _from_json(entry: dict[str, Any]) -> Found:
+def _from_json(entry: dict[str, Any]) -> FrameDetections:
     faces = tuple(
         Face(
             tuple(box), None if points is None else np.array(points, np.float32), confidence, source
@@ -85,19 +85,19 @@ def _from_json(entry: dict[str, Any]) -> Found:
     kept = None if entry["kept"] is None else tuple(entry["kept"])
     steps = tuple(s and Step(complex(*s[:2]), complex(*s[2:])) for s in entry["steps"])
     vectors = tuple(v and FaceVector(*v) for v in entry["vectors"])
-    return Found(entry["n"], entry["pts"], entry["cut"], faces, kept, steps, vectors)
+    return FrameDetections(entry["n"], entry["pts"], entry["cut"], faces, kept, steps, vectors)
 
 
 def detect(
     info: VideoInfo,
     detector: VideoDetector,
-    keeper: Keeper | None,
+    allowed: Allowlist | None,
     folder: WorkFolder,
     progress: Callable[[int], None],
     *,
-    saw: Callable[[Found], None] | None = None,
+    saw: Callable[[FrameDetections], None] | None = None,
     meter: VectorMeter | None = None,
-) -> list[Found]:
+) -> list[FrameDetections]:
     """Looks at every frame of a clip that the folder's journal does not have yet.
 
     The journal has a line for each chunk of frames, as the detector takes them, with what its parts remember
@@ -106,7 +106,7 @@ def detect(
     Args:
       info: of the clip.
       detector: of faces.
-      keeper: tells which faces are to be kept; None keeps none.
+      allowed: tells which faces are to be kept; None keeps none.
       folder: where the journal is.
       progress: called with the number of frames that are done since the last call.
       saw: called with what is in each frame that is looked at.
@@ -115,7 +115,7 @@ def detect(
     Returns:
       What is in each frame, in order.
     """
-    found: list[Found] = []
+    found: list[FrameDetections] = []
     cuts = CutDetector()
     for entry in folder.entries(JOURNAL):
         found += map(_from_json, entry["found"])
@@ -125,7 +125,7 @@ def detect(
         cuts.restore(entry["cuts"])
     progress(len(found))
     size = detector.chunk_of(np.broadcast_to(np.uint8(0), (*info.canvas_size[::-1], 3)))
-    chunk: list[Found] = []
+    chunk: list[FrameDetections] = []
     ends: list[dict[str, Any]] = []  # what `cuts` remembered at each end of a chunk: it is ahead
     images = itertools.count(1)
 
@@ -136,7 +136,7 @@ def detect(
         return cut
 
     before = found[-sequence_detection.MEMORY :]
-    for one in _look(info, detector, is_cut, keeper, before, size=size, meter=meter):
+    for one in _look(info, detector, is_cut, allowed, before, size=size, meter=meter):
         chunk.append(one)
         if saw is not None:
             saw(one)
@@ -153,12 +153,12 @@ def _look(
     info: VideoInfo,
     detector: VideoDetector,
     is_cut: Callable[[Image], bool],
-    keeper: Keeper | None,
-    before: Sequence[Found],
+    allowed: Allowlist | None,
+    before: Sequence[FrameDetections],
     *,
     size: int,
     meter: VectorMeter | None,
-) -> Iterator[Found]:
+) -> Iterator[FrameDetections]:
     """What is in the frames after those of `before`, which end with a chunk; chunks have `size` frames."""
     start = before[-1].number + 1 if before else 0
     known: list[tuple[Face, ...]] = []
@@ -174,7 +174,7 @@ def _look(
             yield frame
 
     # A whole chunk, as what the journal has is whole ones.
-    waiting: list[tuple[Found, list[Future | Step | None], Future | None]] = []
+    waiting: list[tuple[FrameDetections, list[Future | Step | None], Future | None]] = []
     # The frame before tells how heads have come into the first one.
     decoded = reading.read_frames(info, max(start - 1, 0), lazy=True)
     with (
@@ -185,8 +185,8 @@ def _look(
         last = next(frames).image if start else None
         for number, faces, cut, followed in detector.find(noted(frames), is_cut, known, last):
             image = images.pop(number)
-            looked = keeper is not None and number % COMPARED_EVERY == 0
-            kept = tuple(keeper.decide(np.asarray(image), faces)) if looked else None
+            looked = allowed is not None and number % COMPARED_EVERY == 0
+            kept = tuple(allowed.decide(np.asarray(image), faces)) if looked else None
             steps: list[Future | Step | None] = [followed.get(i) for i in range(len(faces))]
             if last is not None and not cut and len(followed) < len(faces):
                 greys = lazy_pictures.grey(last), lazy_pictures.grey(image)
@@ -195,7 +195,11 @@ def _look(
             last = image
             vectors = beside.submit(number, image, faces)
             waiting.append(
-                (Found(number, times.pop(number), cut, tuple(faces), kept), steps, vectors)
+                (
+                    FrameDetections(number, times.pop(number), cut, tuple(faces), kept),
+                    steps,
+                    vectors,
+                )
             )
             if len(waiting) == size:
                 yield from (_measured(*one) for one in waiting)
@@ -203,7 +207,9 @@ def _look(
         yield from (_measured(*one) for one in waiting)
 
 
-def _measured(found: Found, steps: Sequence[Future | Step | None], vectors: Future | None) -> Found:
+def _measured(
+    found: FrameDetections, steps: Sequence[Future | Step | None], vectors: Future | None
+) -> FrameDetections:
     """What was found, with what others have measured meanwhile."""
     known = tuple(one.result() if isinstance(one, Future) else one for one in steps)
     return dataclasses.replace(found, steps=known, vectors=vectors.result() if vectors else ())
@@ -213,34 +219,36 @@ def given(
     info: VideoInfo,
     frames: int,
     faces: Mapping[int, Sequence[Face]],
-    keeper: Keeper | None,
+    allowed: Allowlist | None,
     meter: VectorMeter | None = None,
-) -> list[Found]:
+) -> list[FrameDetections]:
     """The same of faces that someone else has found, where there are any; times are not known (0).
 
     Args:
       info: of the clip.
       frames: number of frames in it.
       faces: by frame.
-      keeper, meter: as of `detect`.
+      allowed, meter: as of `detect`.
     """
     compared, vectors = {}, {}
-    if keeper is not None or meter is not None:
+    if allowed is not None or meter is not None:
         with reading.read_frames(info) as decoded:
             for frame in decoded:
                 number, image, there = frame.number, frame.image, faces.get(frame.number, ())
-                if keeper is not None and number % COMPARED_EVERY == 0 and there:
-                    compared[number] = tuple(keeper.decide(image, there))
+                if allowed is not None and number % COMPARED_EVERY == 0 and there:
+                    compared[number] = tuple(allowed.decide(image, there))
                 if meter is not None and there:
                     vectors[number] = meter(number, image, there)
     return [
-        Found(n, 0, False, tuple(faces.get(n, ())), compared.get(n), (), vectors.get(n, ()))
+        FrameDetections(
+            n, 0, False, tuple(faces.get(n, ())), compared.get(n), (), vectors.get(n, ())
+        )
         for n in range(frames)
     ]
 
 
-def _keep_reason(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> str:
-    """Why a track is kept; empty if it is not: only if nearly all its compared observations show the person."""
+def _allowed_because(track: Track, compared: dict[tuple[int, tuple[float, ...]], str]) -> str:
+    """Why a track is kept; empty if it is not: only if nearly all compared ones show the person."""
     verdicts = [compared[key] for s in track.observations if (key := (s.frame, s.box)) in compared]
     reasons = [verdict for verdict in verdicts if verdict]
     if len(verdicts) < min(_MIN_COMPARED, len(track.observations)) or not reasons:
@@ -253,7 +261,7 @@ def linking(info: VideoInfo) -> tracking.Linking:
     return tracking.Linking.at_rate(float(info.rate))
 
 
-def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
+def link(info: VideoInfo, found: Sequence[FrameDetections]) -> Tracking:
     """Tracks of all that was found, those to be kept marked so."""
     detections = {one.number: one.faces for one in found}
     cuts = tuple(one.number for one in found if one.cut and one.number > 0)
@@ -274,7 +282,7 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
     measured = any(vector is not None for one in found for vector in one.vectors)
     doubtful = {track.number for track in tracks if _is_doubtful(track, measured)}
     decided = [
-        _decided(motion.steadied(track, steps), compared, track.number in doubtful)
+        _decided(motion.stabilised(track, steps), compared, track.number in doubtful)
         for track in tracks
     ]
     clear = {
@@ -292,7 +300,7 @@ def link(info: VideoInfo, found: Sequence[Found]) -> Tracking:
     return Tracking(len(found), *info.canvas_size, cuts, tuple(left))
 
 
-def _with_vectors(tracks: Sequence[Track], found: Sequence[Found]) -> list[Track]:
+def _with_vectors(tracks: Sequence[Track], found: Sequence[FrameDetections]) -> list[Track]:
     """The tracks, with what was measured of their faces."""
     vectors = {
         (one.number, from_face(one.number, face).box): vector
@@ -362,7 +370,7 @@ def _decided(
     track: Track, compared: dict[tuple[int, tuple[float, ...]], str], doubtful: bool
 ) -> Track:
     """The track with what is to be done with it, where that is not the usual."""
-    if reason := _keep_reason(track, compared):
+    if reason := _allowed_because(track, compared):
         return dataclasses.replace(track, keep=True, reason=reason)
     if doubtful:
         # A new face on a plant would be worse than a blur.

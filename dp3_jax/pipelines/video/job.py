@@ -28,7 +28,7 @@ from dp3_jax.media import image_sequences
 from dp3_jax.media.names import as_one, is_pattern
 from dp3_jax.media.video import clocks, copying, encoding, reading, sequence_writing, writing
 from dp3_jax.media.video.interlacing import DEINTERLACED
-from dp3_jax.pipelines.allowlist import Keeper
+from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import (
     boxes,
@@ -37,7 +37,7 @@ from dp3_jax.pipelines.video import (
     track_file,
     work_folder,
 )
-from dp3_jax.pipelines.video.time_ranges import Span
+from dp3_jax.pipelines.video.time_ranges import TimeRange
 from dp3_jax.replacement import master_key
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
@@ -53,7 +53,7 @@ class VideoOptions:
       encoder: codec, quality and speed; None for ones like the input's.
       audio: "copy" or "drop".
       subtitles: "copy" or "drop".
-      spans: when faces are hidden; always if empty.
+      masked_times: when faces are hidden; always if empty.
       coherence: what is steadied over time.
       motion: what new faces follow: "face", "head" or "none" (see `vectors.limited_to`).
       rate: of numbered pictures, how many a second.
@@ -63,7 +63,7 @@ class VideoOptions:
     encoder: encoding.EncoderSettings = dataclasses.field(default_factory=encoding.EncoderSettings)
     audio: str = "copy"
     subtitles: str = "drop"
-    spans: tuple[Span, ...] = ()
+    masked_times: tuple[TimeRange, ...] = ()
     coherence: Coherence = dataclasses.field(default_factory=Coherence)
     motion: str = "face"
     rate: Fraction = image_sequences.RATE
@@ -80,8 +80,8 @@ class Request:
       given_boxes: file with boxes instead of detection.
       given_tracks: sidecar with tracks instead of detection.
       overrides: settings given by the user, which go before those of a sidecar.
-      keep_rules: texts of --keep, part of what makes this job this job.
-      keeper: decides by them; None without any.
+      allowlist_rules: texts of --keep, part of what makes this job this job.
+      allowed: decides by them; None without any.
       sidecar: write one beside the result.
       keep_metadata: write the time and the camera's name, if the source says them.
       mark: say in the result that it holds generated faces, where it does.
@@ -94,8 +94,8 @@ class Request:
     given_boxes: str | None = None
     given_tracks: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    keep_rules: tuple[str, ...] = ()
-    keeper: Keeper | None = None
+    allowlist_rules: tuple[str, ...] = ()
+    allowed: Allowlist | None = None
     sidecar: bool = False
     keep_metadata: bool = False
     mark: bool = True
@@ -171,7 +171,7 @@ class _Job:
             "settings": dataclasses.asdict(self.anonymizer.settings),
             "least": self.anonymizer.min_confidence,
             "overrides": dict(request.overrides),
-            "keep": [_rule_identity(rule) for rule in request.keep_rules],
+            "keep": [_rule_identity(rule) for rule in request.allowlist_rules],
             "video": repr(request.video),
             "encoding": repr(self.encoding),
             "secret": secret,
@@ -203,14 +203,14 @@ class _Job:
         width, height = self.info.canvas_size
         scale = width / self.info.width, height / self.info.height
         faces = boxes.read(self.request.given_boxes, frames, scale)
-        found = detection_pass.given(self.info, frames, faces, self.request.keeper, self.meter)
+        found = detection_pass.given(self.info, frames, faces, self.request.allowed, self.meter)
         return detection_pass.link(self.info, found)
 
     def _find(self, folder: work_folder.WorkFolder, preparation: "_Preparation") -> Tracking:
         found, self.times = find_tracks(
             self.info,
             self.anonymizer.min_confidence,
-            self.request.keeper,
+            self.request.allowed,
             folder,
             lambda count: self.progress("finding faces", count, self.info.frames_estimate),
             saw=preparation.saw,
@@ -272,11 +272,11 @@ def _rule_identity(rule: str) -> Any:
 def find_tracks(
     info: reading.VideoInfo,
     min_confidence: float,
-    keeper: Keeper | None,
+    allowed: Allowlist | None,
     folder: work_folder.WorkFolder,
     progress: Callable[[int], None],
     *,
-    saw: Callable[[detection_pass.Found], None] | None = None,
+    saw: Callable[[detection_pass.FrameDetections], None] | None = None,
     meter: VectorMeter | None = None,
 ) -> tuple[Tracking, np.ndarray]:
     """The first pass: arguments as of `detection_pass.detect`, and the least confidence of a detection.
@@ -285,7 +285,7 @@ def find_tracks(
       The tracks, and i64[frames] the frames' times in ticks.
     """
     detector = VideoDetector(min_confidence, every=interval(float(info.rate), *info.canvas_size))
-    found = detection_pass.detect(info, detector, keeper, folder, progress, saw=saw, meter=meter)
+    found = detection_pass.detect(info, detector, allowed, folder, progress, saw=saw, meter=meter)
     return detection_pass.link(info, found), np.array([one.pts for one in found], np.int64)
 
 
@@ -302,7 +302,7 @@ class _Preparation:
         self._most = 0
         self._last: futures.Future | None = None
 
-    def saw(self, found: detection_pass.Found) -> None:
+    def saw(self, found: detection_pass.FrameDetections) -> None:
         """Told of each frame: the network is made ready for as many faces at once."""
         if len(found.faces) > self._most and self._anonymizer.settings.method == "generate":
             self._most = len(found.faces)
@@ -348,11 +348,11 @@ def process(
         shown = detection_pass.treated(found, settings)
         middle = time.monotonic()
         makes = any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
-        drawing, is_face = preparation.parts() if makes else (None, None)
-        fingerprint = None if drawing is None else drawing.fingerprint
+        face_renderer, is_face = preparation.parts() if makes else (None, None)
+        fingerprint = None if face_renderer is None else face_renderer.fingerprint
         how = {"motion": request.video.motion, "cuts": shown.cuts}
         use = request.video.coherence
-        renderer = Renderer(settings, drawing, keys, use, is_face, **how)
+        renderer = Renderer(settings, face_renderer, keys, use, is_face, **how)
         render = rendering_pass.SecondPass(
             job.info,
             shown,
@@ -361,7 +361,7 @@ def process(
             folder,
             weights=fingerprint,
             times=job.times,
-            hidden=request.video.spans,
+            hidden=request.video.masked_times,
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
         face_results = [_face_result(track, tally, keys) for track in shown.tracks]

@@ -28,7 +28,7 @@ from dp3_jax.media.video.reading import CAPTIONS, Frame, VideoInfo
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.live.pipeline import Painter
 from dp3_jax.pipelines.live.quality_controller import LEVELS
-from dp3_jax.pipelines.live.release_policy import Watched, new_watch
+from dp3_jax.pipelines.live.release_policy import TrackedFrame, new_release_policy
 from dp3_jax.pipelines.live.track_keys import Keys
 from dp3_jax.pipelines.video import time_ranges
 from dp3_jax.pipelines.video.job import Request, Summary
@@ -130,10 +130,10 @@ class _Record:
         self._tally = Tally()
         self._best: dict[int, tracks.Track] = {}
 
-    def add(self, watched: Watched, face_results: list[FaceResult]) -> None:
+    def add(self, tracked: TrackedFrame, face_results: list[FaceResult]) -> None:
         """Counts one frame."""
-        self._tally.add(list(watched.faces), face_results)
-        for number, track in watched.faces.items():
+        self._tally.add(list(tracked.faces), face_results)
+        for number, track in tracked.faces.items():
             best = self._best.get(number)
             if (
                 best is None
@@ -157,17 +157,23 @@ class _Frames:
     def __init__(self, request: Request, anonymizer: Anonymizer, info: VideoInfo, record: _Record):
         settings = anonymizer.settings
         makes = settings.method == "generate"
-        drawing, is_face = anonymizer.parts() if makes else (None, None)
+        face_renderer, is_face = anonymizer.parts() if makes else (None, None)
         size, rate = info.canvas_size, float(info.rate)
         delay = max(1, min(round(_DELAY * rate), int(_DELAY_BYTES / (3 * size[0] * size[1]))))
         least = anonymizer.min_confidence
-        motion = request.video.motion if drawing is not None and drawing.takes_vector else "none"
-        self._watch = new_watch(size, rate, settings.method, least, delay=delay, motion=motion)
+        motion = (
+            request.video.motion
+            if face_renderer is not None and face_renderer.takes_vector
+            else "none"
+        )
+        self._policy = new_release_policy(
+            size, rate, settings.method, least, delay=delay, motion=motion
+        )
         self._painter = Painter(
             functools.partial(
                 Renderer,
                 settings,
-                drawing,
+                face_renderer,
                 record.keys,
                 request.video.coherence,
                 is_face,
@@ -176,11 +182,11 @@ class _Frames:
             )
         )
         self._record = record
-        self._hidden = request.video.spans
+        self._hidden = request.video.masked_times
         self._time_base = info.time_base
         self._first: int | None = None
 
-    def looked(self, items: Iterable[Frame | av.Packet]) -> Generator[Watched | av.Packet]:
+    def looked(self, items: Iterable[Frame | av.Packet]) -> Generator[TrackedFrame | av.Packet]:
         """Finds the faces in frames; packets go past.
 
         Raises:
@@ -190,29 +196,29 @@ class _Frames:
             if isinstance(item, av.Packet):
                 yield item
                 continue
-            yield from self._watch.take(item, LEVELS[0])
-            if self._watch.failures:
-                raise UserError(f"frame {item.number}: {self._watch.failure}; it cannot be shown")
-        yield from self._watch.finish()
+            yield from self._policy.take(item, LEVELS[0])
+            if self._policy.failures:
+                raise UserError(f"frame {item.number}: {self._policy.failure}; it cannot be shown")
+        yield from self._policy.finish()
 
-    def drawn(self, watched: Watched) -> np.ndarray:
+    def drawn(self, tracked: TrackedFrame) -> np.ndarray:
         """The frame without its faces, u8[h, w, 3].
 
         Raises:
           UserError: it failed.
         """
-        frame = watched.frame
+        frame = tracked.frame
         self._first = frame.pts if self._first is None else self._first
-        if not time_ranges.hidden_at(
+        if not time_ranges.masked_at(
             self._hidden, float((frame.pts - self._first) * self._time_base)
         ):
             return frame.image
         try:
-            image, face_results = self._painter.paint(watched)
+            image, face_results = self._painter.paint(tracked)
         except Exception as error:  # whatever it is, a frame with a face in it is not written
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"frame {frame.number}: {reason}; it cannot be shown") from error
-        self._record.add(watched, face_results)
+        self._record.add(tracked, face_results)
         return image
 
 

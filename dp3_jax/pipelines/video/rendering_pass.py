@@ -108,7 +108,7 @@ class SecondPass:
         *,
         weights: str | None = None,
         times: np.ndarray | None = None,
-        hidden: tuple[time_ranges.Span, ...] = (),
+        hidden: tuple[time_ranges.TimeRange, ...] = (),
     ):
         """Takes what is needed; starts nothing.
 
@@ -268,7 +268,7 @@ class SecondPass:
                 "file, or a damaged one?"
             )
         seconds = float((frame.pts - self._first_pts) * self._info.time_base)
-        if not time_ranges.hidden_at(self._hidden, seconds):
+        if not time_ranges.masked_at(self._hidden, seconds):
             return frame.image
         faces = self._faces(frame.number)
         cut = frame.number in self._cuts

@@ -11,7 +11,7 @@ _FORM = "spans are START-END in seconds or [H:]MM:SS, e.g. 5-9.5,1:02:00-; no EN
 
 
 @dataclasses.dataclass(frozen=True)
-class Span:
+class TimeRange:
     """From `start` up to and without `end`, in seconds from the first frame."""
 
     start: float
@@ -26,13 +26,13 @@ def _seconds(text: str, whole: str) -> float:
     return 3600.0 * int(hours or 0) + 60.0 * int(minutes or 0) + float(seconds)
 
 
-def parse_spans(text: str) -> tuple[Span, ...]:
+def parse_time_ranges(text: str) -> tuple[TimeRange, ...]:
     """The spans in a text such as "0:05-0:10.5,30-".
 
     Raises:
       UserError: it is not of this form, or a span ends before it starts.
     """
-    spans = []
+    masked_times = []
     for part in text.split(","):
         start, dash, end = part.strip().partition("-")
         if not dash:
@@ -41,10 +41,12 @@ def parse_spans(text: str) -> tuple[Span, ...]:
         ends = _seconds(end, text) if end.strip() else math.inf
         if ends <= begins:
             raise UserError(f"--spans {text}: {part.strip()} ends before it starts")
-        spans.append(Span(begins, ends))
-    return tuple(spans)
+        masked_times.append(TimeRange(begins, ends))
+    return tuple(masked_times)
 
 
-def hidden_at(spans: tuple[Span, ...], seconds: float) -> bool:
+def masked_at(masked_times: tuple[TimeRange, ...], seconds: float) -> bool:
     """Whether faces are hidden at this time; without any span always."""
-    return not spans or any(span.start <= seconds < span.end for span in spans)
+    return not masked_times or any(
+        time_range.start <= seconds < time_range.end for time_range in masked_times
+    )

@@ -49,14 +49,14 @@ def draw(mesh, size, colour):
     return image
 
 
-class DrawnIdentities:
-    """See `identities.IdentitySource`. `tremble` degrees is how far poses are from what is asked for."""
+class PaintedIdentities:
+    """See `identities.IdentitySource`. `jitter` degrees is how far poses are from what is asked for."""
 
     name = "drawn"
     fingerprint = "drawn"
 
-    def __init__(self, tremble=2.0, refuses=lambda pose: False):
-        self.tremble, self.refuses, self.calls = tremble, refuses, 0
+    def __init__(self, jitter=2.0, refuses=lambda pose: False):
+        self.jitter, self.refuses, self.calls = jitter, refuses, 0
 
     def render(self, key, classes, pose, expression, size):
         del classes
@@ -64,7 +64,7 @@ class DrawnIdentities:
         near, clamped = clamped_pose(pose or Pose(0.0, 0.0, 0.0))
         if self.refuses(near):
             raise ValueError("no face is drawn in this pose")
-        off = self.tremble * np.sin([3 * near.yaw + 1, 5 * near.pitch + 2])
+        off = self.jitter * np.sin([3 * near.yaw + 1, 5 * near.pitch + 2])
         shown = Pose(near.yaw + off[0], near.pitch + off[1], 0.5 * off[0])
         expression = expression or Expression(0.0, 0.86, 0.13)
         mesh = person_mesh(key, shown, expression, size)
