@@ -35,7 +35,8 @@ from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation import identities_pictures as pictures
 from dp3_jax.evaluation import identities_tables as tables
 from dp3_jax.evaluation import people
-from dp3_jax.evaluation.anonymity import FAR, heldout_pictures, recognize, result_folder
+from dp3_jax.evaluation.anonymity import heldout_pictures, result_folder
+from dp3_jax.evaluation.attacks.verify import FARS, recognize
 from dp3_jax.evaluation.identities_report import format_report
 from dp3_jax.evaluation.identities_targets import targets
 from dp3_jax.evaluation.real_people import RealPeople
@@ -213,7 +214,7 @@ def run(
     for old in parts.glob("*"):
         if old.name != mark:  # of other weights or settings
             shutil.rmtree(old, ignore_errors=True)
-    result: dict[str, Any] = {"source": bench.name, "settings": settings, "far": FAR, "groups": {}}
+    result: dict[str, Any] = {"source": bench.name, "settings": settings, "far": FARS, "groups": {}}
     for group in groups:
         measured = measure_people(bench, ruler, group, parts / mark / group.name, settings["seed"])
         result["groups"][group.name] = analyse(*measured, group, ruler)

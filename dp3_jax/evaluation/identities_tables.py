@@ -9,45 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from dp3_jax.evaluation.attacks import conditioning
+from dp3_jax.evaluation.attacks.linkage import linked
 from dp3_jax.metrics import head_pose, identification, kid
 from dp3_jax.metrics.face_measures import MOBILENET, Measures
+from dp3_jax.metrics.resampling import interval
 from dp3_jax.replacement.identities import TONES, tone_band
 
 Rows = Mapping[str, Measures]
 
-RESAMPLES = 2000  # of people, for intervals
 _MOUTH_OPEN = 0.1  # eye distances between the lips from which a mouth counts as open
-
-
-def interval(
-    values: np.ndarray, people: np.ndarray, weights: np.ndarray | None = None, seed: int = 0
-) -> dict[str, float | None]:
-    """Mean of f[n] `values` and its 95% interval by the bootstrap over people (Efron, 1979).
-
-    People are drawn again, not pictures: those of one person are alike. Values that are not numbers are
-    left out.
-
-    Args:
-      values: of n pictures.
-      people: i[n], whose they are.
-      weights: f[n], what the sum of the values is divided by, instead of their number: for ratios.
-      seed: of the draws.
-
-    Returns:
-      value, low, high: None where there is nothing to average.
-    """
-    known = np.isfinite(values)
-    values, people = np.asarray(values, np.float64)[known], np.asarray(people)[known]
-    weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)[known]
-    if not len(values) or not weights.sum():
-        return {"value": None, "low": None, "high": None}
-    _, group = np.unique(people, return_inverse=True)
-    sums, parts = np.bincount(group, values), np.bincount(group, weights)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
-    below = parts[drawn].sum(1)
-    ratios = sums[drawn].sum(1)[below > 0] / below[below > 0]
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return {"value": float(sums.sum() / parts.sum()), "low": float(low), "high": float(high)}
 
 
 def select(measures: Measures, index: np.ndarray) -> Measures:
@@ -103,10 +74,7 @@ def above_baseline(
 def vector_alone(
     original: Measures, gallery: Measures, probe_people: np.ndarray, gallery_people: np.ndarray
 ) -> dict[str, Any]:
-    """What the vector that passes on (`replacement.face_vector`) gives away of who somebody is.
-
-    A recognizer that knows nothing but yaw, pitch, mouth opening and mouth width of the original photo says
-    who has them in the gallery: the nearest, each number counted in its standard deviations.
+    """What the vector that passes on (`detection.face_vector`) gives away of who somebody is.
 
     Args:
       original: measures of the P photos as they are.
@@ -114,30 +82,19 @@ def vector_alone(
       probe_people, gallery_people: i[P], i[G].
 
     Returns:
-      verified: `Rate` of the right person accepted where 1% of other people are; rank_1: `Rate` of the
-      right person being the nearest; area_under_curve: .5 for one that knows nothing.
+      As `conditioning.vector_alone`, of yaw, pitch, mouth opening and mouth width.
     """
 
     def vectors(measures: Measures) -> np.ndarray:
         four = np.concatenate([measures["pose"][:, :2], measures["expression"][:, :2]], 1)
         return four[measures["found"]].astype(np.float64)
 
-    probes, known = vectors(original), vectors(gallery)
-    spread = known.std(0) if len(known) else np.ones(4)
-    difference = (probes[:, None] - known[None]) / np.maximum(spread, 1e-6)
-    scores = -np.linalg.norm(difference, axis=-1)
-    same = identification.same_person(
-        probe_people[original["found"]], gallery_people[gallery["found"]]
+    return conditioning.vector_alone(
+        vectors(original),
+        vectors(gallery),
+        probe_people[original["found"]],
+        gallery_people[gallery["found"]],
     )
-    threshold = identification.threshold_at_far(scores[~same], 0.01)
-    verified = None
-    if threshold is not None:
-        verified = identification.true_accept_rate(scores[same], threshold).as_dict()
-    return {
-        "verified": verified,
-        "rank_1": identification.rank_one(scores, same).as_dict(),
-        "area_under_curve": identification.area_under_curve(scores[same], scores[~same]),
-    }
 
 
 def linkage(rows: Rows, kind: str, verifier: str, threshold: float) -> dict[str, Any] | None:
@@ -158,13 +115,7 @@ def linkage(rows: Rows, kind: str, verifier: str, threshold: float) -> dict[str,
     usable = first["found"] & second["found"]
     if "person" in first:
         usable &= (first["person"] != second["person"]) | (first["person"] == "")
-    cosines = (first[verifier] * second[verifier]).sum(1)[usable]
-    linked = identification.Rate(int((cosines >= threshold).sum()), len(cosines))
-    return {
-        "pairs": len(cosines),
-        "linked": linked.as_dict(),
-        "cosine": float(cosines.mean()) if len(cosines) else None,
-    }
+    return linked((first[verifier] * second[verifier]).sum(1)[usable], threshold)
 
 
 def likeness(rows: Rows, kind: str, verifier: str, threshold: float) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-_Z95 = 1.959964  # standard normal quantile at 0.975
+from dp3_jax.metrics.resampling import wilson
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,7 @@ class Rate:
         """Wilson's 95% interval (1927), sound for rates near 0 and 1 too; None without trials."""
         if not self.count:
             return None
-        n, p, z = self.count, self.successes / self.count, _Z95
-        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        # It holds p in exact arithmetic; here rounding may miss it where p is 0 or 1.
-        return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+        return wilson(self.successes, self.count)
 
     def as_dict(self) -> dict[str, float | int | list[float] | None]:
         """For JSON."""

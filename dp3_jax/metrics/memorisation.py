@@ -45,6 +45,26 @@ def compare(generated: np.ndarray, heldout: np.ndarray) -> Comparison:
     }
 
 
+def relative(distances: np.ndarray) -> np.ndarray:
+    """f[n]: the nearest of rising distances f[n, k], divided by the mean of the others."""
+    # Where a training picture is there twice both may be 0.
+    return distances[:, 0] / np.maximum(distances[:, 1:].mean(1), 1e-6)
+
+
+def pixel_distances(
+    generated: np.ndarray, heldout: np.ndarray, train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """f32[n, k] and f32[m, k], rising: root mean square differences to the nearest training pictures.
+
+    All are u8[N, S, S, 3]; k is NEIGHBOURS + 1, or the number of training pictures if that is less.
+    """
+    count = min(NEIGHBOURS + 1, len(train))
+    first, second = (
+        image_similarity.nearest_by_l2(x, train, count)[0] for x in (generated, heldout)
+    )
+    return first, second
+
+
 def pixel_space(
     generated: np.ndarray, heldout: np.ndarray, train: np.ndarray
 ) -> tuple[Comparison, Comparison]:
@@ -54,12 +74,9 @@ def pixel_space(
       (of the distance to the nearest training picture, of that distance divided by the mean distance
       to the next NEIGHBOURS).
     """
-    count = min(NEIGHBOURS + 1, len(train))
-    distances = [image_similarity.nearest_by_l2(x, train, count)[0] for x in (generated, heldout)]
-    nearest = [distance[:, 0] for distance in distances]
-    # Where a training picture is there twice both distances may be 0.
-    relative = [d[:, 0] / np.maximum(d[:, 1:].mean(1), 1e-6) for d in distances]
-    return compare(*nearest), compare(*relative)
+    distances = pixel_distances(generated, heldout, train)
+    nearest = (distance[:, 0] for distance in distances)
+    return compare(*nearest), compare(*(relative(distance) for distance in distances))
 
 
 def face_space(

@@ -28,6 +28,7 @@ _UNITS = (
     *((f"conv256_{i}", False) for i in (1, 2)),
     ("conv256_down_out", True),
 )
+_UPPER = 10  # of them, from the one that gives 256 channels on: what is trained further for other pictures
 
 
 def load_parameters(manifest: pathlib.Path, weights: pathlib.Path) -> tfjs.Weights:
@@ -77,14 +78,32 @@ def _unit(parameters, x: jax.Array, name: str, halve: bool) -> jax.Array:
     return jax.nn.relu(_grown(y, shape) + _grown(shortcut, shape))
 
 
+def lower(parameters: tfjs.Weights, images: jax.Array) -> jax.Array:
+    """f32[B, 150, 150, 3] RGB in [0, 255] -> the maps f32[B, h, w, 128] that `upper` takes."""
+    x = (images - _MEAN) / 256
+    x = jax.nn.relu(_convolution(parameters, x, "conv32_down", 2, "VALID"))
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+    for name, halve in _UNITS[:_UPPER]:
+        x = _unit(parameters, x, name, halve)
+    return x
+
+
+def upper(parameters: tfjs.Weights, maps: jax.Array) -> jax.Array:
+    """The rest of the network, f32[B, 128]; of `parameters` those that `is_upper`."""
+    x = maps
+    for name, halve in _UNITS[_UPPER:]:
+        x = _unit(parameters, x, name, halve)
+    return x.mean((1, 2)) @ parameters["fc"]
+
+
+def is_upper(name: str) -> bool:
+    """Whether `upper` uses the parameter called so."""
+    return name.split("/", maxsplit=1)[0] in {"fc", *(unit for unit, _ in _UNITS[_UPPER:])}
+
+
 def apply(parameters: tfjs.Weights, images: jax.Array) -> jax.Array:
     """f32[B, 150, 150, 3] RGB in [0, 255] -> f32[B, 128] embeddings; differentiable.
 
     Two pictures of one person lie within 0.6 of each other (L2), says dlib.
     """
-    x = (images - _MEAN) / 256
-    x = jax.nn.relu(_convolution(parameters, x, "conv32_down", 2, "VALID"))
-    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
-    for name, halve in _UNITS:
-        x = _unit(parameters, x, name, halve)
-    return x.mean((1, 2)) @ parameters["fc"]
+    return upper(parameters, lower(parameters, images))

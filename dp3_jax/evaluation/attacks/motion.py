@@ -2,28 +2,22 @@
 
 Each track of the given clips is a person. Windows of a second of the first half of a track are learnt from,
 windows of its last part, a gap later, are to be told whose they are. What is learnt from are the vectors as
-they leave the program (`video.vectors`: smoothed, bounded, rounded), in statistics of each number: its level,
-its spread, its speed and its spectrum. Both parts are of one recording, so what is measured here is more than
-an attacker has who must know somebody again in another one; how the head is held to that camera is most of
-it. Statistics without levels (`dynamics`) say what is left.
+they leave the program (`detection.vectors`: smoothed, bounded, rounded), in statistics of each number: its
+level, its spread, its speed and its spectrum. Both parts are of one recording, so what is measured here is
+more than an attacker has who must know somebody again in another one; how the head is held to that camera is
+most of it. Statistics without levels (`dynamics`) say what is left.
 """
 
 import dataclasses
-import pathlib
-import tempfile
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection import vectors
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.vector_meter import VectorMeter
-from dp3_jax.media import image_sequences
-from dp3_jax.media.video import reading, sequence_writing
-from dp3_jax.pipelines.video import job, work_folder
-from dp3_jax.pipelines.video.detection_pass import DOUBTFUL
+from dp3_jax.evaluation.attacks import recognition
+from dp3_jax.evaluation.attacks.attack import UNKNOWN, AttackResult, FaceSet
 
 GROUPS = {
     "pose": ("yaw", "pitch"),
@@ -34,6 +28,7 @@ GROUPS = {
 RATE = 25.0  # a second, to which all vectors are resampled: a clip's own rate would tell it apart
 WINDOW, STRIDE = 25, 5  # samples
 TRAINED, GAP = 0.5, 0.1  # shares of a track
+MIN_PEOPLE = 5  # that say something where nobody is known
 MIN_SECONDS = 3.0  # of a track: two windows at its end
 _BANDS = ((1, 3), (3, 6), (6, 13))  # of the spectrum of a window, in cycles a second
 _RIDGE = 3.0
@@ -54,36 +49,6 @@ def resampled(shown: Sequence[FaceVector], rate: float) -> np.ndarray:
     values = np.array(shown, np.float64)
     times = np.arange(0, (len(values) - 1) / rate + 1e-9, 1 / RATE)
     return np.stack([np.interp(times * rate, np.arange(len(values)), one) for one in values.T], 1)
-
-
-def _opened(clip: str) -> reading.VideoInfo:
-    return sequence_writing.open_input(clip, image_sequences.RATE)
-
-
-def find_people(clip: str, min_confidence: float, progress: Callable[[int], None]) -> list[Person]:
-    """The persons in a clip whose vectors are whole: faces large enough, seen for MIN_SECONDS.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    info = _opened(clip)
-    rate = float(info.rate)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = work_folder.WorkFolder(pathlib.Path(scratch), resumed=False)
-        meter = VectorMeter(rate)
-        tracking, _ = job.find_tracks(info, min_confidence, None, folder, progress, meter=meter)
-    found = []
-    for track in tracking.tracks:
-        known = [i for i, one in enumerate(track.sightings) if one.vector is not None]
-        if track.reason == DOUBTFUL or not known:
-            continue
-        # What lies before and after was made up.
-        seen = track.sightings[known[0] : known[-1] + 1]
-        shown = vectors.smooth([one.vector for one in seen])
-        if len(seen) >= MIN_SECONDS * rate and all(None not in one for one in shown):
-            name = f"{pathlib.Path(clip).stem} {track.number}"
-            found.append(Person(name, resampled(shown, rate)))
-    return found
 
 
 def _statistics(window: np.ndarray, dynamics: bool) -> np.ndarray:
@@ -222,8 +187,71 @@ def format_report(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run(clips: Sequence[str], min_confidence: float, progress: Callable[[int], None]) -> dict:
-    """`attack` on the people of some clips."""
-    for clip in clips:  # what cannot be read is told at once
-        _opened(clip)
-    return attack([one for clip in clips for one in find_people(clip, min_confidence, progress)])
+MEASURE = "a second of movement is told whose it is"
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """The attack on vectors of clips; it learns from the beginning of each track itself.
+
+    Attributes:
+      dynamics: leave out how the head is usually held, which belongs to one recording.
+    """
+
+    dynamics: bool = False
+
+    name: ClassVar[str] = "motion"
+    title: ClassVar[str] = "How somebody moves"
+    trains: ClassVar[bool] = False
+    needs_people: ClassVar[bool] = True
+
+    def fit(self, faces: FaceSet, seed: int) -> "Motion":
+        """See `Attack`."""
+        del faces, seed
+        return self
+
+    def score(self, faces: FaceSet) -> AttackResult:
+        """See `FittedAttack`; the faces of a person are a track's, in order, RATE a second."""
+        people = tracks(faces)
+        if len(people) < 2:
+            why = (
+                f"it takes two tracks of {MIN_SECONDS:g} s or more with the vectors that passed on"
+            )
+            return recognition.unjudged(self, why, MEASURE)
+        names = FaceVector._fields[: people[0].vectors.shape[1]]
+        found = recognise(people, names, dynamics=self.dynamics)
+        low, high = found.interval
+        chance = 1 / len(people)
+        leaks = low > chance
+        sentence = (
+            f"An attacker who has seen the first half of {len(people)} tracks tells in "
+            f"{100 * found.rank1:.0f}% of the seconds of their ends whose they are (95%: {100 * low:.0f} to "
+            f"{100 * high:.0f}%; by chance {100 * chance:.0f}%): "
+            + ("it leaks." if leaks else f"{recognition.verdict(_judged(people), len(people))}.")
+        )
+        return AttackResult(
+            self.name, self.title, MEASURE, found.rank1, low, high, chance, "chance", None,
+            True if leaks else _judged(people), sentence, sum(len(one.vectors) for one in people),
+            dataclasses.asdict(found),
+        )  # fmt: skip
+
+
+def _judged(people: Sequence[Person]) -> bool | None:
+    """What is found where nothing lies above chance: few people say nothing."""
+    return False if len(people) >= MIN_PEOPLE else None
+
+
+def tracks(faces: FaceSet) -> list[Person]:
+    """The tracks in a set whose vectors are whole for MIN_SECONDS; numbers unknown in all are left out."""
+    if faces.conditioning is None:
+        return []
+    values = np.asarray(faces.conditioning, np.float64)
+    # Numbers come in the order of FaceVector's, so that the first ones are those that all have.
+    whole = np.isfinite(values).any(0)
+    values = values[:, : len(whole) if whole.all() else int(np.argmin(whole))]
+    found = []
+    for person in np.unique(faces.people[np.asarray(faces.people) != UNKNOWN]):
+        own = values[faces.people == person]
+        if own.size and len(own) >= MIN_SECONDS * RATE and np.isfinite(own).all():
+            found.append(Person(str(person), own))
+    return found

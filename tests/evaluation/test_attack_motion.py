@@ -8,8 +8,8 @@ import pytest
 from dp3_jax.cli.main import main
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.evaluation import motion_attack
-from dp3_jax.evaluation.motion_attack import Person, attack, format_report, resampled
+from dp3_jax.evaluation.attacks import motion
+from dp3_jax.evaluation.attacks.motion import Person, attack, format_report, resampled
 
 USUAL = (0.0, 0.0, 0.1, 0.9, 1.0, 1.0, 0.0, 0.0)
 
@@ -17,7 +17,7 @@ USUAL = (0.0, 0.0, 0.1, 0.9, 1.0, 1.0, 0.0, 0.0)
 def person(seed, *, tempo=8.0, nod=4.0, seconds=20):
     """Somebody who sways and nods: tempo in samples, nod in degrees; all else is noise of one kind."""
     rng = np.random.default_rng(seed)
-    count = int(seconds * motion_attack.RATE)
+    count = int(seconds * motion.RATE)
     values = np.array(USUAL) + rng.normal(0, 0.02, (count, 8))
     phase = np.cumsum(1 / tempo + 0.02 * rng.standard_normal(count)) + rng.uniform(0, 6)
     values[:, 0] += 3 * np.sin(phase)
@@ -32,7 +32,7 @@ def test_two_who_move_unlike_are_told_apart_by_the_numbers_in_which_they_do():
     for kind in ("all", "dynamics"):
         assert found["groups"]["pose"][kind]["rank1"] > 0.95
     silent = [Person(one.name, one.vectors * np.array([0, 0, *[1] * 6])) for one in people]
-    rank1 = motion_attack.recognise(silent, FaceVector._fields, dynamics=False).rank1
+    rank1 = motion.recognise(silent, FaceVector._fields, dynamics=False).rank1
     assert 0.25 < rank1 < 0.75  # one second is as good as another
 
 
@@ -48,8 +48,8 @@ def test_people_who_move_alike_are_known_no_more_often_than_by_chance():
 def test_what_somebody_usually_shows_is_no_dynamics():
     still = [person(seed) for seed in range(2)]
     still[1] = Person("turned", still[1].vectors + np.array([20.0, *[0] * 7]))
-    assert motion_attack.recognise(still, ("yaw",), dynamics=False).rank1 > 0.95
-    assert motion_attack.recognise(still, ("yaw",), dynamics=True).rank1 < 0.8
+    assert motion.recognise(still, ("yaw",), dynamics=False).rank1 > 0.95
+    assert motion.recognise(still, ("yaw",), dynamics=True).rank1 < 0.8
 
 
 @pytest.mark.parametrize("rate", [12.5, 30.0, 60.0])

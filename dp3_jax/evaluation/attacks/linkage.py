@@ -1,0 +1,162 @@
+"""Linkage: are two releases of one photo or track, with two keys, called one person's?
+
+If so, someone who has both knows that they belong together, and a key gives less of a person than it should.
+The floor are two other people's real faces, laid under the mask into the same photo: the scene itself makes
+any two faces in it somewhat alike. Where a detector finds no face there is no person to link.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dp3_jax.evaluation.attacks import recognition, verify
+from dp3_jax.evaluation.attacks.attack import (
+    UNKNOWN,
+    Anonymize,
+    AttackResult,
+    FaceSet,
+    another_of_each,
+)
+from dp3_jax.evaluation.attacks.verifiers import DETECTION, FACE_VERIFIERS, Embed, FindFaces
+from dp3_jax.metrics import identification, resampling
+
+MEASURE = "two releases with two keys are called one person's"
+FLOOR = "two other people's faces laid into the same photo"
+
+
+def linked(cosines: np.ndarray, threshold: float) -> dict[str, Any]:
+    """Of f[n] cosines of pairs: how many there are, a `Rate` of those at the threshold, and their mean."""
+    rate = identification.Rate(int((cosines >= threshold).sum()), len(cosines))
+    return {
+        "pairs": len(cosines),
+        "linked": rate.as_dict(),
+        "cosine": float(cosines.mean()) if len(cosines) else None,
+    }
+
+
+def laid_in(faces: FaceSet, shift: int) -> np.ndarray:
+    """u8[n, 128, 128, 3]: each original with the face of the one `shift` rows on under its mask."""
+    others = np.roll(faces.originals, -shift, axis=0)
+    return np.where(np.asarray(faces.masks, bool)[..., None], others, faces.originals)
+
+
+def _two_impostors(people: np.ndarray) -> tuple[int, int]:
+    """Two shifts of rows by which, for most rows, two other people come in."""
+    n = len(people)
+    alone = np.where(people == UNKNOWN, -2 - np.arange(n), people)
+    apart = [shift for shift in range(1, n) if (np.roll(alone, -shift) != alone).mean() > 0.5]
+    first = apart[0] if apart else 1
+    far = [s for s in apart if (np.roll(alone, -s) != np.roll(alone, -first)).mean() > 0.5]
+    return first, far[0] if far else (first + 1) % max(n, 2)
+
+
+def _tracks(faces: FaceSet, tracks: bool) -> np.ndarray:
+    """i64[n]: which release each face belongs to: its own, or that of its name."""
+    if not tracks or not faces.files:
+        return np.arange(len(faces))
+    return np.unique(faces.files, return_inverse=True)[1]
+
+
+def _means(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """f[m, D]: unit means of the unit rows of each group."""
+    total = np.zeros((groups.max() + 1, rows.shape[1]))
+    np.add.at(total, groups, rows)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linkage:
+    """The attack. It learns nothing; it anonymizes the originals twice.
+
+    Attributes:
+      anonymize: what is attacked.
+      keys: two.
+      tracks: take the faces of one name in `FaceSet.files` as a track, known by their mean embedding.
+      embed: the verifiers; find: the detector; thresholds: as of `verify.Verify`.
+    """
+
+    anonymize: Anonymize
+    keys: tuple[bytes, bytes] = (bytes(32), bytes(31) + b"\1")
+    tracks: bool = False
+    embed: Embed = FACE_VERIFIERS
+    find: FindFaces = DETECTION
+    thresholds: Callable[[], Mapping[str, float]] = lambda: FACE_VERIFIERS.thresholds
+
+    name: ClassVar[str] = "linkage"
+    title: ClassVar[str] = "Two releases with two keys"
+    trains: ClassVar[bool] = False
+    needs_people: ClassVar[bool] = False
+
+    def fit(self, faces: FaceSet, seed: int) -> "Linkage":
+        """See `Attack`."""
+        del faces, seed
+        return self
+
+    def score(self, faces: FaceSet) -> AttackResult:
+        """See `FittedAttack`; `faces.anonymized` is not used."""
+        if len(faces) < 3:
+            return recognition.unjudged(self, "it takes three faces or more", MEASURE)
+        releases = [
+            np.stack([self.anonymize(picture, key) for picture in faces.originals])
+            for key in self.keys
+        ]
+        impostors = [laid_in(faces, shift) for shift in _two_impostors(np.asarray(faces.people))]
+        groups = _tracks(faces, self.tracks)
+        pairs = {
+            "anonymized": self._cosines(*releases, groups),
+            "strangers": self._cosines(*impostors, groups),
+        }
+        people = np.asarray(faces.people)
+        other = another_of_each(people)
+        if (other >= 0).any():
+            have = other >= 0
+            pairs["originals"] = self._cosines(
+                faces.originals[have], faces.originals[other[have]], np.arange(have.sum())
+            )
+        owner = people[np.unique(groups, return_index=True)[1]]
+        return self._result(pairs, np.where(owner == UNKNOWN, -2 - np.arange(len(owner)), owner))
+
+    def _cosines(
+        self, first: np.ndarray, second: np.ndarray, groups: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """f[m] by verifier of the m pairs of releases, -1 where either shows no face."""
+        faces = np.minimum(
+            *(np.bincount(groups, self.find(one), groups.max() + 1) for one in (first, second))
+        )
+        a, b = self.embed(first), self.embed(second)
+        cosines = {name: (_means(a[name], groups) * _means(b[name], groups)).sum(1) for name in a}
+        return {name: np.where(faces > 0, row, -1.0) for name, row in cosines.items()}
+
+    def _result(
+        self, pairs: Mapping[str, Mapping[str, np.ndarray]], people: np.ndarray
+    ) -> AttackResult:
+        results, level = {}, 1 - 0.05 / len(pairs["anonymized"])
+        for name, cosines in pairs["anonymized"].items():
+            threshold = self.thresholds()[name]
+            mine = (cosines >= threshold).astype(float)
+            base = (pairs["strangers"][name] >= threshold).astype(float)
+            span, floor = verify.share(mine, people, level), float(base.mean())
+            control = None
+            if "originals" in pairs:
+                control = float((pairs["originals"][name] >= threshold).mean())
+            above = resampling.interval(mine - base, people, level=level)
+            works = control is None or control > max(floor, recognition.FAR)
+            # With a published threshold some strangers pass even where no scene is shared.
+            floor = max(floor, recognition.FAR)
+            found = recognition.decide(above, span["low"], floor, len(mine), works)
+            sentence = (
+                f"{name} calls {100 * span['value']:.0f}% of {len(mine)} pairs of releases of one "
+                f"{'track' if self.tracks else 'photo'} one person's (95%: {100 * span['low']:.0f} to "
+                f"{100 * span['high']:.0f}%), and {100 * floor:.0f}% of pairs of strangers laid into it: "
+                f"{recognition.verdict(found, len(mine))}."
+            )
+            details = {kind: linked(one[name], threshold) for kind, one in pairs.items()}
+            results[name] = AttackResult(
+                self.name, self.title, f"{MEASURE} by {name}", span["value"], span["low"], span["high"],
+                floor, FLOOR, control, found, sentence, len(mine), details,
+            )  # fmt: skip
+        worst = max(results.values(), key=lambda r: (r.found is True, r.low - r.floor))
+        verifiers = {name: result.as_dict() for name, result in results.items()}
+        return dataclasses.replace(worst, details={"verifiers": verifiers})

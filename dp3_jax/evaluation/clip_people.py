@@ -1,0 +1,50 @@
+"""People in clips, as the attack on how they move wants them: reads the clips."""
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+
+from dp3_jax.detection import vectors
+from dp3_jax.detection.vector_meter import VectorMeter
+from dp3_jax.evaluation.attacks.motion import MIN_SECONDS, Person, attack, resampled
+from dp3_jax.media import image_sequences
+from dp3_jax.media.video import reading, sequence_writing
+from dp3_jax.pipelines.video import job, work_folder
+from dp3_jax.pipelines.video.detection_pass import DOUBTFUL
+
+
+def _opened(clip: str) -> reading.VideoInfo:
+    return sequence_writing.open_input(clip, image_sequences.RATE)
+
+
+def find_people(clip: str, min_confidence: float, progress: Callable[[int], None]) -> list[Person]:
+    """The persons in a clip whose vectors are whole: faces large enough, seen for MIN_SECONDS.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    info = _opened(clip)
+    rate = float(info.rate)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = work_folder.WorkFolder(pathlib.Path(scratch), resumed=False)
+        meter = VectorMeter(rate)
+        tracking, _ = job.find_tracks(info, min_confidence, None, folder, progress, meter=meter)
+    found = []
+    for track in tracking.tracks:
+        known = [i for i, one in enumerate(track.observations) if one.vector is not None]
+        if track.reason == DOUBTFUL or not known:
+            continue
+        # What lies before and after was made up.
+        seen = track.observations[known[0] : known[-1] + 1]
+        shown = vectors.smooth([one.vector for one in seen])
+        if len(seen) >= MIN_SECONDS * rate and all(None not in one for one in shown):
+            name = f"{pathlib.Path(clip).stem} {track.number}"
+            found.append(Person(name, resampled(shown, rate)))
+    return found
+
+
+def run(clips: Sequence[str], min_confidence: float, progress: Callable[[int], None]) -> dict:
+    """`attack` on the people of some clips."""
+    for clip in clips:  # what cannot be read is told at once
+        _opened(clip)
+    return attack([one for clip in clips for one in find_people(clip, min_confidence, progress)])
