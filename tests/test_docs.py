@@ -1,4 +1,4 @@
-"""What the docs name exists: files, tests, names in files, options; and no option lacks a word in the docs."""
+"""What the docs name exists: files, tests, names in files, options; no option lacks a word in the docs."""
 
 import argparse
 import itertools
