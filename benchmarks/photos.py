@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from dp3_jax.media import photos  # noqa: E402
 from dp3_jax.pipelines.anonymize import Anonymizer  # noqa: E402
-from dp3_jax.replacement import master_key  # noqa: E402
+from dp3_jax.replacement import key_derivation  # noqa: E402
 from dp3_jax.vision.masks import inference_mask  # noqa: E402
 
 # (side, left, top) of the portraits in a photo of 4000 x 3000 px; faces of 140 to 245 px.
@@ -73,7 +73,7 @@ def stages(path: pathlib.Path, anonymizer: Anonymizer, repeats: int) -> None:
     faces = anonymizer.detector.detect(photo.pixels)
     result = anonymizer(photo.pixels, faces, b"benchmark")
     after, target = photo.with_pixels(result.frame), path.with_name("out.jpg")
-    done = ", ".join(sorted({outcome.done for outcome in result.outcomes}))
+    done = ", ".join(sorted({face_result.done for face_result in result.face_results}))
     measured = {
         "read": median_seconds(lambda: photos.read_photo(path), repeats),
         "detect": median_seconds(lambda: anonymizer.detector.detect(photo.pixels), repeats),
@@ -94,7 +94,7 @@ def generator(anonymizer: Anonymizer, repeats: int) -> None:
         views = random.integers(0, 256, (count, 128, 128, 3), np.uint8)
         masks = np.broadcast_to(inference_mask(), (count, 128, 128, 1))
         z = np.stack(
-            [master_key.latent(b"k", i, anonymizer.generator.latent_dim) for i in range(count)]
+            [key_derivation.latent(b"k", i, anonymizer.generator.latent_dim) for i in range(count)]
         )
         seconds, _ = median_seconds(
             lambda v=views, m=masks, z=z: anonymizer.generator.generate(v, m, z), 5 * repeats

@@ -11,7 +11,7 @@ from dp3_jax.detection.face_detection import Detector, Face
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.vision import geometry
 
-SECRET = b"k" * 32  # that faces are drawn from
+MASTER_KEY = b"k" * 32  # that faces are drawn from
 # Where the face is in `astronaut()`, as YuNet reports it, rounded.
 BOX = (180.0, 68.0, 85.0, 112.0)
 POINTS = np.array([[203, 104], [245, 106], [222, 128], [204, 146], [241, 147]], np.float32)

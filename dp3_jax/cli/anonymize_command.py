@@ -11,7 +11,7 @@ from dp3_jax.cli.identity_flags import (
     asks_for_identity,
     identity_options,
 )
-from dp3_jax.common.choices import COVERS, METHODS, MOTIONS
+from dp3_jax.common.choices import EXTENTS, METHODS, MOTIONS
 from dp3_jax.common.errors import UserError
 
 MAX_WORKERS = 64
@@ -45,7 +45,7 @@ def add_parser(commands) -> None:
     add("--in-place", action="store_true", help="overwrite the inputs")
     how = parser.add_argument_group("how faces are treated")
     how.add_argument("--method", choices=METHODS, help="default: generate, a new face")
-    how.add_argument("--cover", choices=COVERS, help="what the other methods cover; default: face")
+    how.add_argument("--cover", choices=EXTENTS, help="what the other methods cover; default: face")
     how.add_argument(
         "--candidates", type=int, metavar="N", help="draw N faces, take the best fitting"
     )
@@ -53,9 +53,9 @@ def add_parser(commands) -> None:
         "--weights", metavar="FILE", help="generator to use instead of the shipped one"
     )
     add_identity_options(parser.add_argument_group("who the new faces are"), expression=True)
-    secret = how.add_mutually_exclusive_group()
-    secret.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
-    secret.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
+    master_key = how.add_mutually_exclusive_group()
+    master_key.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
+    master_key.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
     which = parser.add_argument_group("which faces")
     which.add_argument(
         "--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5"
@@ -254,7 +254,7 @@ def _video_options(arguments: argparse.Namespace, rate):
         hardware=arguments.hardware,
     )
     when = time_ranges.parse_time_ranges(arguments.spans) if arguments.spans else ()
-    use = Coherence(follow_motion=arguments.motion == "grid")
+    use = Coherence(transfer_motion=arguments.motion == "grid")
     return job.VideoOptions(
         encoder=settings,
         audio=arguments.audio,
@@ -288,16 +288,16 @@ def _manifest(arguments: argparse.Namespace, tasks):
 def _options(arguments: argparse.Namespace, tasks, overrides, rate):
     """What to do with each file, as `batch.Batch` takes it."""
     from dp3_jax.pipelines import batch
-    from dp3_jax.replacement import master_key
+    from dp3_jax.replacement import key_derivation
 
-    secret = None
+    master_key = None
     if arguments.seed is not None:
-        secret = master_key.secret_from_seed(arguments.seed)
+        master_key = key_derivation.master_key_from_seed(arguments.seed)
     elif arguments.secret_file is not None:
-        secret = master_key.read_secret(arguments.secret_file)
+        master_key = key_derivation.read_master_key(arguments.secret_file)
     video = any(task.is_video for task in tasks)
     return batch.Options(
-        secret=secret,
+        master_key=master_key,
         boxes=arguments.boxes,
         faces=arguments.faces,
         overrides=overrides,

@@ -76,14 +76,18 @@ def _rendered(count: int, seed: int | None) -> Iterator[tuple[str, str, bytes]]:
     import cv2
 
     from dp3_jax.models.mesh import Expression, Pose
-    from dp3_jax.replacement import master_key
+    from dp3_jax.replacement import key_derivation
     from dp3_jax.replacement.identities import Classes
     from dp3_jax.replacement.prior_identities import PriorIdentities
 
     source = PriorIdentities()
-    secret = master_key.fresh_secret() if seed is None else master_key.secret_from_seed(seed)
+    master_key = (
+        key_derivation.new_master_key()
+        if seed is None
+        else key_derivation.master_key_from_seed(seed)
+    )
     for i in range(count):
-        key = master_key.face_key(secret, i)
+        key = key_derivation.track_key(master_key, i)
         for j, (yaw, pitch, opening) in enumerate(_VIEWS):
             mouth = Expression(opening, _MOUTH_WIDTH, 0.0)
             shown = source.render(key, Classes(), Pose(yaw, pitch, 0.0), mouth, _SIZE)

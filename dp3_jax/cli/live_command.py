@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dp3_jax.cli.identity_flags import add_identity_options, identity_options
-from dp3_jax.common.choices import COVERS, METHODS, MOTIONS, NEW_PERSONS
+from dp3_jax.common.choices import EXTENTS, METHODS, MOTIONS, NEW_PERSONS
 from dp3_jax.common.errors import UserError
 
 _LARGEST = 16384  # px
@@ -71,7 +71,7 @@ def add_parser(commands: Any) -> None:
     _add_source(parser)
     add = parser.add_argument_group("how faces are treated").add_argument
     add("--method", choices=METHODS, help="default: generate, a new face")
-    add("--cover", choices=COVERS, help="what the other methods cover; default: face")
+    add("--cover", choices=EXTENTS, help="what the other methods cover; default: face")
     add(
         "--motion",
         choices=MOTIONS,
@@ -131,14 +131,14 @@ def _add_identity(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
 
 
-def _secret(arguments: argparse.Namespace) -> bytes:
-    from dp3_jax.replacement import master_key
+def _master_key(arguments: argparse.Namespace) -> bytes:
+    from dp3_jax.replacement import key_derivation
 
     if arguments.seed is not None:
-        return master_key.secret_from_seed(arguments.seed)
+        return key_derivation.master_key_from_seed(arguments.seed)
     if arguments.secret_file is not None:
-        return master_key.read_secret(arguments.secret_file)
-    return master_key.fresh_secret()
+        return key_derivation.read_master_key(arguments.secret_file)
+    return key_derivation.new_master_key()
 
 
 def _open_rendering(arguments: argparse.Namespace):
@@ -151,7 +151,7 @@ def _open_rendering(arguments: argparse.Namespace):
     return open_rendering(
         settings,
         identity_options(arguments),
-        Keys(_secret(arguments)),
+        Keys(_master_key(arguments)),
         motion=arguments.motion,
         weights=arguments.weights,
         wait=arguments.as_fast_as_possible,

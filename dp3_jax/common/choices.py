@@ -5,7 +5,7 @@ It imports nothing, so that a command answers a mistake before it loads anything
 
 OBFUSCATIONS = ("blur", "pixelate", "solid")
 METHODS = ("generate", *OBFUSCATIONS)
-COVERS = ("face", "head")  # how much an obfuscation covers
+EXTENTS = ("face", "head")  # how much an obfuscation covers
 MOTIONS = ("face", "head", "none", "grid")  # what of a face's motion passes to the new one
 IDENTITIES = ("auto", "prior", "bank", "builtin")  # where new persons come from
 EXPRESSIONS = ("match", "none")

@@ -127,24 +127,24 @@ class Detector:
         started = [self._pool.submit(task) for task in tasks]
         return [face for future in started for face in future.result()]
 
-    def rows(self, image: np.ndarray, least: float) -> np.ndarray:
+    def rows(self, image: np.ndarray, threshold: float) -> np.ndarray:
         """One call of YuNet: f32[n, 15], box, five points and score in px of `image` (u8 RGB)."""
         import cv2
 
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         with self._network() as network:
             network.setInputSize((bgr.shape[1], bgr.shape[0]))
-            network.setScoreThreshold(least)
+            network.setScoreThreshold(threshold)
             _, rows = network.detect(bgr)
         if rows is None:
             return np.zeros((0, 15), np.float32)
         return rows[np.isfinite(rows).all(1) & (rows[:, 2] >= 4) & (rows[:, 3] >= 4)]
 
     def _in_tile(
-        self, tile: np.ndarray, left: int, top: int, scale: np.ndarray, least: float = 1.0
+        self, tile: np.ndarray, left: int, top: int, scale: np.ndarray, threshold: float = 1.0
     ) -> list[Face]:
         corner = np.array([left, top])
-        rows = self.rows(tile, min(least, self.min_confidence))
+        rows = self.rows(tile, min(threshold, self.min_confidence))
         return _faces(rows, lambda p: (p + corner) / scale, "detected")
 
     def _with_border(self, image: np.ndarray, scale: np.ndarray) -> list[Face]:
@@ -238,18 +238,18 @@ class Detector:
                 yield functools.partial(rotated, factor=min(1.0, side / longer), degrees=degrees)
 
     def coarse_detection(
-        self, frame: np.ndarray, coarse: np.ndarray, least: float = 1.0
+        self, frame: np.ndarray, coarse: np.ndarray, threshold: float = 1.0
     ) -> list[Face]:
         """What one pass over a frame made small and one with a border find.
 
         Args:
           frame: u8[h, w, 3] RGB.
           coarse: the same, resized.
-          least: confidence of what is given, where that is less than the detector's own.
+          threshold: confidence of what is given, where that is less than the detector's own.
         """
         sizes = Pyramid(frame, coarse)
         small = sizes.resized(min(1.0, _GLANCED / max(frame.shape[:2])))
-        found = self._in_tile(coarse, 0, 0, sizes.scale(coarse), least)
+        found = self._in_tile(coarse, 0, 0, sizes.scale(coarse), threshold)
         found += self._with_border(small, sizes.scale(small))
         height, width = frame.shape[:2]
         return merge([f for f in found if _touches(f.box, width, height)])

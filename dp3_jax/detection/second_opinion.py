@@ -29,7 +29,9 @@ def mesh_at_hand() -> FaceMesh | None:
         return None
 
 
-def doubted(frame: np.ndarray, faces: Sequence[Face], mesh: FaceMesh | None) -> list[Face]:
+def low_confidence_faces(
+    frame: np.ndarray, faces: Sequence[Face], mesh: FaceMesh | None
+) -> list[Face]:
     """The faces, those called "unsure" that the detector or the mesh is not certain of.
 
     Args:

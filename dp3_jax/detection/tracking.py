@@ -30,7 +30,7 @@ from dp3_jax.detection.tracks import Observation, Track
 _CONFIDENT = 0.6  # detections from here on choose their track first
 _GATE = 4.0  # standard deviations between a face and its track
 _REACH = 2.0  # sizes; not further from where it was expected, however uncertain that is
-_REACH_UNSURE = 1.0  # the same for less confident detections
+_LOW_CONFIDENCE_REACH = 1.0  # the same for less confident detections
 _SAME_IOU = 0.3  # a box that overlaps the expected one more fits, whatever the motion
 _ALONE = 12.0  # cost of leaving a track and a detection alone, as of a bad fit
 
@@ -44,7 +44,7 @@ _JOIN_SIZE_RATIO = 1.8
 
 
 # Of the margin: what is never clearly a face is often none, and where it lies is hardly known.
-_MARGIN_OF_DOUBTFUL = 1 / 3
+_LOW_CONFIDENCE_MARGIN = 1 / 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Tracker:
         taken = {id(x) for pair in pairs for x in pair}
         free = [target for target in self._targets if id(target) not in taken]
         rest = [s for s in seen if id(s) not in {id(one) for one in sure}]
-        pairs += _assign(free, rest, frame, _REACH_UNSURE)
+        pairs += _assign(free, rest, frame, _LOW_CONFIDENCE_REACH)
         numbers = {}
         for target, observation in pairs:
             target.see(observation)
@@ -336,8 +336,8 @@ def link(
     for start, stop in tracks.shots(frames, cuts):
         for piece in _pieces((start, stop), detections, options):
             margin = options.margin
-            if max(seen.confidence for seen in piece) < tracks.CLEAR:
-                margin = round(_MARGIN_OF_DOUBTFUL * margin)
+            if max(seen.confidence for seen in piece) < tracks.HIGH_CONFIDENCE:
+                margin = round(_LOW_CONFIDENCE_MARGIN * margin)
             first = max(start, piece[0].frame - margin)
             last = min(stop - 1, piece[-1].frame + margin)
             observations = tracks.extend(piece, first, last, width, height)

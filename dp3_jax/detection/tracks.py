@@ -23,7 +23,7 @@ Box = tuple[float, float, float, float]
 SOURCES = ("detected", "unsure", "filled", "user")
 
 # A face that is clear in any frame reaches more confidence; a plant or a lamp that passes for one does not.
-CLEAR = 0.7
+HIGH_CONFIDENCE = 0.7
 
 MIN_DILATION = 0.08  # by which a filled box is larger in any case: neighbours are seen inexactly
 DILATION_PER_FRAME = 0.03  # for each frame to the nearest detection

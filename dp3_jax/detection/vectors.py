@@ -66,7 +66,9 @@ _SHUT_QUANTILE, _SHUT_BOUNDS = 0.01, (0.3, 0.5)
 _OPENINGS = (0.2, 0.55)  # usual ones lie between
 _SEES = 0.4  # how far eyes must be open to tell where they look
 _OPEN_QUANTILE = 0.75  # of a track, which is what is usual: below it is blinked
-_DOUBT = 10.0  # frames: what was seen in few frames counts less against what is usual for all
+_LOW_CONFIDENCE = (
+    10.0  # frames: what was seen in few frames counts less against what is usual for all
+)
 _HELD = 5  # frames in which what is not known stays as it was (eyes are not looked at in each)
 _RELAXING = 8.0  # frames in which it then falls to 1/e of its distance from what is usual
 
@@ -198,7 +200,7 @@ def _relative(name: str, column: np.ndarray) -> tuple[np.ndarray, float]:
 def _openings(known: np.ndarray) -> tuple[float, float]:
     """How far an eye is usually open, of which f[n] frames are known, and what share of that is shut."""
     shut, seen = np.quantile(known, (_SHUT_QUANTILE, _OPEN_QUANTILE))
-    mean = (seen * len(known) + _USUAL_OPENING * _DOUBT) / (len(known) + _DOUBT)
+    mean = (seen * len(known) + _USUAL_OPENING * _LOW_CONFIDENCE) / (len(known) + _LOW_CONFIDENCE)
     usual = float(np.clip(mean, *_OPENINGS))
     return usual, float(np.clip(shut / usual, *_SHUT_BOUNDS))
 
@@ -315,7 +317,7 @@ class VectorFilter:
     def _learn(self, name: str, value: float, first: float) -> None:
         usual = self._usual.get(name, first)
         seen = self._seen[name] = self._seen.get(name, 0.0) + 1.0
-        share = max(_LEARNING, 1 / (seen + _DOUBT))
+        share = max(_LEARNING, 1 / (seen + _LOW_CONFIDENCE))
         if name in _EYES:
             if value > usual:
                 share = min(share * _QUICKER, 0.5)

@@ -23,10 +23,10 @@ from dp3_jax.evaluation.anonymity_report import format_report
 from dp3_jax.evaluation.attacks import attack, parrot, recognition
 from dp3_jax.evaluation.attacks.verify import recognize
 from dp3_jax.evaluation.compared_methods import (
-    Hidings,
+    AnonymizedPictures,
     Subject,
+    anonymize_pictures,
     fill,
-    hide,
     open_subject,
     paste_over,
 )
@@ -61,9 +61,11 @@ CHANGED = (
 )  # kinds that differ from the original in the hole alone
 
 
-def judge(verifier: verification.Verifier, people_: people.People, hidden: Hidings) -> dict:
+def judge(
+    verifier: verification.Verifier, people_: people.People, by_kind: AnonymizedPictures
+) -> dict:
     """`recognize` by one verifier."""
-    embedded = {name: verifier.embed(pictures) for name, pictures in hidden.items()}
+    embedded = {name: verifier.embed(pictures) for name, pictures in by_kind.items()}
     gallery = verifier.embed(people_.gallery)
     return recognize(gallery, embedded, people_.gallery_people, people_.probe_people)
 
@@ -112,20 +114,20 @@ def _lfw(settings: dict[str, Any], size: int) -> tuple[people.People | None, dic
 
 
 def _verify_all(
-    groups: list[tuple[people.People, Hidings, int]],
+    groups: list[tuple[people.People, AnonymizedPictures, int]],
     verifiers: Mapping[str, verification.Verifier],
     missing: Mapping[str, str],
 ) -> dict[str, Any]:
     """`judge` for all (people, their hidden probes, number of people for slow judges)."""
     result: dict[str, Any] = {everyone.name: {} for everyone, *_ in groups}
-    for everyone, hidden, few in groups:
+    for everyone, by_kind, few in groups:
         for name, reason in missing.items():
             result[everyone.name][name] = {"not_measured": reason}
         for name, verifier in verifiers.items():
             started = time.monotonic()
             judged = everyone.first(few) if name in SLOW else everyone
             rows = np.isin(everyone.probe_people, judged.gallery_people)
-            shown = {kind: pictures[rows] for kind, pictures in hidden.items()}
+            shown = {kind: pictures[rows] for kind, pictures in by_kind.items()}
             result[everyone.name][verifier.name] = judge(verifier, judged, shown)
             seconds = time.monotonic() - started
             logging.info("%s on %s: %.0f s", verifier.name, everyone.name, seconds)
@@ -144,10 +146,10 @@ def result_folder(workdir: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _landmarks(hidden: Hidings, settings: dict[str, Any]) -> dict[str, Any]:
+def _landmarks(by_kind: AnonymizedPictures, settings: dict[str, Any]) -> dict[str, Any]:
     if not settings["judges"]:
         return {"not_measured": "no judge is asked for"}
-    kinds = {kind: hidden[kind] for kind in ("original", *CHANGED)}
+    kinds = {kind: by_kind[kind] for kind in ("original", *CHANGED)}
     try:
         return composites.landmarks(kinds, LANDMARK_PICTURES)
     except UserError as error:
@@ -209,11 +211,11 @@ def _measure(
     known = own is not None
     if own is None:
         own = people.impostors("heldout", heldout, **draw)
-    hidden = hide(subject, own, seed)
-    groups = [(own, hidden, settings["slow_people"])] if known else []
+    by_kind = anonymize_pictures(subject, own, seed)
+    groups = [(own, by_kind, settings["slow_people"])] if known else []
     lfw, about_lfw = _lfw(settings, subject.generator.size)
     if lfw is not None:
-        groups.append((lfw, hide(subject, lfw, seed), settings["lfw_slow_people"]))
+        groups.append((lfw, anonymize_pictures(subject, lfw, seed), settings["lfw_slow_people"]))
     verifiers, missing = verification.open_verifiers(
         settings["judges"],
         verification.VERIFIERS,
@@ -226,18 +228,18 @@ def _measure(
         attacks = {"not_measured": f"{source} does not tell who is who"}
     else:
         attacks = _attacks(subject, config, own, settings)
-    few, changed = own.probes[:DIVERSITY_PICTURES], {kind: hidden[kind] for kind in CHANGED}
+    few, changed = own.probes[:DIVERSITY_PICTURES], {kind: by_kind[kind] for kind in CHANGED}
     features = settings["kid_features"], settings["batch_size"]
     return {
         "recognition": recognition,
         "lfw": about_lfw,
         "attacks": attacks,
-        "outside_mask": composites.outside(own.probes, hidden["generated"]),
+        "outside_mask": composites.outside(own.probes, by_kind["generated"]),
         "rim_psnr_db": {k: composites.boundary_psnr(own.probes, v) for k, v in changed.items()},
         "ssim": {k: composites.ssim(own.probes, v) for k, v in changed.items()},
         "perceptual_distance": composites.perceptual(own.probes, changed, *features),
-        "landmarks": _landmarks(hidden, settings),
-        "quality": composites.quality(hidden, own.gallery, *features),
+        "landmarks": _landmarks(by_kind, settings),
+        "quality": composites.quality(by_kind, own.gallery, *features),
         "diversity": composites.diversity(subject, few, verifiers.get("sface"), seed),
         "shown": own.probes[np.unique(own.probe_people, return_index=True)[1][:SHOWN_PEOPLE]],
     }

@@ -10,7 +10,7 @@ from dp3_jax.evaluation.attacks.motion import MIN_SECONDS, Person, attack, resam
 from dp3_jax.media import image_sequences
 from dp3_jax.media.video import reading, sequence_writing
 from dp3_jax.pipelines.video import job, work_folder
-from dp3_jax.pipelines.video.detection_pass import DOUBTFUL
+from dp3_jax.pipelines.video.detection_pass import NOT_SURELY_A_FACE
 
 
 def _opened(clip: str) -> reading.VideoInfo:
@@ -32,7 +32,7 @@ def find_people(clip: str, min_confidence: float, progress: Callable[[int], None
     found = []
     for track in tracking.tracks:
         known = [i for i, one in enumerate(track.observations) if one.vector is not None]
-        if track.reason == DOUBTFUL or not known:
+        if track.reason == NOT_SURELY_A_FACE or not known:
             continue
         # What lies before and after was made up.
         seen = track.observations[known[0] : known[-1] + 1]

@@ -11,13 +11,13 @@ from dp3_jax.detection.face_detection import Face
 from dp3_jax.evaluation import people
 from dp3_jax.models import generator_file
 from dp3_jax.pipelines.anonymize import Anonymizer
-from dp3_jax.replacement import master_key, obfuscation
+from dp3_jax.replacement import key_derivation, obfuscation
 from dp3_jax.replacement.generator import FaceGenerator, load_anonymizer
 from dp3_jax.training import checkpoint, export
 from dp3_jax.training.configuration import model_section
 from dp3_jax.vision import geometry, masks
 
-Hidings = dict[str, np.ndarray]  # by the name of the way
+AnonymizedPictures = dict[str, np.ndarray]  # by the name of the way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,22 +67,22 @@ def photograph(subject: Subject, pictures: np.ndarray, seed: int) -> np.ndarray:
     """
     anonymizer = Anonymizer(generator=subject.generator)
     face = Face(geometry.CANONICAL_BOX, masks.CANONICAL_POINTS, 1.0, "user")
-    secret = master_key.secret_from_seed(seed)
+    master_key = key_derivation.master_key_from_seed(seed)
     results = []
     for number, picture in enumerate(pictures):
-        key = master_key.face_key(secret, number)
+        key = key_derivation.track_key(master_key, number)
         results.append(anonymizer(picture, [face], key).frame)
     return np.stack(results)
 
 
-def cover(method: str, pictures: np.ndarray) -> np.ndarray:
+def obfuscated(method: str, pictures: np.ndarray) -> np.ndarray:
     """u8[N, S, S, 3] covered by "blur", "pixelate" or "solid" as `dp3 anonymize` does it."""
     size = pictures.shape[1]
     scale = geometry.SIZE / size
     alignment = geometry.Alignment(complex(scale), complex(1, 1) * (scale - 1) / 2)
     low, extent = np.array(geometry.CANONICAL_BOX).reshape(2, 2)
     box = (*alignment.invert(low), *(extent / scale))
-    target = obfuscation.covered(alignment, box, "face", pictures.shape[1:])
+    target = obfuscation.extent(alignment, box, "face", pictures.shape[1:])
     result = pictures.copy()
     for picture in result:
         shown = obfuscation.apply(method, picture, target, alignment.scale)
@@ -96,18 +96,18 @@ def paste_over(pictures: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.where(masked, faces, pictures)
 
 
-def hide(subject: Subject, people_: people.People, seed: int) -> Hidings:
+def anonymize_pictures(subject: Subject, people_: people.People, seed: int) -> AnonymizedPictures:
     """The probes with their faces hidden in each way, and the two controls. u8[P, S, S, 3] each."""
     probes = people_.probes
     other = probes[people_.others()]
     mean_face = np.round(people_.gallery.mean(0, dtype=np.float64)).astype(np.uint8)
-    hidden = {"original": probes, "generated": fill(subject, probes, seed)}
+    by_kind = {"original": probes, "generated": fill(subject, probes, seed)}
     if probes.shape[1] == masks.SIZE:
-        hidden["in_a_photo"] = photograph(subject, probes, seed)
-    return hidden | {
-        "blur": cover("blur", probes),
-        "pixelate": cover("pixelate", probes),
-        "solid": cover("solid", probes),
+        by_kind["in_a_photo"] = photograph(subject, probes, seed)
+    return by_kind | {
+        "blur": obfuscated("blur", probes),
+        "pixelate": obfuscated("pixelate", probes),
+        "solid": obfuscated("solid", probes),
         "copy_paste": paste_over(probes, other),
         "mean_face": paste_over(probes, mean_face),
     }

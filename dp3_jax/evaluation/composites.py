@@ -8,7 +8,7 @@ import numpy as np
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Detector
-from dp3_jax.evaluation.compared_methods import Hidings, Subject, fill
+from dp3_jax.evaluation.compared_methods import AnonymizedPictures, Subject, fill
 from dp3_jax.metrics import (
     head_pose,
     image_similarity,
@@ -53,12 +53,14 @@ def outside(pictures: np.ndarray, composites: np.ndarray) -> dict[str, Any]:
     }
 
 
-def quality(hidden: Hidings, reference: np.ndarray, features: str, batch: int) -> dict[str, Any]:
+def quality(
+    by_kind: AnonymizedPictures, reference: np.ndarray, features: str, batch: int
+) -> dict[str, Any]:
     """KID of each kind of composite against other real pictures; its floor is that of "original".
 
     Args:
-      hidden: u8[P, S, S, 3] each, "original" among them.
-      reference: u8[M, S, S, 3], real pictures none of which is in `hidden`.
+      by_kind: u8[P, S, S, 3] each, "original" among them.
+      reference: u8[M, S, S, 3], real pictures none of which is in `by_kind`.
       features: a key of kid.FEATURE_NAMES.
       batch: pictures in one call of the features.
     """
@@ -68,7 +70,7 @@ def quality(hidden: Hidings, reference: np.ndarray, features: str, batch: int) -
     except UserError as error:
         return {**result, "not_measured": str(error)}
     real, rows = extract(reference), {}
-    for name, pictures in hidden.items():
+    for name, pictures in by_kind.items():
         value, error = kid.kid(extract(pictures), real)
         finite = error if np.isfinite(error) else None
         rows[name] = {"kid": value, "standard_error": finite}
@@ -76,7 +78,7 @@ def quality(hidden: Hidings, reference: np.ndarray, features: str, batch: int) -
 
 
 def perceptual(
-    pictures: np.ndarray, composites: Hidings, features: str, batch: int
+    pictures: np.ndarray, composites: AnonymizedPictures, features: str, batch: int
 ) -> dict[str, Any]:
     """Mean perceptual distance of each kind of composite from the picture that it was made of.
 
@@ -160,7 +162,7 @@ def _points(detector: Detector, picture: np.ndarray) -> np.ndarray | None:
     return nearest.points.astype(np.float64)
 
 
-def landmarks(hidden: Hidings, count: int) -> dict[str, Any]:
+def landmarks(by_kind: AnonymizedPictures, count: int) -> dict[str, Any]:
     """Whether a detector finds a face in the first `count` pictures, and where its points are.
 
     Returns for each kind: pictures; found, how many with a face; point_error, the mean distance of the five
@@ -171,8 +173,8 @@ def landmarks(hidden: Hidings, count: int) -> dict[str, Any]:
       UserError: the detector cannot be had.
     """
     detector = Detector(rotations=False)
-    result, originals = {}, [_points(detector, p) for p in hidden["original"][:count]]
-    for kind, pictures in hidden.items():
+    result, originals = {}, [_points(detector, p) for p in by_kind["original"][:count]]
+    for kind, pictures in by_kind.items():
         points = (
             originals if kind == "original" else [_points(detector, p) for p in pictures[:count]]
         )

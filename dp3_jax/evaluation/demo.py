@@ -15,7 +15,7 @@ from dp3_jax.metrics.verification import Verifier
 from dp3_jax.pipelines import preview
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.reports import PERSONS
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.vision import geometry
 
 
@@ -59,7 +59,11 @@ def run(
       UserError: a model or the photo cannot be had, or a file cannot be written.
     """
     photo = demo_photo()
-    secret = master_key.fresh_secret() if seed is None else master_key.secret_from_seed(seed)
+    master_key = (
+        key_derivation.new_master_key()
+        if seed is None
+        else key_derivation.master_key_from_seed(seed)
+    )
     anonymizer = Anonymizer()
     faces = anonymizer.detector.detect(photo)
     if len(faces) != 1:
@@ -78,7 +82,7 @@ def run(
     }
     for method in ("generate", "blur", "pixelate", "solid"):
         one = anonymizer if method == "generate" else Anonymizer(method=method)
-        result = one(photo, faces, secret)
+        result = one(photo, faces, master_key)
         images.write_png(folder / f"astronaut_{method}.png", result.frame)
         name = f"{method} ({result.face_results[0].done})"
         report["cosine_to_original"][name] = similarity(verifier, photo, result.frame, faces[0])
@@ -88,7 +92,7 @@ def run(
     clip = demo_clip.original(photo, anonymizer, frames)
     with tqdm.tqdm(total=3 * clip.frames, desc="video", leave=False, disable=None) as bar:
         report["video"] = demo_clip.run(
-            folder, clip, anonymizer, secret, lambda _, count, __: bar.update(count)
+            folder, clip, anonymizer, master_key, lambda _, count, __: bar.update(count)
         )
     return report
 

@@ -99,7 +99,7 @@ def make(
     folder: pathlib.Path,
     pictures: Iterable[np.ndarray],
     anonymizer: Anonymizer,
-    secret: bytes,
+    master_key: bytes,
     progress: Progress,
 ) -> tuple[Tracking, job.Summary]:
     """Writes a clip and anonymizes it as `dp3 anonymize` does, into `folder`.
@@ -108,7 +108,7 @@ def make(
       folder: gets ORIGINAL, ANONYMIZED and its tracks.
       pictures: u8[h, w, 3], of the clip.
       anonymizer: detector and what makes new faces.
-      secret: of the new face.
+      master_key: of the new face.
       progress: as of `job.process`.
 
     Raises:
@@ -116,7 +116,9 @@ def make(
     """
     write_clip(folder / ORIGINAL, pictures)
     target = folder / ANONYMIZED
-    request = job.Request(source=folder / ORIGINAL, target=target, secret=secret, sidecar=True)
+    request = job.Request(
+        source=folder / ORIGINAL, target=target, master_key=master_key, sidecar=True
+    )
     _, summary = job.process(request, anonymizer, progress)
     return track_file.read(job.sidecar_path(target)).tracking, summary
 
@@ -125,7 +127,7 @@ def run(
     folder: pathlib.Path,
     clip: Original,
     anonymizer: Anonymizer,
-    secret: bytes,
+    master_key: bytes,
     progress: Progress,
 ) -> dict[str, Any]:
     """`make`, and measures the result; arguments and errors as there.
@@ -135,7 +137,7 @@ def run(
       warping_to_original: warping error by the own flow, as a ratio; identity_to_original: the same of the
       likeness of all pairs of frames; best_cosine of any frame to the original, same_person_from.
     """
-    tracking, summary = make(folder, clip.pictures, anonymizer, secret, progress)
+    tracking, summary = make(folder, clip.pictures, anonymizer, master_key, progress)
     result = evaluate_video.compare(
         folder / ORIGINAL,
         folder / ANONYMIZED,

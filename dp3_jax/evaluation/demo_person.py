@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dp3_jax.replacement import eyelids, master_key
+from dp3_jax.replacement import eyelids, key_derivation
 from dp3_jax.replacement.attributes import AttributeReader
 from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.prior_identities import PriorIdentities
@@ -64,7 +64,7 @@ def _smooth(share: float) -> float:
 def talking(source: PriorIdentities, frames: int, side: int) -> Iterator[np.ndarray]:
     """u8[side, side, 3] RGB, one frame after the other."""
     table, reader, random = load_directions(), AttributeReader(), np.random.default_rng(0)
-    (w,) = source.candidates(master_key.secret_from_seed(_SEED), _CANDIDATE, 1)
+    (w,) = source.candidates(key_derivation.master_key_from_seed(_SEED), _CANDIDATE, 1)
     own = table.predict(w)
     size = next((s for s in _RENDERED if side <= _MAX_ENLARGED * s), _RENDERED[-1])
     for number in range(frames):

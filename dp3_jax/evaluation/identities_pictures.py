@@ -10,7 +10,7 @@ from dp3_jax.detection.faces import Face
 from dp3_jax.evaluation import people
 from dp3_jax.evaluation.identities_tables import ranks_of
 from dp3_jax.evaluation.replacers import Replacer, donor_view, paste
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.identities import IdentitySource
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import CANONICAL_POINTS
@@ -95,18 +95,18 @@ def make(
 ) -> dict[str, Kind]:
     """All kinds of pictures of the probes `part`; `seed` is that of the keys, two for each probe."""
     kinds: dict[str, Kind] = {"original": Kind()}
-    ranks, secret = ranks_of(probes.probe_people), master_key.secret_from_seed(seed)
+    ranks, master_key = ranks_of(probes.probe_people), key_derivation.master_key_from_seed(seed)
     for number in part:
         photo = probes.probes[number]
         face = find(detector, photo)
         kinds["original"].add(photo, number)
         more = ("shipped", "donors", "pasted") if ranks[number] < _SOME else ()
-        key = master_key.face_key(secret, 2 * number)
+        key = key_derivation.track_key(master_key, 2 * number)
         for kind, picture, person in _with_a_key(bench, photo, face, key, more):
             kinds.setdefault(kind, Kind()).add(picture, number, person)
         if ranks[number]:
             continue
-        key = master_key.face_key(secret, 2 * number + 1)
+        key = key_derivation.track_key(master_key, 2 * number + 1)
         for kind, picture, person in _with_a_key(
             bench, photo, face, key, ("shipped", "donors", "pasted")
         ):
@@ -116,13 +116,14 @@ def make(
 
 def grid(bench: Bench, probes: people.People, seed: int) -> np.ndarray:
     """u8[N, S, S, 3], 2 + SHOWN_FACES for each of some people: photo, shipped weights' face, new ones."""
-    detector, secret = Detector(rotations=False), master_key.secret_from_seed(seed + 1)
+    detector, master_key = Detector(rotations=False), key_derivation.master_key_from_seed(seed + 1)
     cells = []
     for number in np.flatnonzero(ranks_of(probes.probe_people) == 0)[:SHOWN_PEOPLE]:
         photo = probes.probes[number]
         face = find(detector, photo)
         keys = [
-            master_key.face_key(secret, SHOWN_FACES * int(number) + i) for i in range(SHOWN_FACES)
+            key_derivation.track_key(master_key, SHOWN_FACES * int(number) + i)
+            for i in range(SHOWN_FACES)
         ]
         cells += [photo, bench.shipped(photo, face, keys[0], None).photo]
         cells += [bench.replace(photo, face, key, bench.source).photo for key in keys]

@@ -24,7 +24,7 @@ from dp3_jax.media import image_sequences
 from dp3_jax.media.video import reading
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import job, track_file
-from dp3_jax.replacement import fusing, master_key
+from dp3_jax.replacement import fusing, key_derivation
 from dp3_jax.replacement.classes import ContextClassifier
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import FaceAction, Settings
@@ -147,11 +147,11 @@ def shortened(tracking: Tracking, frames: int) -> Tracking:
     return dataclasses.replace(tracking, frames=frames, cuts=cuts, tracks=tuple(kept))
 
 
-def _secrets(seed: int | None) -> Iterator[bytes]:
+def _master_keys(seed: int | None) -> Iterator[bytes]:
     """Ever other ones; the same for the same seed."""
     if seed is None:
-        return iter(master_key.fresh_secret, None)
-    return map(master_key.secret_from_seed, itertools.count(seed))
+        return iter(key_derivation.new_master_key, None)
+    return map(key_derivation.master_key_from_seed, itertools.count(seed))
 
 
 class Workshop:
@@ -166,7 +166,7 @@ class Workshop:
         self,
         name: str,
         anonymizer: Anonymizer,
-        secret: bytes,
+        master_key: bytes,
         motion: str = "face",
         use: Coherence | None = None,
     ) -> pathlib.Path:
@@ -175,7 +175,7 @@ class Workshop:
         Args:
           name: of the variant, for `progress`.
           anonymizer: who makes it.
-          secret: of the new faces.
+          master_key: of the new faces.
           motion: as --motion.
           use: what is done against flicker; all if None.
 
@@ -190,7 +190,7 @@ class Workshop:
         request = job.Request(
             source=source.pattern,
             target=target,
-            secret=secret,
+            master_key=master_key,
             given_tracks=None if source.tracks is None else str(source.tracks),
             overrides=dataclasses.asdict(anonymizer.settings),
             mark=False,
@@ -209,22 +209,22 @@ class Workshop:
 
 
 def frame_by_frame(
-    anonymizer: Anonymizer, secret: bytes | None = None, drawn: Iterator[bytes] | None = None
+    anonymizer: Anonymizer, master_key: bytes | None = None, drawn: Iterator[bytes] | None = None
 ) -> Render:
     """Every frame as if it were a photo: nothing is known of the frame before.
 
     Args:
       anonymizer: who makes it.
-      secret: of the new faces of all frames.
+      master_key: of the new faces of all frames.
       drawn: for each frame another secret instead, so that who the faces are is not remembered either.
     """
 
     def render(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
         del cut
-        own = next(drawn) if secret is None else secret
+        own = next(drawn) if master_key is None else master_key
         actions = [
             FaceAction(
-                to_face(seen), master_key.face_key(own, track.number), track.keep, track.method
+                to_face(seen), key_derivation.track_key(own, track.number), track.keep, track.method
             )
             for track, seen in faces
         ]
@@ -273,14 +273,14 @@ def standard(
       By name, for each key: GENERATE, the same with less motion, REAL_PERSON, PER_FRAME, the obfuscations
       and the ablations.
     """
-    make, drawn = Workshop(source, progress, note), _secrets(seed)
+    make, drawn = Workshop(source, progress, note), _master_keys(seed)
     own = [next(drawn) for _ in range(keys)]
-    variants: Made = {GENERATE: [make(GENERATE, anonymizer, secret) for secret in own]}
+    variants: Made = {GENERATE: [make(GENERATE, anonymizer, master_key) for master_key in own]}
     for name, motion in ((HEAD, "head"), (NONE, "none")):
         variants[name] = [make(name, anonymizer, one, motion) for one in own[:_MOTION_KEYS]]
     lender = None if real is None else lending(anonymizer, real)
     if lender is not None:
-        variants[REAL_PERSON] = [make(REAL_PERSON, lender, secret) for secret in own]
+        variants[REAL_PERSON] = [make(REAL_PERSON, lender, master_key) for master_key in own]
     variants[PER_FRAME] = [frame_by_frame(anonymizer, own[0])]
     for method in OBFUSCATIONS:
         classic = Anonymizer(method=method, min_confidence=anonymizer.min_confidence)

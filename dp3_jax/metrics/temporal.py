@@ -232,8 +232,8 @@ def exposure(original: np.ndarray, anonymized: np.ndarray, mask: np.ndarray) -> 
       original, anonymized: u8[128, 128, 3], of one alignment.
       mask: [128, 128] or [128, 128, 1], above 0 where the face is to be hidden.
     """
-    hidden = (np.asarray(mask).reshape(mask.shape[:2]) > 0).astype(np.uint8)
-    inner = cv2.erode(hidden, np.ones((2 * _BOUNDARY_WIDTH + 1,) * 2, np.uint8)).astype(np.float32)
+    masked = (np.asarray(mask).reshape(mask.shape[:2]) > 0).astype(np.uint8)
+    inner = cv2.erode(masked, np.ones((2 * _BOUNDARY_WIDTH + 1,) * 2, np.uint8)).astype(np.float32)
     o, a = _detail(original), _detail(anonymized)
 
     def window_sum(values: np.ndarray) -> np.ndarray:

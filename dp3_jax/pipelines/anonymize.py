@@ -11,9 +11,9 @@ from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import face_vector
 from dp3_jax.detection.face_detection import MIN_CONFIDENCE, Detector, Face
-from dp3_jax.detection.second_opinion import doubted, mesh_at_hand
+from dp3_jax.detection.second_opinion import low_confidence_faces, mesh_at_hand
 from dp3_jax.models.mesh import FaceMesh
-from dp3_jax.replacement import generation, master_key, obfuscation
+from dp3_jax.replacement import generation, key_derivation, obfuscation
 from dp3_jax.replacement.choice import open_renderer
 from dp3_jax.replacement.face_actions import (
     FaceAction,
@@ -62,8 +62,12 @@ def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[i
     alignment = geometry.align(action.face.box, action.face.points)
     method, reason = obfuscation_of(action, settings)
     if method:
-        target = obfuscation.covered(alignment, action.face.box, settings.cover, shape)
-        return FaceTask(action, reason, cover=obfuscation.Cover(method, alignment.scale, target))
+        target = obfuscation.extent(alignment, action.face.box, settings.cover, shape)
+        return FaceTask(
+            action,
+            reason,
+            to_obfuscate=obfuscation.ObfuscationTask(method, alignment.scale, target),
+        )
     mask = geometry.face_mask(alignment, action.face.box, yaw=action.yaw)
     target = geometry.region(alignment, mask, shape)
     return FaceTask(
@@ -218,7 +222,7 @@ class Anonymizer:
         faces = self.detector.detect(frame)
         if self.settings.method != "generate":
             return faces  # all are covered
-        return doubted(frame, faces, self._mesh)
+        return low_confidence_faces(frame, faces, self._mesh)
 
     def render(
         self, frame: np.ndarray, actions: Sequence[FaceAction], settings: Settings | None = None
@@ -246,18 +250,20 @@ class Anonymizer:
         self,
         frame: np.ndarray,
         faces: Sequence[Face] | None = None,
-        secret: bytes | None = None,
+        master_key: bytes | None = None,
     ) -> Result:
         """Anonymizes a frame.
 
         Args:
           frame: u8[h, w, 3] RGB.
           faces: where they are; None to detect them.
-          secret: what the new faces are drawn from; None for a fresh one that is thrown away.
+          master_key: what the new faces are drawn from; None for a fresh one that is thrown away.
         """
         if faces is None:
             faces = self.find(frame)
-        return self.render(frame, face_actions_of(faces, secret or master_key.fresh_secret()))
+        return self.render(
+            frame, face_actions_of(faces, master_key or key_derivation.new_master_key())
+        )
 
 
 def anonymize(image, *, faces: Sequence[Face] | None = None, seed: int | None = None, **settings):
@@ -276,8 +282,8 @@ def anonymize(image, *, faces: Sequence[Face] | None = None, seed: int | None = 
       UserError: a setting out of range, or a model that cannot be loaded.
     """
     frame = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
-    secret = None if seed is None else master_key.secret_from_seed(seed)
-    result = Anonymizer(**settings)(frame, faces, secret).frame
+    master_key = None if seed is None else key_derivation.master_key_from_seed(seed)
+    result = Anonymizer(**settings)(frame, faces, master_key).frame
     if hasattr(image, "convert"):
         from PIL import Image
 

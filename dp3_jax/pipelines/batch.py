@@ -18,7 +18,7 @@ from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.boxes import Boxes
 from dp3_jax.pipelines.preview import write_preview
 from dp3_jax.pipelines.reports import Report, preview_path, sidecar_path
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 
 
@@ -27,7 +27,7 @@ class Options:
     """What to do with each photo and video.
 
     Attributes:
-      secret: what new faces are drawn from; None for a fresh one for each photo.
+      master_key: what new faces are drawn from; None for a fresh one for each photo.
       boxes: file with faces instead of detection.
       faces: sidecar with faces instead of detection, of the one photo.
       overrides: settings given by the user, which go before those of a sidecar.
@@ -40,7 +40,7 @@ class Options:
       one_pass: read each video once, and write it meanwhile.
     """
 
-    secret: bytes | None = None
+    master_key: bytes | None = None
     boxes: str | None = None
     faces: str | None = None
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -161,13 +161,13 @@ class Batch:
     ) -> tuple[list[FaceAction], Settings, tuple[str, ...]]:
         """What to do with the faces of a photo, and remarks on it."""
         options, settings = self._options, self._anonymizer.settings
-        secret = options.secret or master_key.fresh_secret()
+        master_key = options.master_key or key_derivation.new_master_key()
         if options.faces is not None:
-            actions, settings, used = sidecar.read(options.faces, photo.pixels.shape, secret)
+            actions, settings, used = sidecar.read(options.faces, photo.pixels.shape, master_key)
             settings = dataclasses.replace(settings, **options.overrides)
             return actions, settings, self._other_weights(used, settings)
         faces = None if self._boxes is None else self._boxes.of(task.source)
-        return records.action_list(photo, self._record_options, secret, faces), settings, ()
+        return records.action_list(photo, self._record_options, master_key, faces), settings, ()
 
     def _other_weights(self, used: str | None, settings: Settings) -> tuple[str, ...]:
         if used and settings.method == "generate" and used != self._anonymizer.renderer.fingerprint:
@@ -247,7 +247,7 @@ class Batch:
         request = job.Request(
             source=task.source,
             target=task.target,
-            secret=options.secret,
+            master_key=options.master_key,
             given_boxes=options.boxes,
             given_tracks=options.faces,
             overrides=options.overrides,

@@ -22,7 +22,7 @@ from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 from dp3_jax.replacement.identities import Wishes
 from dp3_jax.replacement.options import IdentityOptions
@@ -185,7 +185,7 @@ def _vector(value: Any, number: int) -> FaceVector | None:
     return FaceVector(**{k: None if v is None else float(v) for k, v in value.items()})
 
 
-def _action(entry: Any, number: int, secret: bytes, where: str) -> FaceAction:
+def _action(entry: Any, number: int, master_key: bytes, where: str) -> FaceAction:
     where = f"{where}, face {number}"
     _check(isinstance(entry, dict), f"face {number} is not an object")
     box, points = read_box(entry.get("box"), where), read_points(entry.get("points"), where)
@@ -198,10 +198,10 @@ def _action(entry: Any, number: int, secret: bytes, where: str) -> FaceAction:
     _check(settled, f"face {number}: candidate {candidate!r} is not a whole number from 0")
     key = entry.get("key")
     try:
-        key = master_key.face_key(secret, number) if key is None else bytes.fromhex(key)
+        key = key_derivation.track_key(master_key, number) if key is None else bytes.fromhex(key)
     except (TypeError, ValueError):
         key = b""
-    _check(len(key) == master_key.KEY_BYTES, f"face {number}: key is not 64 hexadecimal digits")
+    _check(len(key) == key_derivation.KEY_BYTES, f"face {number}: key is not 64 hexadecimal digits")
     face = Face(box, points, float(confidence), str(entry.get("source", "user")))
     vector = _vector(entry.get("vector"), number)
     # Kept because a person has written so, not a rule that would have to be applied again.
@@ -211,14 +211,14 @@ def _action(entry: Any, number: int, secret: bytes, where: str) -> FaceAction:
 
 
 def parse(
-    content: Any, shape: Sequence[int], secret: bytes, where: str
+    content: Any, shape: Sequence[int], master_key: bytes, where: str
 ) -> tuple[list[FaceAction], Settings, str | None]:
     """Plans, settings and the generator's fingerprint from a sidecar's content.
 
     Args:
       content: decoded JSON.
       shape: of the photo that it is used for.
-      secret: gives a key to faces that have none.
+      master_key: gives a key to faces that have none.
       where: name of the file, for messages.
 
     Raises:
@@ -237,7 +237,7 @@ def parse(
             given == tuple(shape[:2]),
             f"it is of a photo of {given[1]}x{given[0]} px, this one has {shape[1]}x{shape[0]}",
         )
-        actions = [_action(entry, i, secret, where) for i, entry in enumerate(entries)]
+        actions = [_action(entry, i, master_key, where) for i, entry in enumerate(entries)]
         known = {k: settings[k] for k in ("method", "cover", "candidates") if k in settings}
         return actions, Settings(**known), content.get("generator")
     except _Wrong as error:
@@ -245,14 +245,14 @@ def parse(
 
 
 def read(
-    path: str | os.PathLike, shape: Sequence[int], secret: bytes
+    path: str | os.PathLike, shape: Sequence[int], master_key: bytes
 ) -> tuple[list[FaceAction], Settings, str | None]:
     """`parse` of a file.
 
     Raises:
       UserError: also when the file cannot be read or is not JSON.
     """
-    return parse(read_json(path), shape, secret, str(path))
+    return parse(read_json(path), shape, master_key, str(path))
 
 
 def read_json(path: str | os.PathLike) -> Any:

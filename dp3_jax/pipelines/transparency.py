@@ -81,7 +81,7 @@ def _target(action: FaceAction, settings: Settings, shape: Sequence[int]) -> Reg
     """The pixels that are changed where a face is treated as planned."""
     alignment = geometry.align(action.face.box, action.face.points)
     if obfuscation_of(action, settings)[0]:
-        return obfuscation.covered(alignment, action.face.box, settings.cover, shape)
+        return obfuscation.extent(alignment, action.face.box, settings.cover, shape)
     mask = geometry.face_mask(alignment, action.face.box, yaw=action.yaw)
     return geometry.region(alignment, mask, shape)
 
@@ -99,7 +99,9 @@ def _without_faces(alpha: np.ndarray, targets: Sequence[Region]) -> tuple[np.nda
             new[target.slices][inside] = snapped[inside]
             continue
         if continued is None:
-            continued = blending.erase(np.repeat(alpha[..., None], 3, -1), targets)[..., 0]
+            continued = blending.fill_background(np.repeat(alpha[..., None], 3, -1), targets)[
+                ..., 0
+            ]
         smooth = continued[target.slices]
         apart = np.abs(part[inside].astype(float) - smooth[inside])
         if np.percentile(apart, FADE_SHARE) <= MAX_FADE:

@@ -1,8 +1,9 @@
 """Where beside a new face the photo's own background shows, and not what the network draws.
 
-The erased photo, whose colours run smoothly into the masked region, is nearer to what was there in two
-places. Beyond the far cheek of a turned head the network, which learned from portraits that mostly look ahead
-with hair on both sides, draws hair. And where it draws what the erased photo shows anyway, it adds specks.
+The background-filled photo, whose colours run smoothly into the masked region, is nearer to what was there
+in two places. Beyond the far cheek of a turned head the network, which learned from portraits that mostly
+look ahead with hair on both sides, draws hair. And where it draws what the background-filled photo shows
+anyway, it adds specks.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import numpy as np
 from dp3_jax.replacement.fusing import Donor, Parts, to_floats
 from dp3_jax.vision.masks import SIZE
 
-_YAW = 12.0, 20.0  # degrees between which the erased photo takes over
+_YAW = 12.0, 20.0  # degrees between which the background-filled photo takes over
 _SIDE = 8.0, 20.0  # canonical px from the donor's middle
 _AWAY = 1.0, 5.0  # from the donor's outline
 _TOP = 0.0, 0.25  # heights of the donor below its upper end: above there is hair
@@ -27,7 +28,8 @@ def _rising(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def far_side(donor: Donor) -> np.ndarray:
-    """f32[128, 128, 1]: how much of the fill the erased photo takes over; zero where nothing is far.
+    """f32[128, 128, 1]: how much of the fill the background-filled photo takes over; zero where nothing is
+    far.
 
     Args:
       donor: placed; its rendering's yaw says which side is the far one.
@@ -46,19 +48,27 @@ def far_side(donor: Donor) -> np.ndarray:
     return (share * _rising(away, *_AWAY))[..., None].astype(np.float32)
 
 
-def plain(parts: Parts, erased: np.ndarray) -> np.ndarray:
-    """f32[128, 128, 1]: how far the fill shows nothing but the erased photo u8[128, 128, 3], and specks."""
-    away = cv2.GaussianBlur(parts.fill - to_floats(erased), (0, 0), _SPECKS)
+def plain(parts: Parts, background_fill: np.ndarray) -> np.ndarray:
+    """f32[128, 128, 1]: how far the fill shows nothing but the background-filled photo u8[128, 128, 3],
+    and specks.
+    """
+    away = cv2.GaussianBlur(parts.fill - to_floats(background_fill), (0, 0), _SPECKS)
     levels = 127.5 * np.abs(away).max(-1)
     share = 1 - _rising(levels, *_ALIKE)
     return cv2.GaussianBlur(share, (0, 0), 1.0)[..., None].astype(np.float32)
 
 
-def background(parts: Parts, donor: Donor, erased: np.ndarray) -> np.ndarray:
-    """f32[128, 128, 1]: where and how far the erased photo u8[128, 128, 3] is nearer to what was there."""
-    return np.maximum(far_side(donor), plain(parts, erased))
+def background(parts: Parts, donor: Donor, background_fill: np.ndarray) -> np.ndarray:
+    """f32[128, 128, 1]: where and how far the background-filled photo u8[128, 128, 3] is nearer to what
+    was there.
+    """
+    return np.maximum(far_side(donor), plain(parts, background_fill))
 
 
-def with_background(parts: Parts, share: np.ndarray, erased: np.ndarray) -> Parts:
-    """Parts whose fill is the erased photo u8[128, 128, 3] as far as `background` says, f32[128, 128, 1]."""
-    return dataclasses.replace(parts, fill=parts.fill + share * (to_floats(erased) - parts.fill))
+def with_background(parts: Parts, share: np.ndarray, background_fill: np.ndarray) -> Parts:
+    """Parts whose fill is the background-filled photo u8[128, 128, 3] as far as `background` says,
+    f32[128, 128, 1].
+    """
+    return dataclasses.replace(
+        parts, fill=parts.fill + share * (to_floats(background_fill) - parts.fill)
+    )

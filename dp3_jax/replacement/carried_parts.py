@@ -4,7 +4,7 @@ It runs in every few frames. Alpha belongs to the donor: it is kept relative to 
 that it was made for, and takes the mask of the donor that is shown. Gain and bias are smooth and are averaged
 over time. The fill, hair between the donor and the photo, is moved: at the mask's boundary with what is seen
 to move outside of it, further in with the head, which stands still in the canonical frame. Where background
-shows (`background`), it is that of the erased frame itself.
+shows (`background`), it is that of the background-filled frame itself.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _KNOWN = 0.3  # of the softened mask, from which on its ratio to alpha says some
 _SPREAD = 4.0  # px, standard deviation by which what is known there is carried on
 _SMOOTH = np.array([1, 2, 1], np.float32) / 4
 
-_FRESH = 0.04  # weight of what was said last in the average of gain and bias
+_MIN_SHARE = 0.04  # weight of what was said last in the average of gain and bias
 _FADING = 8  # frames in which a new fill takes over from the one before
 _REACH = 16.0  # px inside the mask over which motion seen outside of it dies away
 _CARRIED = 2.0  # cells, standard deviation by which it is carried inward
@@ -40,10 +40,10 @@ class Carried:
     Attributes:
       tone: f32[G, G, 7], average of relative alpha, gain and bias.
       latest: f32[G, G, 7], the same as they were said last.
-      fill: f32[S, S, 4], as it was said last, and how far the erased frame shows instead.
+      fill: f32[S, S, 4], as it was said last, and how far the background-filled frame shows instead.
       offset: f32[G, G, 2] px, where each place of this frame lies in `fill`.
       before, before_offset: those of the run before, while they still show.
-      view: u8[S, S, 3], the erased view of the last frame.
+      view: u8[S, S, 3], the background-filled view of the last frame.
       key_view: u8[S, S, 3], the one that `fill` was made for.
       frames: since then.
     """
@@ -95,9 +95,9 @@ def said(
 
     Args:
       parts: what it said.
-      share: f32[S, S, 1], how far the erased view shows in place of its fill.
+      share: f32[S, S, 1], how far the background-filled view shows in place of its fill.
       mask: f32[S, S, 1] of the donor that it was said of.
-      view: u8[S, S, 3], the erased view.
+      view: u8[S, S, 3], the background-filled view.
       carried: of the frame before, already moved to this one; None at the beginning.
     """
     tone, still = _tone(parts, mask), np.zeros((_GRID, _GRID, 2), np.float32)
@@ -107,17 +107,19 @@ def said(
     return Carried(carried.tone, tone, fill, still, _fill(carried), still, view, view, 0)
 
 
-def moved(carried: Carried, view: np.ndarray, mask: np.ndarray, fresh: float = 0.0) -> Carried:
+def moved(
+    carried: Carried, view: np.ndarray, mask: np.ndarray, change_score: float = 0.0
+) -> Carried:
     """What is kept, brought to the next frame.
 
     Args:
       carried: of the frame before.
-      view: u8[S, S, 3], the erased view of this frame.
+      view: u8[S, S, 3], the background-filled view of this frame.
       mask: f32[S, S, 1], the masked region.
-      fresh: share of the average of gain and bias that is out of date, 0 to 1.
+      change_score: share of the average of gain and bias that is out of date, 0 to 1.
     """
     step = _motion(carried.view, view, mask)
-    share = np.float32(_FRESH + (1 - _FRESH) * fresh)
+    share = np.float32(_MIN_SHARE + (1 - _MIN_SHARE) * change_score)
     return dataclasses.replace(
         carried,
         tone=carried.tone + share * (carried.latest - carried.tone),

@@ -1,10 +1,10 @@
 """The frames of a clip, one after the other, with what is remembered of their tracked faces.
 
 Which face is treated how, and where it lies, is decided here; `anonymization.frame_renderer` does it, as for
-a photo: every face that is not kept is erased or covered first, and the rest works on the erased frame.
-What is remembered from frame to frame comes from there too, so no hidden pixel of this or any earlier frame
-has a part in how a generated face looks. How it is turned and speaks follows the hidden one, by the short
-vector of each frame (`vectors`).
+a photo: every face that is not kept is erased or covered first, and the rest works on the
+background-filled frame. What is remembered from frame to frame comes from there too, so no hidden pixel of
+this or any earlier frame has a part in how a generated face looks. How it is turned and speaks follows the
+hidden one, by the short vector of each frame (`vectors`).
 """
 
 import io
@@ -72,7 +72,7 @@ class Renderer:
         Args:
           settings: for all faces.
           renderer: makes the new faces; without one they are covered.
-          keys: of the faces' latents, by number of track (see `master_key.face_key`).
+          keys: of the faces' latents, by number of track (see `key_derivation.track_key`).
           use: what is done against flicker.
           is_face: verdict on new faces; None takes every one that is not a flat patch.
           motion: what passes of the faces' vectors, see `vectors.limited_to`.
@@ -118,7 +118,7 @@ class Renderer:
             self._task(number, track, observation, image.shape)
             for number, (track, observation) in enumerate(faces)
         ]
-        if self.coherence.follow_motion:
+        if self.coherence.transfer_motion:
             self._follow(image, [(faces[i], task) for i, task in enumerate(tasks) if task.request])
         return render_frame(
             image,
@@ -126,7 +126,7 @@ class Renderer:
             self._renderer,
             self._is_face,
             candidates=self.settings.candidates,
-            memory=self._frames if self.coherence.steady_colour else None,
+            memory=self._frames if self.coherence.stabilise_colour else None,
         )
 
     def _task(
@@ -144,9 +144,11 @@ class Renderer:
         memory.frame = observation.frame
         if method:
             memory.forget_pictures()
-            target = placement.cover(self.settings.cover, place, observation.box, shape)
+            target = placement.extent(self.settings.cover, place, observation.box, shape)
             return FaceTask(
-                action, reason, cover=obfuscation.Cover(method, place.smooth.scale, target)
+                action,
+                reason,
+                to_obfuscate=obfuscation.ObfuscationTask(method, place.smooth.scale, target),
             )
         # A file has time to draw all faces together, a live picture none to lose.
         memory.now = observation.frame + (track.number if self._causal else 0)
@@ -187,7 +189,7 @@ class Renderer:
     def _method(self, action: FaceAction, memory: Memory) -> tuple[str, str]:
         """As `obfuscation_of`, with a smallest size that depends on what was done in the frame before."""
         smallest = float(SMALLEST_GENERATED)
-        if self.coherence.steady_method and memory.small is not None:
+        if self.coherence.stabilise_method and memory.small is not None:
             smallest *= _HYSTERESIS if memory.small else 1 / _HYSTERESIS
         memory.small = min(action.face.box[2:]) < smallest
         return obfuscation_of(action, self.settings, smallest)
@@ -208,7 +210,7 @@ class Renderer:
         raw_dilation = _INTERPOLATED_DILATION if observation.source == "filled" else 0
         over = poses.moved(smooth, raw) - _TOLERATED
         dilation = raw_dilation + min(max(over, 0.0), _MAX_DILATED)
-        if self.coherence.steady_method:
+        if self.coherence.stabilise_method:
             dilation = max(dilation, memory.dilation - _SHRINKING)
         memory.dilation = dilation
         return placement.Place(smooth, raw, math.ceil(dilation), raw_dilation)

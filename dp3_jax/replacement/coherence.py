@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from dp3_jax.detection.tracks import Observation, Track
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.geometry import Alignment, Region
 from dp3_jax.vision.poses import Pose, limited, to_alignment, to_pose, turned
@@ -46,21 +46,21 @@ class Coherence:
     Attributes:
       smooth_alignment: places of faces are smoothed over time.
       blend_previous: the previous picture of a face is blended into the new one where it still fits.
-      follow_motion: the picture is moved by a dense grid as the hidden face moves, lips and lids included;
+      transfer_motion: the picture is moved by a dense grid as the hidden face moves, lips and lids included;
         not needed where persons are rendered speaking, and off.
-      steady_colour: corrections of light and colour are averaged over time.
-      steady_fill: what the surroundings continue into under the rim of a face is averaged over time.
-      steady_grain: the grain's strength is averaged over time, and its pattern is new in every frame.
-      steady_method: faces near the smallest size, and masks, do not change from frame to frame.
+      stabilise_colour: corrections of light and colour are averaged over time.
+      stabilise_fill: what the surroundings continue into under the rim of a face is averaged over time.
+      stabilise_grain: the grain's strength is averaged over time, and its pattern is new in every frame.
+      stabilise_method: faces near the smallest size, and masks, do not change from frame to frame.
     """
 
     smooth_alignment: bool = True
     blend_previous: bool = True
-    follow_motion: bool = False
-    steady_colour: bool = True
-    steady_fill: bool = True
-    steady_grain: bool = True
-    steady_method: bool = True
+    transfer_motion: bool = False
+    stabilise_colour: bool = True
+    stabilise_fill: bool = True
+    stabilise_grain: bool = True
+    stabilise_method: bool = True
 
 
 ALL = Coherence()
@@ -170,7 +170,7 @@ def follow(before: Motion | None, raw: Pose, frames: int = 1) -> Motion:
 @functools.lru_cache(maxsize=64)
 def _pattern(key: bytes) -> np.ndarray:
     """f32[_TILE, _TILE], standard normal, which repeats seamlessly."""
-    return master_key.grain_generator(key).standard_normal((_TILE, _TILE), np.float32)
+    return key_derivation.grain_generator(key).standard_normal((_TILE, _TILE), np.float32)
 
 
 def add_grain(frame: np.ndarray, target: Region, sigma: float, key: bytes, number: int) -> None:

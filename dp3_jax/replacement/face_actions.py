@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-from dp3_jax.common.choices import COVERS, METHODS
+from dp3_jax.common.choices import EXTENTS, METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 
 SMALLEST_GENERATED = 24  # px, the width of a face box below which a new face would be a smudge
 
@@ -32,8 +32,8 @@ class Settings:
     def __post_init__(self):
         if self.method not in METHODS:
             raise UserError(f"method {self.method!r} is not one of {', '.join(METHODS)}")
-        if self.cover not in COVERS:
-            raise UserError(f"cover {self.cover!r} is not one of {', '.join(COVERS)}")
+        if self.cover not in EXTENTS:
+            raise UserError(f"cover {self.cover!r} is not one of {', '.join(EXTENTS)}")
         if isinstance(self.candidates, bool) or not isinstance(self.candidates, int):
             raise UserError(f"the number of candidates is a whole number, not {self.candidates!r}")
         if not 1 <= self.candidates <= 64:
@@ -48,7 +48,7 @@ class FaceAction:
       face: where it is.
       keep: leave it as it is.
       method: as in Settings, or None for the one in the settings.
-      key: of its latent (see `master_key.face_key`).
+      key: of its latent (see `key_derivation.track_key`).
       candidate: number of the latent to use, when that was settled before.
       reason: why it is kept, for the record.
       vector: pose and expression that the new face shows; None where they are not known or not used.
@@ -92,9 +92,11 @@ class FaceResult:
         return self.done == "covered"
 
 
-def face_actions_of(faces: Sequence[Face], secret: bytes) -> list[FaceAction]:
-    """All faces to be anonymized, with keys from `secret` by their order."""
-    return [FaceAction(face, master_key.face_key(secret, i)) for i, face in enumerate(faces)]
+def face_actions_of(faces: Sequence[Face], master_key: bytes) -> list[FaceAction]:
+    """All faces to be anonymized, with keys from `master_key` by their order."""
+    return [
+        FaceAction(face, key_derivation.track_key(master_key, i)) for i, face in enumerate(faces)
+    ]
 
 
 def obfuscation_of(

@@ -1,9 +1,9 @@
 """One frame with its faces anonymized: of a photo, or of a clip whose earlier frames are remembered.
 
 The order of events is what keeps faces from leaking. First every face that is not kept is covered or erased;
-then new faces are put into the erased frame, and nothing looks at the original any more. What fails in
-between leaves a cover, never a face. (Live, who enters is blurred until a person has been made; that is put
-over all the rest.)
+then new faces are put into the background-filled frame, and nothing looks at the original any more. What
+fails in between leaves a cover, never a face. (Live, who enters is blurred until a person has been made;
+that is put over all the rest.)
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dp3_jax.replacement import generation, master_key, obfuscation, surroundings
+from dp3_jax.replacement import generation, key_derivation, obfuscation, surroundings
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult
 from dp3_jax.replacement.generation import (
     AWAITED,
@@ -39,7 +39,9 @@ class FaceMemory(Protocol):
     candidate: int | None
 
     def look(self, view: np.ndarray, mask: np.ndarray) -> None:
-        """Sees how far the surroundings have changed: u8[S, S, 3] erased view, f32[S, S, 1] mask."""
+        """Sees how far the surroundings have changed: u8[S, S, 3] background-filled view, f32[S, S, 1]
+        mask.
+        """
         ...
 
     def tries_now(self) -> bool:
@@ -47,12 +49,12 @@ class FaceMemory(Protocol):
         ...
 
     def add_grain(
-        self, frame: np.ndarray, target: geometry.Region, hidden: np.ndarray, key: bytes
+        self, frame: np.ndarray, target: geometry.Region, masked: np.ndarray, key: bytes
     ) -> None:
         """As `blending.add_grain`, with the grain of this frame."""
         ...
 
-    def steady_exposure(self, look: Callable[[], Exposure]) -> Exposure:
+    def stabilise_exposure(self, look: Callable[[], Exposure]) -> Exposure:
         """The exposure round the face over time, looked at now and then."""
         ...
 
@@ -69,14 +71,14 @@ class FaceTask:
       action: of the face.
       reason: why it is not treated as the settings say; else empty.
       done: it is left as it is, with this outcome.
-      cover: it is obfuscated so.
+      to_obfuscate: it is obfuscated so.
       request: a new face is made.
     """
 
     action: FaceAction
     reason: str = ""
     done: str = ""
-    cover: obfuscation.Cover | None = None
+    to_obfuscate: obfuscation.ObfuscationTask | None = None
     request: InpaintRequest | None = None
 
 
@@ -94,32 +96,32 @@ class FrameMemory:
         """After a cut."""
         self.toned = None
 
-    def colour_curve(self, erased: np.ndarray) -> np.ndarray | None:
+    def colour_curve(self, background_fill: np.ndarray) -> np.ndarray | None:
         """As `surroundings.colour_curve`, steady: a scene that once had colours has them to its end."""
         if self.toned is False:
             return None
-        curve = surroundings.colour_curve(erased, was_toned=bool(self.toned))
+        curve = surroundings.colour_curve(background_fill, was_toned=bool(self.toned))
         self.toned = curve is not None
         return curve
 
 
-def hide(
+def mask_faces(
     frame: np.ndarray,
-    covers: Sequence[obfuscation.Cover],
+    obfuscated: Sequence[obfuscation.ObfuscationTask],
     others: Sequence[geometry.Region],
     *,
     quick: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A copy of u8[h, w, 3] without any face: covered, or erased in the `others`; and bool[h, w], where.
 
-    `quick` is that of `blending.erase`.
+    `quick` is that of `blending.fill_background`.
     """
-    targets = [cover.target for cover in covers] + list(others)
-    result = blending.erase(frame, targets, quick=quick)
-    for cover in sorted(covers, key=lambda cover: -cover.scale):
-        if cover.target.inside.any():  # in the frame
-            shown = obfuscation.apply(cover.method, frame, cover.target, cover.scale)
-            geometry.place(result, cover.target, shown)
+    targets = [one.target for one in obfuscated] + list(others)
+    result = blending.fill_background(frame, targets, quick=quick)
+    for one in sorted(obfuscated, key=lambda one: -one.scale):
+        if one.target.inside.any():  # in the frame
+            shown = obfuscation.apply(one.method, frame, one.target, one.scale)
+            geometry.place(result, one.target, shown)
     return result, blending.union(targets, frame.shape)
 
 
@@ -150,19 +152,19 @@ def render_frame(
       returned when there is nothing to do.
     """
     face_results = [_without_new_face(task) for task in tasks]
-    covers = [task.cover for task in tasks if task.cover is not None]
+    obfuscated = [task.to_obfuscate for task in tasks if task.to_obfuscate is not None]
     by_number = {task.request.number: i for i, task in enumerate(tasks) if task.request is not None}
     requests = [tasks[i].request for i in by_number.values()]
-    if not covers and not requests:
+    if not obfuscated and not requests:
         return frame, [o for o in face_results if o is not None]
     targets = [request.target for request in requests]
-    result, hidden = hide(frame, covers, targets, quick=memory is not None)
+    result, masked = mask_faces(frame, obfuscated, targets, quick=memory is not None)
     tones = FrameMemory() if memory is None else memory
     if requests:
         curve = tones.colour_curve(result)
         for request in requests:
             request.exposure = _exposure(result, request)
-    filling = _Filling(result, hidden, renderer, is_face, candidates)
+    filling = _Filling(result, masked, renderer, is_face, candidates)
     for batch in generation.batches(requests):
         # From here on the original frame is not looked at any more.
         own = [by_number[request.number] for request in batch]
@@ -197,39 +199,39 @@ def _obfuscate(
         geometry.place(result, dataclasses.replace(request.target, inside=inside), shown)
 
 
-def _exposure(erased: np.ndarray, request: InpaintRequest) -> Exposure | None:
+def _exposure(background_fill: np.ndarray, request: InpaintRequest) -> Exposure | None:
     """The exposure round a face; None for the usual one. A lit stage does not light the audience."""
 
     def look() -> Exposure:
-        part, _ = blending.neighbourhood(request.target, erased.shape, _ROUND)
-        return surroundings.exposure(erased[part])
+        part, _ = blending.neighbourhood(request.target, background_fill.shape, _ROUND)
+        return surroundings.exposure(background_fill[part])
 
     if not request.target.inside.any():
         return None
-    found = look() if request.memory is None else request.memory.steady_exposure(look)
+    found = look() if request.memory is None else request.memory.stabilise_exposure(look)
     return None if found.is_usual else found
 
 
 def _without_new_face(task: FaceTask) -> FaceResult | None:
     if task.done:
         return FaceResult(task.action, task.done, reason=task.reason)
-    if task.cover is not None:
-        return FaceResult(task.action, DONE[task.cover.method], reason=task.reason)
+    if task.to_obfuscate is not None:
+        return FaceResult(task.action, DONE[task.to_obfuscate.method], reason=task.reason)
     return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Filling:
-    """Puts new faces into an erased frame, changed in place; what cannot be made stays erased.
+    """Puts new faces into a background-filled frame, changed in place; what cannot be made stays erased.
 
     Attributes:
-      erased: u8[h, w, 3] in which nothing of any face is left.
-      hidden: bool[h, w], pixels of all faces.
+      background_fill: u8[h, w, 3] in which nothing of any face is left.
+      masked: bool[h, w], pixels of all faces.
       renderer, is_face, candidates: as of `render_frame`.
     """
 
-    erased: np.ndarray
-    hidden: np.ndarray
+    background_fill: np.ndarray
+    masked: np.ndarray
     renderer: FaceRenderer | None
     is_face: FaceCheck | None
     candidates: int
@@ -252,7 +254,7 @@ class _Filling:
 
     def _view(self, task: FaceTask) -> np.ndarray:
         view = geometry.extract(
-            self.erased, task.request.alignment, quick=task.request.memory is not None
+            self.background_fill, task.request.alignment, quick=task.request.memory is not None
         )
         if task.request.memory is not None:
             task.request.memory.look(view, task.request.mask)
@@ -268,7 +270,7 @@ class _Filling:
             i for i in there if (memory := batch[i].request.memory) and memory.candidate is not None
         ]
         if settled:
-            went_on = self.renderer.follow(
+            went_on = self.renderer.transfer_motion_to(
                 [batch[i].request for i in settled], [views[i] for i in settled]
             )
             for i, face in zip(settled, went_on, strict=True):
@@ -320,14 +322,16 @@ class _Filling:
     ) -> None:
         """Paints a face where it belongs."""
         request = task.request
-        shown = self.renderer.paint(self.erased, request, view, face)
+        shown = self.renderer.paint(self.background_fill, request, view, face)
         if shown.shape != (*request.own.inside.shape, 3) or shown.dtype != np.uint8:
             raise ValueError(f"the renderer gave {shown.dtype}{shown.shape}")
         if curve is not None:
             shown = surroundings.coloured(shown, curve)
-        geometry.place(self.erased, request.own, shown)
+        geometry.place(self.background_fill, request.own, shown)
         if task.request.memory is None:
-            random = master_key.grain_generator(task.action.key)
-            blending.add_grain(self.erased, request.own, self.hidden, random)
+            random = key_derivation.grain_generator(task.action.key)
+            blending.add_grain(self.background_fill, request.own, self.masked, random)
         else:
-            task.request.memory.add_grain(self.erased, request.own, self.hidden, task.action.key)
+            task.request.memory.add_grain(
+                self.background_fill, request.own, self.masked, task.action.key
+            )

@@ -1,4 +1,5 @@
-"""The fusion network at work: a rendering of a person and an erased photo become a face in that photo.
+"""The fusion network at work: a rendering of a person and a background-filled photo become a face in that
+photo.
 
 The network says at 128 px how the rendering's colours must change and what lies round it; the rendering
 itself is resampled at the face's own size, so a face is as sharp as the photo round it.

@@ -1,4 +1,4 @@
-"""New faces for an erased frame: in which order, which candidate, and what counts as a face."""
+"""New faces for a background-filled frame: in which order, which candidate, and what counts as a face."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dp3_jax.replacement import master_key, surroundings
+from dp3_jax.replacement import key_derivation, surroundings
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.masks import SIZE
@@ -33,7 +33,8 @@ class Generator(Protocol):
 class FaceRenderer(Protocol):
     """What draws new faces and puts them into the frame; see `replacement.renderers`.
 
-    It sees the erased frame, the mask, the five points and the face's vector, and no pixel of the face.
+    It sees the background-filled frame, the mask, the five points and the face's vector, and no pixel of
+    the face.
 
     Attributes:
       identity: where persons come from: "builtin", "prior" or "bank".
@@ -55,7 +56,7 @@ class FaceRenderer(Protocol):
 
         Args:
           batch: B faces to be made.
-          views: u8[S, S, 3] of the erased frame for each.
+          views: u8[S, S, 3] of the background-filled frame for each.
           numbers: of the candidates to draw, for each.
 
         Returns:
@@ -64,21 +65,21 @@ class FaceRenderer(Protocol):
         ...
 
     def remember(self, request: "InpaintRequest", view: np.ndarray, face: "RenderedFace") -> None:
-        """Keeps in the job's memory what `follow` needs of a face that was chosen for a view."""
+        """Keeps in the job's memory what `transfer_motion_to` needs of a face that was chosen for a view."""
         ...
 
     def awaits(self, request: "InpaintRequest") -> bool:
         """Whether the person of a remembered face is still being made beside; it is blurred meanwhile."""
         ...
 
-    def follow(
+    def transfer_motion_to(
         self, batch: Sequence["InpaintRequest"], views: Sequence[np.ndarray]
     ) -> list["RenderedFace | None"]:
         """The faces that were chosen in earlier frames, as they are in this one.
 
         Args:
           batch: B faces with memories whose candidates are settled.
-          views: u8[S, S, 3] of the erased frame for each.
+          views: u8[S, S, 3] of the background-filled frame for each.
 
         Returns:
           None where the face cannot be drawn now.
@@ -86,7 +87,11 @@ class FaceRenderer(Protocol):
         ...
 
     def paint(
-        self, erased: np.ndarray, request: "InpaintRequest", view: np.ndarray, face: "RenderedFace"
+        self,
+        background_fill: np.ndarray,
+        request: "InpaintRequest",
+        view: np.ndarray,
+        face: "RenderedFace",
     ) -> np.ndarray:
         """The face where it belongs, u8[h, w, 3] for the part of the frame that `request.own` describes."""
         ...
@@ -271,7 +276,7 @@ def generate(
     """
     count = len(numbers[0])
     z = [
-        master_key.latent(request.action.key, n, generator.latent_dim)
+        key_derivation.latent(request.action.key, n, generator.latent_dim)
         for request, own in zip(batch, numbers, strict=True)
         for n in own
     ]

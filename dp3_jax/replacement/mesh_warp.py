@@ -15,7 +15,9 @@ from dp3_jax.models.mesh import LEFT_EYE, RIGHT_EYE
 
 _PLACES = 48, 64  # along a side of a field, of pictures of 128 px and of larger ones
 _SMALL = 128  # px
-_HIDDEN = 0.18  # distances of the eyes' outer corners behind each of which a point counts less by e
+_OCCLUDED = (
+    0.18  # distances of the eyes' outer corners behind each of which a point counts less by e
+)
 _NEARNESS = 0.01, 3.0
 
 
@@ -54,7 +56,7 @@ def nearness(mesh: np.ndarray) -> np.ndarray:
     """
     unit = max(float(np.linalg.norm(mesh[LEFT_EYE[0]] - mesh[RIGHT_EYE[0]])), 1e-3)
     depth = (mesh[:, 2] - np.median(mesh[:, 2])) / unit
-    return np.exp(-depth / _HIDDEN).clip(*_NEARNESS).astype(np.float32)
+    return np.exp(-depth / _OCCLUDED).clip(*_NEARNESS).astype(np.float32)
 
 
 def displacement(

@@ -40,7 +40,7 @@ def head_mask() -> np.ndarray:
     return (across**2 + down**2 <= 1).astype(np.uint8)
 
 
-def covered(
+def extent(
     alignment: Alignment, box: Sequence[float], cover: str, shape: Sequence[int], dilation: int = 0
 ) -> Region:
     """The pixels to cover.
@@ -95,7 +95,7 @@ def solid(part: np.ndarray, scale: float) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Cover:
+class ObfuscationTask:
     """A face to be covered.
 
     Attributes:

@@ -58,7 +58,7 @@ class _Paint:
     blur: float
 
     def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
-        """u8[h, w, 3]: a part of the frame with the face; `under` is the erased frame there."""
+        """u8[h, w, 3]: a part of the frame with the face; `under` is the background-filled frame there."""
         seen = fusing.donor_in_frame(self.donor, self.alignment, part)
         if self.blur > 0:
             seen = cv2.GaussianBlur(seen, (0, 0), self.blur)
@@ -88,26 +88,26 @@ def _paint(request: InpaintRequest, fused: Fused, blur: float) -> _Paint:
     return _Paint(request.alignment, fused.donor, factor, offset, blur)
 
 
-def painted(erased: np.ndarray, request: InpaintRequest, fused: Fused) -> np.ndarray:
+def painted(background_fill: np.ndarray, request: InpaintRequest, fused: Fused) -> np.ndarray:
     """A face of a photo in its part of the frame, u8[h, w, 3], at its own size.
 
     Args:
-      erased: u8[H, W, 3], the frame.
+      background_fill: u8[H, W, 3], the frame.
       request: whose face it is.
       fused: what it is painted from.
     """
-    blur = _missing_blur(erased, request, fused.donor)
-    return _in_frame(erased, request.own, _paint(request, fused, blur))
+    blur = _missing_blur(background_fill, request, fused.donor)
+    return _in_frame(background_fill, request.own, _paint(request, fused, blur))
 
 
 def quickly_painted(
-    erased: np.ndarray, request: InpaintRequest, view: np.ndarray, fused: Fused
+    background_fill: np.ndarray, request: InpaintRequest, view: np.ndarray, fused: Fused
 ) -> np.ndarray:
     """As `painted`, for clips: put together at _TIMES the canonical size; `view` u8[S, S, 3] is erased."""
     paint = _paint(
         request,
         fused,
-        request.memory.steady_blur(lambda: _missing_blur(erased, request, fused.donor)),
+        request.memory.stabilise_blur(lambda: _missing_blur(background_fill, request, fused.donor)),
     )
     seen = fusing.donor_in_view(paint.donor, _TIMES)
     blur = paint.blur * _TIMES * request.alignment.scale
@@ -125,7 +125,7 @@ def quickly_painted(
     return geometry.project(shown, larger, request.own, quick=True)
 
 
-def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
+def _in_frame(background_fill: np.ndarray, target: geometry.Region, paint: _Paint) -> np.ndarray:
     """The face u8[h, w, 3] in its part of the frame, a band of rows after the other."""
     height, width = target.inside.shape
     shown = np.empty((height, width, 3), np.uint8)
@@ -135,7 +135,7 @@ def _in_frame(erased: np.ndarray, target: geometry.Region, paint: _Paint) -> np.
         bottom = min(top + step, height)
         wide = slice(max(top - margin, 0), min(bottom + margin, height))
         part = geometry.Region(target.top + wide.start, target.left, target.inside[wide])
-        band = paint.band(np.ascontiguousarray(erased[part.slices]), part)
+        band = paint.band(np.ascontiguousarray(background_fill[part.slices]), part)
         shown[top:bottom] = band[top - wide.start : bottom - wide.start]
     return shown
 
@@ -157,13 +157,13 @@ def _enlarged(
     )
 
 
-def _missing_blur(erased: np.ndarray, request: InpaintRequest, donor: Donor) -> float:
+def _missing_blur(background_fill: np.ndarray, request: InpaintRequest, donor: Donor) -> float:
     """Standard deviation in frame px by which the surroundings are less sharp than the donor."""
-    part, own = blending.neighbourhood(request.own, erased.shape)
+    part, own = blending.neighbourhood(request.own, background_fill.shape)
     # Of large faces every step-th px will do.
     step = max(1, round(_BLUR_SCALE / request.alignment.scale))
     near = cv2.dilate(own[::step, ::step].astype(np.uint8), np.ones((5, 5), np.uint8))
-    wanted = surroundings.edge_blur(_luma(erased[part][::step, ::step]), near == 0)
+    wanted = surroundings.edge_blur(_luma(background_fill[part][::step, ::step]), near == 0)
     if wanted is None or wanted < _SHARP:
         return 0.0
     few = geometry.Alignment(request.alignment.a * step, request.alignment.b)

@@ -30,13 +30,13 @@ class Place:
     raw_dilation: int
 
 
-def cover(how: str, place: Place, box: Sequence[float], shape: Sequence[int]) -> geometry.Region:
+def extent(how: str, place: Place, box: Sequence[float], shape: Sequence[int]) -> geometry.Region:
     """The pixels that a classic method covers: by the smoothed and by the raw alignment."""
-    smooth = obfuscation.covered(place.smooth, box, how, shape, place.dilation)
+    smooth = obfuscation.extent(place.smooth, box, how, shape, place.dilation)
     if place.raw is place.smooth:
         return smooth
     return geometry.joined(
-        smooth, obfuscation.covered(place.raw, box, how, shape, place.raw_dilation)
+        smooth, obfuscation.extent(place.raw, box, how, shape, place.raw_dilation)
     )
 
 

@@ -16,7 +16,7 @@ from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import identities
 
 # Share of the way between two nodes over which each of them is alone.
-_REST = 0.2
+_NODE_MARGIN = 0.2
 _NEUTRAL_WIDTH = 0.86  # eye distances: the mouths of nodes that do not smile
 _SMILING_WIDTH = 1.02  # and of those that do
 _SMILES = 0.92, 1.02  # widths between which the smile comes
@@ -44,7 +44,7 @@ class Axis(NamedTuple):
         low = min(max(bisect.bisect_right(self.nodes, value) - 1, 0), last - 1)
         start, end = self.nodes[low : low + 2]
         share = (value - start) / (end - start)
-        return low, min(max((share - _REST) / (1 - 2 * _REST), 0.0), 1.0)
+        return low, min(max((share - _NODE_MARGIN) / (1 - 2 * _NODE_MARGIN), 0.0), 1.0)
 
     def nearest(self, value: float) -> int:
         """The number of the node that is closest."""

@@ -14,8 +14,8 @@ from dp3_jax.common.compilations import KeptProgram
 from dp3_jax.common.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose, yaw_pitch_roll
 from dp3_jax.models.mesh import expression as expression_of
-from dp3_jax.replacement import identities, light, master_key
-from dp3_jax.replacement.attributes import AttributeReader, Attributes
+from dp3_jax.replacement import identities, key_derivation, light
+from dp3_jax.replacement.attributes import AttributeReader, Attributes, cheeks
 from dp3_jax.replacement.directions import WIDTH, Directions, load_directions, logit
 from dp3_jax.replacement.identities import Classes, Rendering, Wishes
 
@@ -29,7 +29,7 @@ _BLOCK = 64  # candidates that are looked at together
 _MAX_BLOCKS = 16  # after these the one that fits best is taken
 _MAX_CACHED = 256  # persons
 
-_CHOICE = 2  # one more whenever a key's person changes by anything below
+_CHOICE = 3  # one more whenever a key's person changes by anything below
 
 # Length of w - mean, at truncation 1, outside of what the regressions tell; the middle half of all latents.
 # Those near the mean look like one another, and those far from it melt when they are turned.
@@ -123,9 +123,7 @@ def target(classes: Classes, wishes: Wishes) -> _Target:
     elif classes.age is not None:
         ranges["age"] = _AGES[classes.age]
     if classes.tone is not None:
-        low, high = identities.tone_range(classes.tone)
-        inner = min(3.0, (high - low) / 4)
-        ranges["ita"] = (low + inner, high - inner)
+        ranges["ita"] = _inner_range(classes.tone)
     return _Target(ranges, bool(wishes.glasses))
 
 
@@ -211,7 +209,7 @@ class PriorIdentities:
 
     def candidates(self, key: bytes, first: int, count: int) -> np.ndarray:
         """f32[count, 512]: truncated w of a key's latents from number `first` on."""
-        z = master_key.latents(key, first, count, WIDTH)
+        z = key_derivation.latents(key, first, count, WIDTH)
         w = np.asarray(self._mapping(self._params, z))
         return self._table.mean + np.float32(self._psi) * (w - self._table.mean)
 
@@ -328,11 +326,27 @@ class PriorIdentities:
         if located is None:
             raise ValueError(f"candidate {person.candidate} of a key shows no face in this pose")
         return Rendering.of_mesh(
-            light.balanced(image, person.gains),
+            _lit(image, located[0], person.gains, classes),
             located[0],
             clamped=clamped,
             person=f"{self.fingerprint}:{person.candidate}",
         )
+
+
+def _lit(image: np.ndarray, mesh: np.ndarray, gains: np.ndarray, classes: Classes) -> np.ndarray:
+    """u8[S, S, 3] without coloured light, its skin within the classes' band of tone."""
+    image = light.balanced(image, gains)
+    if classes.tone is None:
+        return image
+    gain = light.exposure_gain(cheeks(image, mesh), _inner_range(classes.tone))
+    return light.balanced(image, np.full(3, gain, np.float32))
+
+
+def _inner_range(tone: int) -> tuple[float, float]:
+    """Degrees within a band of tone, a little away from its ends."""
+    low, high = identities.tone_range(tone)
+    inner = min(3.0, (high - low) / 4)
+    return low + inner, high - inner
 
 
 def _wanted(pose: Pose | None, asked: Expression | None) -> tuple[dict[str, float], bool]:

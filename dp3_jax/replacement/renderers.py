@@ -1,7 +1,9 @@
-"""What draws new faces into an erased frame: the shipped generator, or persons that are fused into it.
+"""What draws new faces into a background-filled frame: the shipped generator, or persons that are fused
+into it.
 
 A renderer draws a face for a key, candidate by candidate, and then paints the chosen one into the frame. It
-sees the erased frame, the mask, the five points and the face's vector, and no pixel of the face itself.
+sees the background-filled frame, the mask, the five points and the face's vector, and no pixel of the face
+itself.
 """
 
 import functools
@@ -11,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.replacement import carried_parts, fusing, master_key, painting, stored_persons
+from dp3_jax.replacement import carried_parts, fusing, key_derivation, painting, stored_persons
 from dp3_jax.replacement.background import background, with_background
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.generation import (
@@ -31,12 +33,14 @@ from dp3_jax.vision import blending, geometry
 # Canonical px for each frame px from which on a face is put together at 128 px and then made smaller.
 _SMALL = 0.9
 # Canonical px inside the mask over which a fused face takes over. The network was taught to continue what is
-# beside the mask; what the erased frame shows inside it is a guess, to which a face must not be corrected:
-# that made pale halos round dark hair.
+# beside the mask; what the background-filled frame shows inside it is a guess, to which a face must not be
+# corrected: that made pale halos round dark hair.
 _FEATHER = 2.0
 _NO_CORRECTION = np.zeros((1, 1, 3), np.float32)
 
-Classify = Callable[[np.ndarray, np.ndarray], Classes]  # erased view u8[S, S, 3], mask f32[S, S, 1]
+Classify = Callable[
+    [np.ndarray, np.ndarray], Classes
+]  # background-filled view u8[S, S, 3], mask f32[S, S, 1]
 
 
 class BuiltinRenderer:
@@ -77,13 +81,13 @@ class BuiltinRenderer:
         del request
         return False
 
-    def follow(
+    def transfer_motion_to(
         self, batch: Sequence[InpaintRequest], views: Sequence[np.ndarray]
     ) -> list[RenderedFace | None]:
         """See `generation.FaceRenderer`; drawn anew now and then."""
         memories = [request.memory for request in batch]
         found = [
-            RenderedFace(memory.candidate, memory.latest) if memory.rests() else None
+            RenderedFace(memory.candidate, memory.latest) if memory.skips_inference() else None
             for memory in memories
         ]
         due = [i for i, face in enumerate(found) if face is None]
@@ -97,7 +101,11 @@ class BuiltinRenderer:
         return found
 
     def paint(
-        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: RenderedFace
+        self,
+        background_fill: np.ndarray,
+        request: InpaintRequest,
+        view: np.ndarray,
+        face: RenderedFace,
     ) -> np.ndarray:
         """See `generation.FaceRenderer`."""
         if request.memory is None:
@@ -109,7 +117,7 @@ class BuiltinRenderer:
 
 def candidate_key(key: bytes, number: int) -> bytes:
     """The key of a face's candidate; that of number 0 is the face's own."""
-    return key if number == 0 else master_key.derived_key(key, f"dp3 candidate {number}")
+    return key if number == 0 else key_derivation.derived_key(key, f"dp3 candidate {number}")
 
 
 class FusedRenderer:
@@ -227,7 +235,7 @@ class FusedRenderer:
         """See `generation.FaceRenderer`."""
         request.memory.said(carried_parts.said(*face.layers.said, face.layers.donor.mask, view))
 
-    def follow(
+    def transfer_motion_to(
         self, batch: Sequence[InpaintRequest], views: Sequence[np.ndarray]
     ) -> list[RenderedFace | None]:
         """See `generation.FaceRenderer`; the person in this frame's pose, the network now and then."""
@@ -254,7 +262,11 @@ class FusedRenderer:
         return RenderedFace(memory.candidate, view, rendering.person, fused)
 
     def paint(
-        self, erased: np.ndarray, request: InpaintRequest, view: np.ndarray, face: RenderedFace
+        self,
+        background_fill: np.ndarray,
+        request: InpaintRequest,
+        view: np.ndarray,
+        face: RenderedFace,
     ) -> np.ndarray:
         """See `generation.FaceRenderer`; at the size of the face."""
         if request.alignment.scale >= _SMALL:
@@ -263,8 +275,8 @@ class FusedRenderer:
                 blended, request.alignment, request.own, quick=request.memory is not None
             )
         if request.memory is None:
-            return painting.painted(erased, request, face.layers)
-        return painting.quickly_painted(erased, request, view, face.layers)
+            return painting.painted(background_fill, request, face.layers)
+        return painting.quickly_painted(background_fill, request, view, face.layers)
 
 
 def _context(request: InpaintRequest, seen: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What a new face must share with its surroundings: sharpness, and the colours of a grey or sepia photo.
 
-Everything here looks at erased frames, so at no pixel of a face that was there.
+Everything here looks at background-filled frames, so at no pixel of a face that was there.
 """
 
 from typing import NamedTuple
@@ -42,21 +42,21 @@ _MAX_SIGMA = 8.0  # px
 _CLEARLY = 1.15  # times as blurred as the new face: less is not seen
 
 
-def colour_curve(erased: np.ndarray, *, was_toned: bool = False) -> np.ndarray | None:
+def colour_curve(background_fill: np.ndarray, *, was_toned: bool = False) -> np.ndarray | None:
     """The colours of a photo that has one for each brightness, grey or toned; None for others.
 
     Args:
-      erased: u8[h, w, 3] RGB.
+      background_fill: u8[h, w, 3] RGB.
       was_toned: whether the frame before had one; it is then not given up for a little noise.
 
     Returns:
       u8[256, 3], the colour of each luma.
     """
-    step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
-    erased = np.ascontiguousarray(erased[::step, ::step])
-    factor = min(1.0, _COLOURS / max(erased.shape[:2]))
-    size = tuple(max(1, round(n * factor)) for n in erased.shape[1::-1])
-    pixels = cv2.resize(erased, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    step = max(1, max(background_fill.shape[:2]) // (4 * _SAMPLED))
+    background_fill = np.ascontiguousarray(background_fill[::step, ::step])
+    factor = min(1.0, _COLOURS / max(background_fill.shape[:2]))
+    size = tuple(max(1, round(n * factor)) for n in background_fill.shape[1::-1])
+    pixels = cv2.resize(background_fill, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
     luma = _luma(pixels[None])[0]
     chroma = pixels.astype(np.float64) - luma[:, None]
     bins = (luma / _BIN).astype(int)
@@ -121,14 +121,14 @@ class Exposure(NamedTuple):
         return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
-def exposure(erased: np.ndarray) -> Exposure:
+def exposure(background_fill: np.ndarray) -> Exposure:
     """What is unusual in a photo's tones, by how far its darkest and lightest places lie apart.
 
     Args:
-      erased: u8[h, w, 3] RGB.
+      background_fill: u8[h, w, 3] RGB.
     """
-    step = max(1, max(erased.shape[:2]) // (4 * _SAMPLED))
-    few = np.ascontiguousarray(erased[::step, ::step])
+    step = max(1, max(background_fill.shape[:2]) // (4 * _SAMPLED))
+    few = np.ascontiguousarray(background_fill[::step, ::step])
     low, high = np.percentile(_luma(few), _TONES)
     lack = np.interp(low, _GREY, _MIN_RANGES) - (high - low)
     if lack <= 0:

@@ -2,9 +2,9 @@
 
 All memory is kept in the canonical frame of the face. Averaging there over frames is the same as warping the
 previous output by the motion of the face, from alignment to alignment, without resampling it again and
-again. Everything remembered comes from erased frames and generated pictures, never from a hidden pixel; what
-is known of the hidden face are its place, the numbers of its vector and, where that is switched on, the grid
-of `following`.
+again. Everything remembered comes from background-filled frames and generated pictures, never from a
+hidden pixel; what is known of the hidden face are its place, the numbers of its vector and, where that is
+switched on, the grid of `following`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from dp3_jax.detection.vectors import VectorFilter
-from dp3_jax.replacement import averaging, carried_parts, coherence, master_key, motion_transfer
+from dp3_jax.replacement import averaging, carried_parts, coherence, key_derivation, motion_transfer
 from dp3_jax.replacement.carried_parts import Carried
 from dp3_jax.replacement.coherence import ALL, Coherence, Motion
 from dp3_jax.replacement.surroundings import Exposure
@@ -29,20 +29,22 @@ _BOUND = ("use", "causal", "wait")  # of the renderer, not of the face
 # Canonical px inside the mask over which the averaged fill takes over: at the very edge only the fill of this
 # frame continues this frame's surroundings.
 _FILL_EDGE = 2.0
-_FRESH_CAUSAL = 0.1  # added to what is out of date in live video
-_REST = 0.6  # of the surroundings' `freshness` from which on a face is drawn all the same
+_MIN_CHANGE_CAUSAL = 0.1  # added to what is out of date in live video
+_MAX_SKIPPED_CHANGE = (
+    0.6  # of the surroundings' `measured_change` from which on a face is drawn all the same
+)
 _EAGER = 8  # frames in which a latent is looked for every time; later in every _EAGER-th
 _FUSED_EVERY = 16  # frames from one run of the fusion network to the next at most
 _LARGE_SIZE = (
     256  # px of renderings; the rings of faces that have smaller ones stay as they were said
 )
 _SMALL_EVERY = 24  # frames, the same for these
-_MIN_REST = 2  # frames, the same for others, whatever moves
+_MIN_KEYFRAME_INTERVAL = 2  # frames, the same for others, whatever moves
 _NEAR_SCALE = (
     0.6  # canonical px for each px of the frame; below, a ring that is out of date is seen
 )
 _GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
-_GRAIN_FRESH = 0.3
+_GRAIN_WEIGHT = 0.3
 
 
 @dataclasses.dataclass(eq=False)
@@ -66,15 +68,16 @@ class Memory:
       motion: of the causal filter of places.
       vectors: the causal filter of the face's vector.
       age, looked: frames since the pictures below began, and those in which blur was looked at.
-      beat: `now` of the network's last run.
+      last_keyframe: `now` of the network's last run.
       grain: standard deviation in levels.
       exposure: as of `surroundings.Exposure`, on average; None before it was looked at.
       blur: standard deviation in px by which a rendering is too sharp.
       latest: u8[S, S, 3], the last drawing.
       view: f32[S, S, 3], average of the drawings.
-      fill: f32[S, S, 3], average of the erased frame's views, of which what is inside the mask is used.
+      fill: f32[S, S, 3], average of the background-filled frame's views, of which what is inside the mask
+        is used.
       around: f32[32, 32, 4], the `surroundings` in the last frame.
-      fresh: their `freshness` against those before.
+      change_score: their `measured_change` against those before.
       correct: f32[S / 4, S / 4, 3], average of the corrections of colour.
       offset: f32[GRID, 2], how far the picture has been moved, as `motion_transfer.advance` gives it.
       carried: what a fusion network said.
@@ -97,7 +100,7 @@ class Memory:
     vectors: VectorFilter = dataclasses.field(default_factory=VectorFilter)
     age: int = 0
     looked: int = 0
-    beat: int = -1
+    last_keyframe: int = -1
     grain: float = 0.0
     exposure: tuple[float, float] | None = None
     blur: float = 0.0
@@ -105,7 +108,7 @@ class Memory:
     view: np.ndarray | None = None
     fill: np.ndarray | None = None
     around: np.ndarray | None = None
-    fresh: float = 1.0
+    change_score: float = 1.0
     correct: np.ndarray | None = None
     offset: np.ndarray | None = None
     carried: Carried | None = None
@@ -132,12 +135,12 @@ class Memory:
         """Sees how far the surroundings have changed, and forgets the pictures where that is wholly.
 
         Args:
-          view: u8[S, S, 3], canonical view of the erased frame.
+          view: u8[S, S, 3], canonical view of the background-filled frame.
           mask: f32[S, S, 1].
         """
         around = averaging.surroundings(view, mask)
-        self.fresh = averaging.freshness(self.around, around)
-        if self.fresh >= 1:
+        self.change_score = averaging.measured_change(self.around, around)
+        if self.change_score >= 1:
             self.forget_pictures()
         self.around = around
 
@@ -146,23 +149,27 @@ class Memory:
         self.tries += 1
         return self.tries <= _EAGER or self.tries % _EAGER == 0
 
-    def rests(self) -> bool:
+    def skips_inference(self) -> bool:
         """Whether the last drawing of a network will do, after `look`: it takes a third of all the time.
 
         It runs when `now` has passed a multiple of so many frames, so that many faces come together.
         """
-        if not self.use.blend_previous or self.latest is None or self.fresh > _REST:
+        if (
+            not self.use.blend_previous
+            or self.latest is None
+            or self.change_score > _MAX_SKIPPED_CHANGE
+        ):
             return False
-        return self.now // averaging.EVERY == self.beat // averaging.EVERY
+        return self.now // averaging.EVERY == self.last_keyframe // averaging.EVERY
 
     def drew(self) -> None:
         """A network has run in this frame."""
-        self.beat = self.now
+        self.last_keyframe = self.now
 
     @property
     def _share_due(self) -> float:
-        """`fresh`, with what is added to it live."""
-        return max(self.fresh, _FRESH_CAUSAL) if self.causal else self.fresh
+        """`change_score`, with what is added to it live."""
+        return max(self.change_score, _MIN_CHANGE_CAUSAL) if self.causal else self.change_score
 
     def moved(self, view: np.ndarray, mask: np.ndarray) -> Carried | None:
         """What the fusion network said, brought to this frame; None where it is not remembered.
@@ -181,10 +188,10 @@ class Memory:
     def is_due(self, view: np.ndarray, mask: np.ndarray) -> bool:
         """Whether the fusion network is to run again, after `moved`."""
         if self.size < _LARGE_SIZE:
-            return self.now // _SMALL_EVERY != self.beat // _SMALL_EVERY
-        if self.now - self.beat < _MIN_REST:
+            return self.now // _SMALL_EVERY != self.last_keyframe // _SMALL_EVERY
+        if self.now - self.last_keyframe < _MIN_KEYFRAME_INTERVAL:
             return False
-        if self.now // _FUSED_EVERY != self.beat // _FUSED_EVERY:
+        if self.now // _FUSED_EVERY != self.last_keyframe // _FUSED_EVERY:
             return True
         return self.scale < _NEAR_SCALE and carried_parts.is_stale(self.carried, view, mask)
 
@@ -194,28 +201,28 @@ class Memory:
         self.drew()
         return carried
 
-    def steady_correction(self, correct: np.ndarray) -> np.ndarray:
+    def stabilise_correction(self, correct: np.ndarray) -> np.ndarray:
         """The average of `blending.correction`s, f32[S / 4, S / 4, 3]."""
-        if self.use.steady_colour:
+        if self.use.stabilise_colour:
             before = self.correct
             if before is not None:
                 correct = averaging.drift(before, correct, self._share_due)
             self.correct = correct
         return correct
 
-    def steady_exposure(self, look: Callable[[], Exposure]) -> Exposure:
+    def stabilise_exposure(self, look: Callable[[], Exposure]) -> Exposure:
         """The exposure round the face, on average; looked at now and then."""
         if self.exposure is None:
             self.exposure = tuple(look())
         elif self.age % _GRAIN_EVERY == 0:
             pairs = zip(self.exposure, look(), strict=True)
-            self.exposure = tuple(old + _GRAIN_FRESH * (new - old) for old, new in pairs)
+            self.exposure = tuple(old + _GRAIN_WEIGHT * (new - old) for old, new in pairs)
         return Exposure(*self.exposure)
 
-    def steady_blur(self, look: Callable[[], float]) -> float:
+    def stabilise_blur(self, look: Callable[[], float]) -> float:
         """Standard deviation in px by which a rendering is to be blurred; looked at now and then."""
         if self.looked % _GRAIN_EVERY == 0:
-            share = _GRAIN_FRESH if self.looked and self.use.steady_grain else 1.0
+            share = _GRAIN_WEIGHT if self.looked and self.use.stabilise_grain else 1.0
             self.blur += share * (look() - self.blur)
         self.looked += 1
         return self.blur
@@ -227,27 +234,31 @@ class Memory:
           view, mask: as of `look`.
           new: u8[S, S, 3], the new face in the view, which may be `latest`.
         """
-        self.latest, fresh = new, self._share_due
+        self.latest, change_score = new, self._share_due
         shown = new
         if self.use.blend_previous:
             first = self.view is None
             shown = self.view = (
-                new.astype(np.float32) if first else averaging.average(self.view, new, fresh)
+                new.astype(np.float32) if first else averaging.average(self.view, new, change_score)
             )
-        if self.use.follow_motion and self.offset is not None:
+        if self.use.transfer_motion and self.offset is not None:
             shown = motion_transfer.moved(shown, self.offset)
-        if self.use.steady_fill:
-            view = self._steady_fill(view, mask, fresh)
-        correct = self.steady_correction(blending.correction(view, shown, mask, quick=True))
+        if self.use.stabilise_fill:
+            view = self._stabilised_fill(view, mask, change_score)
+        correct = self.stabilise_correction(blending.correction(view, shown, mask, quick=True))
         return blending.blend(view, shown, mask, correct)
 
-    def _steady_fill(self, view: np.ndarray, mask: np.ndarray, fresh: float) -> np.ndarray:
-        """`view` with the average of what the erased frames showed inside the mask, from _FILL_EDGE on."""
+    def _stabilised_fill(
+        self, view: np.ndarray, mask: np.ndarray, change_score: float
+    ) -> np.ndarray:
+        """`view` with the average of what the background-filled frames showed inside the mask, from
+        _FILL_EDGE on.
+        """
         if self.fill is None:
             self.fill = view.astype(np.float32)
             return view
         self.fill = averaging.average(
-            self.fill, view, fresh, least=averaging.FILL_FRESH, most=1.0, every=1
+            self.fill, view, change_score, least=averaging.FILL_MIN_WEIGHT, most=1.0, every=1
         )
         share = geometry.feather(mask, _FILL_EDGE)
         change = cv2.multiply(
@@ -255,14 +266,14 @@ class Memory:
         )
         return cv2.add(view, change, dtype=cv2.CV_8U)
 
-    def add_grain(self, frame: np.ndarray, target: Region, hidden: np.ndarray, key: bytes) -> None:
+    def add_grain(self, frame: np.ndarray, target: Region, masked: np.ndarray, key: bytes) -> None:
         """As `blending.add_grain`; its strength is looked at now and then, its pattern is that of `frame`."""
-        if not self.use.steady_grain:
-            blending.add_grain(frame, target, hidden, master_key.grain_generator(key))
+        if not self.use.stabilise_grain:
+            blending.add_grain(frame, target, masked, key_derivation.grain_generator(key))
             return
         if self.age % _GRAIN_EVERY == 0:
-            level = float(blending.grain_level(frame, target, hidden))
-            share = _GRAIN_FRESH if self.age else 1.0
+            level = float(blending.grain_level(frame, target, masked))
+            share = _GRAIN_WEIGHT if self.age else 1.0
             self.grain += share * (level - self.grain)
         self.age += 1
         coherence.add_grain(frame, target, self.grain, key, self.frame)

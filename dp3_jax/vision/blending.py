@@ -1,7 +1,7 @@
 """Making a new face sit in its picture: with nothing but pixels from outside the hidden regions.
 
-`erase` comes first. Everything after it works on the erased frame, so no later step can let anything of a
-hidden face through, whatever it does.
+`fill_background` comes first. Everything after it works on the background-filled frame, so no later step
+can let anything of a hidden face through, whatever it does.
 """
 
 import functools
@@ -33,10 +33,10 @@ _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 def union(regions: Sequence[Region], shape: Sequence[int]) -> np.ndarray:
     """bool[h, w]: pixels of a frame of `shape` that lie in any region."""
-    hidden = np.zeros(shape[:2], bool)
+    masked = np.zeros(shape[:2], bool)
     for one in regions:
-        hidden[one.slices] |= one.inside
-    return hidden
+        masked[one.slices] |= one.inside
+    return masked
 
 
 def neighbourhood(
@@ -86,21 +86,21 @@ def _surroundings(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _reduced(
-    part: np.ndarray, hidden: np.ndarray, quick: bool
+    part: np.ndarray, masked: np.ndarray, quick: bool
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Arguments of `_surroundings` with _COARSE px, and the (height, width) that they stand for.
 
     Args:
       part: u8[h, w, 3].
-      hidden: bool[h, w], what of it is not known.
+      masked: bool[h, w], what of it is not known.
       quick: halve it first, as often as leaves enough; up to that h and w are filled up.
     """
-    height, width = hidden.shape
+    height, width = masked.shape
     steps = 0
     while quick and max(height, width) >> steps >= 6 * _COARSE:
         steps += 1
     shape = -(-height >> steps) << steps, -(-width >> steps) << steps
-    known = np.where(hidden, np.uint8(0), np.uint8(255))
+    known = np.where(masked, np.uint8(0), np.uint8(255))
     colour, weight = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
     weight[:height, :width] = known
     cv2.copyTo(part, known, colour[:height, :width])
@@ -113,24 +113,26 @@ def _reduced(
     return colour, weight, shape
 
 
-def erase(frame: np.ndarray, regions: Sequence[Region], *, quick: bool = False) -> np.ndarray:
+def fill_background(
+    frame: np.ndarray, regions: Sequence[Region], *, quick: bool = False
+) -> np.ndarray:
     """A copy of u8[h, w, 3] in which no pixel depends on any that lay in a region.
 
     The regions show a smooth continuation of what is round them; `quick` finds it in half the time, up to
     rounding, for video.
     """
-    hidden = union(regions, frame.shape)
-    erased = frame.copy()
+    masked = union(regions, frame.shape)
+    background_fill = frame.copy()
     for target in regions:
         if not target.inside.any():
             continue
         part = _dilated(target, frame.shape, _REACH)
-        colour, weight, (height, width) = _reduced(frame[part], hidden[part], quick)
+        colour, weight, (height, width) = _reduced(frame[part], masked[part], quick)
         filled = cv2.resize(_surroundings(colour, weight), (width, height))
         top, left = target.top - part[0].start, target.left - part[1].start
         own = slice(top, top + target.inside.shape[0]), slice(left, left + target.inside.shape[1])
-        place(erased, target, cv2.convertScaleAbs(filled[own]))
-    return erased
+        place(background_fill, target, cv2.convertScaleAbs(filled[own]))
+    return background_fill
 
 
 def _boundary(mask: np.ndarray) -> np.ndarray:
@@ -139,19 +141,19 @@ def _boundary(mask: np.ndarray) -> np.ndarray:
     return ((alpha > 0) & (alpha < 1)).astype(np.float32)
 
 
-def boundary_error(erased: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> float:
+def boundary_error(background_fill: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> float:
     """How badly a new face continues its surroundings: RMS difference of light and colour, in levels.
 
     Args:
-      erased: u8[S, S, 3], the canonical view of the erased frame.
+      background_fill: u8[S, S, 3], the canonical view of the background-filled frame.
       generated: u8[S, S, 3], the new face in it.
       mask: [S, S] or [S, S, 1], 1 where it is new.
     """
-    return float(np.sqrt((correction(erased, generated, mask) ** 2).mean()))
+    return float(np.sqrt((correction(background_fill, generated, mask) ** 2).mean()))
 
 
 def correction(
-    erased: np.ndarray, generated: np.ndarray, mask: np.ndarray, *, quick: bool = False
+    background_fill: np.ndarray, generated: np.ndarray, mask: np.ndarray, *, quick: bool = False
 ) -> np.ndarray:
     """f32[S, S, 3]: differences in light and colour on the mask's rim, smoothed along it and carried inward.
 
@@ -161,11 +163,13 @@ def correction(
     if quick:
         inside = np.asarray(mask).reshape(mask.shape[0], mask.shape[1]) > 0.5
         boundary, weight = _coarse_boundary(inside.tobytes(), inside.shape)
-        difference = cv2.multiply(cv2.subtract(erased, generated, dtype=cv2.CV_32F), boundary)
+        difference = cv2.multiply(
+            cv2.subtract(background_fill, generated, dtype=cv2.CV_32F), boundary
+        )
         cells = cv2.resize(difference, weight.shape[1::-1], interpolation=cv2.INTER_AREA)
         return cv2.GaussianBlur(cells, (0, 0), _CORRECTION_SIGMA / _CELL) / weight
     boundary = _boundary(mask)
-    difference = (erased.astype(np.float32) - generated) * boundary[..., None]
+    difference = (background_fill.astype(np.float32) - generated) * boundary[..., None]
     smooth = cv2.GaussianBlur(difference, (0, 0), _CORRECTION_SIGMA)
     weight = cv2.GaussianBlur(boundary, (0, 0), _CORRECTION_SIGMA)
     return smooth / np.maximum(weight, 1e-3)[..., None]
@@ -201,7 +205,7 @@ def _shares(inside: bytes, shape: tuple[int, int], width: float) -> tuple[np.nda
 
 
 def blend(
-    erased: np.ndarray,
+    background_fill: np.ndarray,
     generated: np.ndarray,
     mask: np.ndarray,
     correct: np.ndarray | None = None,
@@ -213,21 +217,21 @@ def blend(
     continuation of the surroundings shows, and `width` px further in only the new face.
 
     Args:
-      erased, generated, mask: as of `boundary_error`; `generated` may be f32.
+      background_fill, generated, mask: as of `boundary_error`; `generated` may be f32.
       correct: f32[S, S, 3] or smaller, what `correction` gives; None to find it here.
       width: canonical px.
 
     Returns:
-      u8[S, S, 3]; outside the mask equal to `erased`.
+      u8[S, S, 3]; outside the mask equal to `background_fill`.
     """
     alpha, fade = shares(mask, width)
     if correct is None:
-        correct = correction(erased, generated, mask)
+        correct = correction(background_fill, generated, mask)
     elif correct.shape != alpha.shape:
         correct = cv2.resize(correct, alpha.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    change = cv2.multiply(cv2.subtract(generated, erased, dtype=cv2.CV_32F), alpha)
+    change = cv2.multiply(cv2.subtract(generated, background_fill, dtype=cv2.CV_32F), alpha)
     # Outside the mask both shares are 0.
-    return cv2.add(erased, cv2.add(change, cv2.multiply(correct, fade)), dtype=cv2.CV_8U)
+    return cv2.add(background_fill, cv2.add(change, cv2.multiply(correct, fade)), dtype=cv2.CV_8U)
 
 
 def _noise(luma: np.ndarray, where: np.ndarray) -> float:
@@ -242,17 +246,17 @@ def _noise(luma: np.ndarray, where: np.ndarray) -> float:
 
 
 def add_grain(
-    frame: np.ndarray, target: Region, hidden: np.ndarray, random: np.random.Generator
+    frame: np.ndarray, target: Region, masked: np.ndarray, random: np.random.Generator
 ) -> None:
     """Gives the new face in `frame`, changed in place, the grain of its surroundings.
 
     Args:
       frame: u8[h, w, 3], erased and with the new faces in it.
       target: pixels of this face.
-      hidden: bool[h, w], pixels of all faces.
+      masked: bool[h, w], pixels of all faces.
       random: of the grain.
     """
-    sigma = grain_level(frame, target, hidden)
+    sigma = grain_level(frame, target, masked)
     if sigma < MIN_GRAIN:
         return
     view = frame[target.slices]
@@ -262,9 +266,9 @@ def add_grain(
     view[target.inside] = np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def grain_level(frame: np.ndarray, target: Region, hidden: np.ndarray) -> float:
+def grain_level(frame: np.ndarray, target: Region, masked: np.ndarray) -> float:
     """Standard deviation, in levels, of the grain that a new face lacks; arguments as of `add_grain`."""
     part, own = neighbourhood(target, frame.shape, 0.15)
     luma = cv2.cvtColor(np.ascontiguousarray(frame[part]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    wanted, there = _noise(luma, ~hidden[part]), _noise(luma, own)
+    wanted, there = _noise(luma, ~masked[part]), _noise(luma, own)
     return _GRAIN_SHARE * np.sqrt(max(wanted**2 - there**2, 0.0))

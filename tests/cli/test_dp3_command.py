@@ -19,8 +19,8 @@ from dp3_jax.pipelines import allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer
 from tests.face_photos import (
     BOX,
+    MASTER_KEY,
     POINTS,
-    SECRET,
     Broken,
     Painter,
     astronaut,
@@ -134,7 +134,7 @@ def test_every_run_without_a_secret_draws_other_faces(photo, weights, tmp_path):
     for name in ("1.png", "2.png"):
         assert run(photo, "-o", tmp_path / name, *options) == 0
     assert (pixels(tmp_path / "1.png") != pixels(tmp_path / "2.png")).any()
-    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "secret").write_bytes(MASTER_KEY)
     for name in ("3.png", "4.png"):
         assert (
             run(photo, "-o", tmp_path / name, *options, "--secret-file", tmp_path / "secret") == 0

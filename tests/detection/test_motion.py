@@ -95,10 +95,10 @@ def test_the_motion_of_a_head_is_seen_in_spite_of_its_background():
 def test_steadied_points_are_closer_to_the_truth_and_move_with_the_head():
     random = np.random.default_rng(1)
     track = Track(1, tuple(noisy(i, random) for i in range(COUNT)))
-    steady = motion.stabilised(track, seen_steps(track.observations))
-    assert errors(steady).mean() < 0.5 * errors(track).mean()
-    assert jittering(steady) < 0.1 * jittering(track)
-    assert [s.box for s in steady.observations] == [s.box for s in track.observations]
+    stable = motion.stabilised(track, seen_steps(track.observations))
+    assert errors(stable).mean() < 0.5 * errors(track).mean()
+    assert jittering(stable) < 0.1 * jittering(track)
+    assert [s.box for s in stable.observations] == [s.box for s in track.observations]
 
 
 def test_an_opening_mouth_does_not_move_the_face():
@@ -110,9 +110,9 @@ def test_an_opening_mouth_does_not_move_the_face():
         points = CANONICAL_POINTS + np.array([[0, 0]] * 3 + [[0, 6 * (i % 8 > 3)]] * 2)
         observations.append(observation(i, still(i), points))
     track = Track(1, tuple(observations))
-    steady = motion.stabilised(track, seen_steps(track.observations, still))
+    stable = motion.stabilised(track, seen_steps(track.observations, still))
     assert jittering(track, still) > 0.5
-    assert jittering(steady, still) < 0.05
+    assert jittering(stable, still) < 0.05
 
 
 def test_a_cut_or_a_flat_picture_has_no_motion():
@@ -132,12 +132,12 @@ def test_what_nobody_saw_stays_as_it_is_and_no_motion_leads_over_it():
     observations[11] = hidden
     track = Track(1, tuple(observations))
     steps = seen_steps(observations)
-    steady = motion.stabilised(track, steps)
-    assert steady.observations[11] is hidden
+    stable = motion.stabilised(track, steps)
+    assert stable.observations[11] is hidden
     wild = steps | {(f, observations[f].box): Step(1j, 40 + 0j) for f in (11, 12)}
     known = {key: step for key, step in steps.items() if key[0] not in (11, 12)}
     assert points_of(motion.stabilised(track, wild)) == points_of(motion.stabilised(track, known))
-    assert np.delete(errors(steady), 11).mean() < 0.7 * np.delete(errors(track), 11).mean()
+    assert np.delete(errors(stable), 11).mean() < 0.7 * np.delete(errors(track), 11).mean()
 
 
 def points_of(track):
@@ -176,8 +176,8 @@ def test_no_face_is_moved_far_from_where_it_was_detected(drawn, seed):
         (s.frame, s.box): Step(1 + 0.2 * complex(a, b), 5 * complex(c, d))
         for s, (a, b, c, d) in zip(track.observations[1:], drawn, strict=True)
     }
-    steady = motion.stabilised(track, steps)
-    for old, new in zip(track.observations, steady.observations, strict=True):
+    stable = motion.stabilised(track, steps)
+    for old, new in zip(track.observations, stable.observations, strict=True):
         before = geometry.align(old.box, old.points)
         after = geometry.align_points(new.points)
         assert poses.moved(after, before) < 9.2
@@ -186,12 +186,12 @@ def test_no_face_is_moved_far_from_where_it_was_detected(drawn, seed):
 def test_steady_tracks_come_back_from_their_file(tmp_path):
     random = np.random.default_rng(6)
     track = Track(1, tuple(noisy(i, random) for i in range(COUNT)))
-    steady = motion.stabilised(track, seen_steps(track.observations))
-    tracking = Tracking(COUNT, SHAPE[1], SHAPE[0], (), (steady,))
+    stable = motion.stabilised(track, seen_steps(track.observations))
+    tracking = Tracking(COUNT, SHAPE[1], SHAPE[0], (), (stable,))
     path = tmp_path / "clip.tracks.json"
     track_file.write(path, tracking, detection_pass.Settings(), {}, None)
     (again,) = track_file.read(path).tracking.tracks
-    assert points_of(again) == points_of(steady)
+    assert points_of(again) == points_of(stable)
 
 
 @pytest.mark.parametrize("steps", [(), (None,), (Step(0.1 + 0.7j, 1 / 3 - 2j),)])

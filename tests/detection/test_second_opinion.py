@@ -25,7 +25,7 @@ class Opinion:
 
 
 def sources(one, mesh):
-    return [f.source for f in second_opinion.doubted(astronaut(), [one], mesh)]
+    return [f.source for f in second_opinion.low_confidence_faces(astronaut(), [one], mesh)]
 
 
 def test_doubts():

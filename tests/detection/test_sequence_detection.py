@@ -305,10 +305,10 @@ def test_a_known_face_is_expected_where_its_motion_takes_it():
 
 
 @given(st.lists(boxes, max_size=8), st.lists(boxes, max_size=8))
-def test_joining_keeps_the_highest_confidence_and_is_idempotent(steady, others):
-    result = region_detection.joined(steady, others)
-    if steady or others:
-        assert max(f.confidence for f in result) == max(f.confidence for f in (*steady, *others))
+def test_joining_keeps_the_highest_confidence_and_is_idempotent(stable, others):
+    result = region_detection.joined(stable, others)
+    if stable or others:
+        assert max(f.confidence for f in result) == max(f.confidence for f in (*stable, *others))
     assert [f.box for f in region_detection.joined(result, result)] == [f.box for f in result]
 
 

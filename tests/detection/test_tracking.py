@@ -69,7 +69,7 @@ def test_a_single_detection_is_a_track_with_a_margin_up_to_cuts_and_ends(one, fr
     start, stop = (0, cut) if frame < cut else (cut, FRAMES)
     margin = (
         MARGIN
-        if track.observations[frame - track.first].confidence >= tracks.CLEAR
+        if track.observations[frame - track.first].confidence >= tracks.HIGH_CONFIDENCE
         else MARGIN // 3
     )
     assert (track.first, track.last) == (max(start, frame - margin), min(stop - 1, frame + margin))

@@ -91,12 +91,12 @@ def test_a_perfect_hiding_is_at_the_floor_and_no_hiding_is_not():
         {"original": (near, seen), "hidden": (unit(rng, 300, 32), seen), "part": (near, half)},
         everyone, everyone,
     )  # fmt: skip
-    original, hidden, part = (result["rows"][k] for k in ("original", "hidden", "part"))
+    original, anonymized, part = (result["rows"][k] for k in ("original", "hidden", "part"))
     assert original["true_accept_rate"]["far_1e-3"]["value"] == 1.0
     assert original["rank_1"]["value"] == 1.0
-    assert hidden["true_accept_rate"]["far_1e-2"]["value"] < 0.04
-    assert hidden["rank_1"]["value"] < 0.03
-    assert abs(hidden["area_under_curve"] - 0.5) < 0.1
+    assert anonymized["true_accept_rate"]["far_1e-2"]["value"] < 0.04
+    assert anonymized["rank_1"]["value"] < 0.03
+    assert abs(anonymized["area_under_curve"] - 0.5) < 0.1
     floor = result["rows"]["another_person"]
     assert floor["rank_1"] == {**floor["rank_1"], "value": 0.0, "n": 20 * 300}
     assert floor["true_accept_rate"]["far_1e-2"]["value"] == pytest.approx(0.01, abs=0.004)
@@ -124,19 +124,19 @@ def test_everything_but_the_hole_stays_and_nothing_in_it_does(weights):
     subject = compared_methods.open_subject(weights)
     size = subject.generator.size
     drawn = people.choose("some", some_people(size=size), seed=0)
-    hidden = compared_methods.hide(subject, drawn, seed=0)
+    anonymized = compared_methods.anonymize_pictures(subject, drawn, seed=0)
     masked = masks.inference_mask(size)[..., 0] > 0
     for name in ("generated", "copy_paste", "mean_face"):
-        report = composites.outside(drawn.probes, hidden[name])
+        report = composites.outside(drawn.probes, anonymized[name])
         assert report == {"identical_pictures": 6, "pictures": 6, "psnr_db": None}
-        assert (hidden[name] != drawn.probes)[:, masked].mean() > 0.9
+        assert (anonymized[name] != drawn.probes)[:, masked].mean() > 0.9
     for name in ("blur", "pixelate", "solid"):
-        assert (hidden[name] != drawn.probes)[:, masked].mean() > 0.9
-    assert (hidden["solid"][:, masked] == 128).all()
+        assert (anonymized[name] != drawn.probes)[:, masked].mean() > 0.9
+    assert (anonymized["solid"][:, masked] == 128).all()
     changed = drawn.probes.copy()
     changed[:, masked] = 255 - changed[:, masked]
     np.testing.assert_array_equal(
-        compared_methods.fill(subject, changed, seed=0), hidden["generated"]
+        compared_methods.fill(subject, changed, seed=0), anonymized["generated"]
     )  # of the original face nothing is known
     report = composites.outside(drawn.probes, 255 - drawn.probes)
     assert report["identical_pictures"] == 0 and report["psnr_db"] < 10

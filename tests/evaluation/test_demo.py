@@ -35,8 +35,8 @@ def test_the_demo_hides_the_astronaut_and_touches_nothing_else(made):
     cosines = dict(report["cosine_to_original"])
     # The judge works: the same face in other light is still the same person.
     assert cosines.pop("the same photo, brighter") > 0.8
-    hidden = [value for value in cosines.values() if value is not None]
-    assert all(value < report["same_person_from"] for value in hidden)
+    anonymized = [value for value in cosines.values() if value is not None]
+    assert all(value < report["same_person_from"] for value in anonymized)
     photo = np.asarray(Image.open(folder / "astronaut.png"))
     changed = np.asarray(Image.open(folder / "astronaut_generate.png")) != photo
     assert changed.any() and not changed[300:].any() and not changed[:, :100].any()

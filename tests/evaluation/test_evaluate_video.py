@@ -61,8 +61,8 @@ def test_one_leaking_frame_of_ten_is_counted_as_one(result):
     assert coverage["shown_in_frames"] == [6]
     assert coverage["faces"] == coverage["judged_faces"] == FRAMES
     assert 0.08 < coverage["shown_pixels"] / coverage["judged_pixels"] < 0.12
-    for hidden in ("solid", "blur"):
-        row = result["variants"][hidden]["coverage"]
+    for obfuscated in ("solid", "blur"):
+        row = result["variants"][obfuscated]["coverage"]
         assert row["shown_faces"] == row["shown_pixels"] == 0
         assert row["unchanged_around"] > 0.7
 

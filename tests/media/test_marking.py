@@ -12,7 +12,7 @@ from dp3_jax.media import marking, photos
 from dp3_jax.pipelines.anonymize import Anonymizer
 from tests import video_scenes
 from tests.face_photos import BOX, POINTS, Painter, astronaut
-from tests.media.test_photos import SECRET, exif_block, picture
+from tests.media.test_photos import MASTER_KEY, exif_block, picture
 
 PROPERTY = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 ENDINGS = ("jpg", "png", "webp", "tif")
@@ -64,11 +64,11 @@ def test_no_mark_where_nothing_was_generated_or_none_is_wanted(photo, tmp_path, 
 @pytest.mark.parametrize("keep", [False, True])
 def test_the_mark_brings_nothing_of_the_source_back(tmp_path, ending, keep):
     source, target = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
-    options = {} if ending == "tif" else {"xmp": SECRET}
+    options = {} if ending == "tif" else {"xmp": MASTER_KEY}
     picture().save(source, exif=exif_block(), **options)
-    assert SECRET in source.read_bytes()
+    assert MASTER_KEY in source.read_bytes()
     photos.write_photo(target, photos.read_photo(source), keep_metadata=keep, mark=True)
-    assert SECRET not in target.read_bytes()
+    assert MASTER_KEY not in target.read_bytes()
     assert (b"Camera maker" in target.read_bytes()) == keep
     assert marking.SOURCE_TYPE.encode() in xmp_of(target)
 

@@ -13,7 +13,7 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.media import photos, webp
 from tests.face_photos import astronaut
 
-SECRET = b"SECRET-OF-THE-SOURCE"  # in every piece of metadata; must be in no output
+MASTER_KEY = b"SECRET-OF-THE-SOURCE"  # in every piece of metadata; must be in no output
 
 
 def picture(size=(96, 64), mode="RGB"):
@@ -23,7 +23,7 @@ def picture(size=(96, 64), mode="RGB"):
 def thumbnail():
     """A JPEG that holds the original face, marked by a comment."""
     opened = io.BytesIO()
-    picture((160, 120)).save(opened, "JPEG", comment=SECRET)
+    picture((160, 120)).save(opened, "JPEG", comment=MASTER_KEY)
     return opened.getvalue()
 
 
@@ -32,14 +32,14 @@ def exif_block(orientation=1):
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Camera maker"
     exif[ExifTags.Base.Orientation] = orientation
-    exif[ExifTags.Base.Artist] = SECRET.decode()
-    exif[ExifTags.Base.ImageDescription] = SECRET.decode()
+    exif[ExifTags.Base.Artist] = MASTER_KEY.decode()
+    exif[ExifTags.Base.ImageDescription] = MASTER_KEY.decode()
     camera = exif.get_ifd(ExifTags.IFD.Exif)
     camera[ExifTags.Base.ExposureTime] = 0.01
     camera[ExifTags.Base.DateTimeOriginal] = "2020:01:02 03:04:05"
-    camera[ExifTags.Base.MakerNote] = SECRET
-    camera[ExifTags.Base.BodySerialNumber] = SECRET.decode()
-    camera[ExifTags.Base.UserComment] = SECRET
+    camera[ExifTags.Base.MakerNote] = MASTER_KEY
+    camera[ExifTags.Base.BodySerialNumber] = MASTER_KEY.decode()
+    camera[ExifTags.Base.UserComment] = MASTER_KEY
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (52.0, 31.0, 0.0)
     block = exif.tobytes()
     start = 6  # "Exif\0\0", then a big-endian TIFF
@@ -68,23 +68,23 @@ def loaded_jpeg(path, **options):
     options = {
         "quality": 83,
         "exif": exif_block(),
-        "comment": SECRET,
+        "comment": MASTER_KEY,
         "icc_profile": profile,
         **options,
     }
     picture().save(opened, "JPEG", **options)
     content = opened.getvalue()
-    xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>" + SECRET + b"</x:xmpmeta>")
+    xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>" + MASTER_KEY + b"</x:xmpmeta>")
     iptc = segment(
         0xED, b"Photoshop 3.0\x008BIM\x04\x0c\0\0" + struct.pack(">I", 600) + thumbnail()[:600]
     )
-    path.write_bytes(content[:2] + xmp + iptc + content[2:] + thumbnail() + SECRET)
+    path.write_bytes(content[:2] + xmp + iptc + content[2:] + thumbnail() + MASTER_KEY)
     return path
 
 
 def test_the_test_file_really_has_a_thumbnail(tmp_path):
     content = loaded_jpeg(tmp_path / "a.jpg").read_bytes()
-    assert content.count(SECRET) >= 6
+    assert content.count(MASTER_KEY) >= 6
     assert content.count(b"\xff\xd8\xff") >= 3  # pictures: itself, thumbnails, trailer
     with Image.open(tmp_path / "a.jpg") as image:
         first = image.getexif().get_ifd(ExifTags.IFD.IFD1)
@@ -96,7 +96,7 @@ def test_nothing_but_pixels_leaves_a_jpeg(tmp_path, keep):
     photo = photos.read_photo(loaded_jpeg(tmp_path / "a.jpg"))
     photos.write_photo(tmp_path / "b.jpg", photo, keep_metadata=keep)
     content = (tmp_path / "b.jpg").read_bytes()
-    assert SECRET not in content
+    assert MASTER_KEY not in content
     assert content.count(b"\xff\xd8\xff") == 1
     assert content.endswith(b"\xff\xd9")
     with Image.open(tmp_path / "b.jpg") as image:
@@ -129,17 +129,17 @@ def test_an_appended_picture_is_not_copied(tmp_path):
 @pytest.mark.parametrize("ending", ["png", "webp", "tif"])
 def test_nothing_but_pixels_leaves_other_formats(tmp_path, ending, keep):
     text = PngImagePlugin.PngInfo()
-    text.add_text("Comment", SECRET.decode())
+    text.add_text("Comment", MASTER_KEY.decode())
     options = {
         "png": {"pnginfo": text},
-        "webp": {"xmp": SECRET},
-        "tif": {"description": SECRET.decode()},
+        "webp": {"xmp": MASTER_KEY},
+        "tif": {"description": MASTER_KEY.decode()},
     }
     source, target = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
     picture().save(source, exif=exif_block(), **options[ending])
-    assert SECRET in source.read_bytes()
+    assert MASTER_KEY in source.read_bytes()
     photos.write_photo(target, photos.read_photo(source), keep_metadata=keep)
-    assert SECRET not in target.read_bytes()
+    assert MASTER_KEY not in target.read_bytes()
     with Image.open(target) as image:
         assert (image.getexif().get(ExifTags.Base.Make) == "Camera maker") == keep
 

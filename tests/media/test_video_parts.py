@@ -53,13 +53,13 @@ def test_a_job_goes_on_where_it_was_killed_and_leaves_nothing_when_done(tmp_path
     target, job = tmp_path / "out.mp4", {"source": "a", "seed": 1}
     with pytest.raises(KeyboardInterrupt), work_folder(target, job) as folder:
         assert not folder.resumed
-        secret = folder.secret()
+        master_key = folder.master_key()
         folder.append("journal", {"frame": 1})
         (folder.path / "journal").open("a").write('{"frame": 2, "fa')  # the kill came here
         raise KeyboardInterrupt
     assert not target.exists()
     with work_folder(target, job) as folder:
-        assert folder.resumed and folder.secret() == secret
+        assert folder.resumed and folder.master_key() == master_key
         assert list(folder.entries("journal")) == [{"frame": 1}]
         folder.append("journal", {"frame": 2})
         assert list(folder.entries("journal")) == [{"frame": 1}, {"frame": 2}]

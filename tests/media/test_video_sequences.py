@@ -288,7 +288,7 @@ def test_what_a_job_left_that_was_stopped_at_its_very_end_is_removed(
 
 def test_a_job_does_not_go_on_with_other_pictures(parts, tmp_path):
     source, target = write(tmp_path / "in"), tmp_path / "out" / "%d.png"
-    request = job.Request(source=source, target=target, secret=b"k" * 32)
+    request = job.Request(source=source, target=target, master_key=b"k" * 32)
 
     def stop(what, count, total):
         if what == "drawing" and count:

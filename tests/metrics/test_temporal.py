@@ -271,10 +271,10 @@ def test_one_leaking_frame_is_found():
     rng = np.random.default_rng(1)
     person = units(rng, 1, 64)
     own = person + 0.02 * units(rng, 40, 64)
-    hidden = units(rng, 40, 64)
-    safe = video_privacy.recognize(embedded(hidden), embedded(own), units(rng, 60, 64))
-    hidden[20] = own[20]
-    leaking = video_privacy.recognize(embedded(hidden), embedded(own), units(rng, 60, 64))
+    anonymized = units(rng, 40, 64)
+    safe = video_privacy.recognize(embedded(anonymized), embedded(own), units(rng, 60, 64))
+    anonymized[20] = own[20]
+    leaking = video_privacy.recognize(embedded(anonymized), embedded(own), units(rng, 60, 64))
     rows = [video_privacy.summary([r], threshold=0.8) for r in (safe, leaking)]
     assert [row["own"]["accepted"]["value"] for row in rows] == [0, pytest.approx(0.75, abs=0.25)]
     assert rows[1]["others"]["accepted"]["value"] == 0

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dp3_jax
-from dp3_jax.common.choices import COVERS
+from dp3_jax.common.choices import EXTENTS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.pipelines import allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer, anonymize_frame
-from dp3_jax.replacement import face_actions, master_key
+from dp3_jax.replacement import face_actions, key_derivation
 from dp3_jax.replacement.face_actions import SMALLEST_GENERATED
 from dp3_jax.replacement.generator import load_anonymizer
 from dp3_jax.replacement.renderers import BuiltinRenderer
@@ -24,8 +24,8 @@ from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.masks import inference_mask
 from tests.face_photos import (
     BOX,
+    MASTER_KEY,
     POINTS,
-    SECRET,
     Broken,
     Painter,
     astronaut,
@@ -39,7 +39,7 @@ GENERATE = face_actions.Settings()
 
 
 def render(frame, faces, generator=None, settings=GENERATE, is_face=everyone):
-    planned = face_actions.face_actions_of(faces, SECRET)
+    planned = face_actions.face_actions_of(faces, MASTER_KEY)
     renderer = BuiltinRenderer(generator or Painter())
     return anonymize_frame(frame, planned, settings, renderer, is_face)
 
@@ -131,7 +131,9 @@ def test_same_secret_same_result_other_secret_other_face():
     frame = astronaut()
     anonymizer = Anonymizer(generator=Painter())
     anonymizer.__dict__["_is_face"] = None
-    a, b, c, d = (anonymizer(frame, [face()], s).frame for s in (SECRET, SECRET, b"o" * 32, None))
+    a, b, c, d = (
+        anonymizer(frame, [face()], s).frame for s in (MASTER_KEY, MASTER_KEY, b"o" * 32, None)
+    )
     np.testing.assert_array_equal(a, b)
     assert (a != c).any() and (a != d).any() and (c != d).any()
 
@@ -193,8 +195,8 @@ def test_the_candidate_that_fits_best_is_taken():
     frame = np.full((300, 300, 3), 120, np.uint8)
     one = Face((100.0, 100.0, 85.0, 112.0), None, 1.0)
     _, (face_result,) = render(frame, [one], Brightness(), face_actions.Settings(candidates=6))
-    key = master_key.face_key(SECRET, 0)
-    z = [abs(master_key.latent(key, i, 8)[0]) for i in range(6)]
+    key = key_derivation.track_key(MASTER_KEY, 0)
+    z = [abs(key_derivation.latent(key, i, 8)[0]) for i in range(6)]
     assert face_result.candidate == int(np.argmin(z))
 
 
@@ -219,7 +221,7 @@ def test_whatever_fails_no_face_is_shown(how):
     frame = astronaut()
     generator = Painter() if how == "no face" else Broken(how)
     check = (lambda batch: np.zeros(len(batch), bool)) if how == "no face" else everyone
-    planned = face_actions.face_actions_of([face()], SECRET)
+    planned = face_actions.face_actions_of([face()], MASTER_KEY)
     renderer = None if how == "no generator" else BuiltinRenderer(generator)
     result, (face_result,) = anonymize_frame(frame, planned, GENERATE, renderer, check)
     assert face_result.fell_back and face_result.done == "covered" and face_result.reason
@@ -255,7 +257,7 @@ def test_small_faces_are_pixelated_and_that_is_no_failure():
 def test_what_is_not_surely_a_face_gets_no_new_one_unless_asked_for():
     unsure = Face(BOX, POINTS, 0.7, "unsure")
     assert render(astronaut(), [unsure])[1][0].done == "pixelated"
-    asked = face_actions.FaceAction(unsure, SECRET, method="generate")
+    asked = face_actions.FaceAction(unsure, MASTER_KEY, method="generate")
     _, (face_result,) = anonymize_frame(
         astronaut(), [asked], GENERATE, BuiltinRenderer(Painter()), everyone
     )
@@ -264,9 +266,9 @@ def test_what_is_not_surely_a_face_gets_no_new_one_unless_asked_for():
 
 def test_kept_faces_stay_and_mixed_methods_work():
     frame, faces = group()
-    planned = face_actions.face_actions_of(faces, SECRET)
-    planned[4] = face_actions.FaceAction(faces[4], SECRET, keep=True, reason="asked")
-    planned[2] = face_actions.FaceAction(faces[2], SECRET, method="solid")
+    planned = face_actions.face_actions_of(faces, MASTER_KEY)
+    planned[4] = face_actions.FaceAction(faces[4], MASTER_KEY, keep=True, reason="asked")
+    planned[2] = face_actions.FaceAction(faces[2], MASTER_KEY, method="solid")
     result, face_results = anonymize_frame(
         frame, planned, GENERATE, BuiltinRenderer(Painter()), everyone
     )
@@ -319,7 +321,7 @@ def test_python_takes_and_gives_arrays_and_pillow_images():
 
 def test_faces_are_detected_and_gone_afterwards():
     detector = detector_or_skip()
-    for cover in COVERS:
+    for cover in EXTENTS:
         new = dp3_jax.anonymize(astronaut(), method="solid", cover=cover)
         assert not [f for f in detector.detect(new) if f.confidence > 0.7]
 
@@ -327,7 +329,7 @@ def test_faces_are_detected_and_gone_afterwards():
 def test_the_shipped_weights_give_the_astronaut_another_face():
     detector = detector_or_skip()
     frame = astronaut()
-    result = Anonymizer()(frame, secret=SECRET)
+    result = Anonymizer()(frame, master_key=MASTER_KEY)
     (face_result,) = result.face_results
     assert face_result.done == "generated"
     again = [f for f in detector.detect(result.frame) if f.confidence > 0.5]

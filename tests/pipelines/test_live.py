@@ -293,7 +293,7 @@ def test_what_was_never_clear_is_covered_until_it_is_clear():
                 for face in super().__call__(*arguments)
             ]
 
-    policy = make_policy(Unsure(), delay=1, doubtful="blur")
+    policy = make_policy(Unsure(), delay=1, low_confidence="blur")
     scene = [([Walk(0, 9, 100, 80, 1.0)], 8)]
     released = [one for frame in live_scenes.frames(scene) for one in policy.take(frame, EVERY)]
     released += policy.finish()

@@ -27,8 +27,8 @@ from dp3_jax.replacement.generation import AWAITED
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.renderers import FusedRenderer
-from tests.painted_identities import PaintedIdentities
 from tests.face_photos import everyone
+from tests.painted_identities import PaintedIdentities
 
 SHAPE = (200, 420, 3)
 KEYS = {number: bytes([40 * number]) * 32 for number in range(1, 6)}
@@ -245,11 +245,11 @@ def test_each_who_enters_is_another_one_if_that_is_asked_for():
 
 
 def test_what_is_not_surely_a_face_takes_nobodys_place():
-    persons, doubtful = Persons(), observation(200)
+    persons, low_confidence = Persons(), observation(200)
     assert assigned(persons, n1=observation(50)) == [1]
     assert assigned(persons) == []
-    assert persons.assign([(Track(2, (doubtful,), method="blur"), doubtful)]) == [-2]
-    assert assigned(persons, n2=doubtful) == [1]
+    assert persons.assign([(Track(2, (low_confidence,), method="blur"), low_confidence)]) == [-2]
+    assert assigned(persons, n2=low_confidence) == [1]
 
 
 @given(

@@ -13,7 +13,7 @@ from dp3_jax.media import photos
 from dp3_jax.pipelines import records, sidecar, transparency
 from dp3_jax.pipelines.anonymize import Anonymizer
 from tests.face_photos import (
-    SECRET,
+    MASTER_KEY,
     Painter,
     astronaut,
     detector_or_skip,
@@ -46,25 +46,27 @@ def shown(content, background=255):
 def test_the_same_key_gives_the_same_bytes_in_every_format(options, container):
     source = saved(astronaut(), container)
     first, again = (
-        records.anonymize_record(source, options, SECRET, faces=[face()]) for _ in range(2)
+        records.anonymize_record(source, options, MASTER_KEY, faces=[face()]) for _ in range(2)
     )
     assert first == again and Image.open(io.BytesIO(first[0])).format == container
     other, _ = records.anonymize_record(source, options, b"x" * 32, faces=[face()])
     assert other != first[0]
-    actions, _, _ = sidecar.parse(json.loads(json.dumps(first[1])), (512, 512), SECRET, "sidecar")
+    actions, _, _ = sidecar.parse(
+        json.loads(json.dumps(first[1])), (512, 512), MASTER_KEY, "sidecar"
+    )
     assert len(actions) == 1 and first[1]["faces"][0]["done"] == "generated"
 
 
 def test_another_format_can_be_asked_for(options):
     source = saved(astronaut())
-    content, _ = records.anonymize_record(source, options, SECRET, faces=[], container="JPEG")
+    content, _ = records.anonymize_record(source, options, MASTER_KEY, faces=[], container="JPEG")
     assert Image.open(io.BytesIO(content)).format == "JPEG"
 
 
 def test_a_record_that_is_no_photo_is_refused_in_one_line(options):
     for content in (b"", b"hello", saved(astronaut())[:5000]):
         with pytest.raises(UserError) as raised:
-            records.anonymize_record(content, options, SECRET)
+            records.anonymize_record(content, options, MASTER_KEY)
         assert "\n" not in str(raised.value)
 
 
@@ -86,14 +88,14 @@ def test_a_face_in_the_transparency_is_found_and_nothing_of_it_stays(options, in
     anonymizer.detector = detector_or_skip()
     found = transparency.find(anonymizer, photo.pixels, photo.alpha)
     assert len([one for one in found if one.confidence > 0.8]) == 1
-    record, _ = records.anonymize_record(saved(source), options, SECRET, faces=found)
+    record, _ = records.anonymize_record(saved(source), options, MASTER_KEY, faces=found)
     result = np.asarray(Image.open(io.BytesIO(record)))
     changed = (result != source).any(-1)
     assert not changed[~masked(found[0])].any() and (result[masked(found[0]), 3] == 255).all()
     other = source.copy()  # a second face under the same mask
     inside = masked(found[0])
     other[inside, 3] = np.random.default_rng(0).integers(0, 256, inside.sum())
-    assert records.anonymize_record(saved(other), options, SECRET, faces=found)[0] == record
+    assert records.anonymize_record(saved(other), options, MASTER_KEY, faces=found)[0] == record
 
 
 @pytest.mark.parametrize("kind", ["dithered", "stencil"])
@@ -103,7 +105,7 @@ def test_a_face_in_two_levels_of_transparency_goes_too(options, kind):
     levels = (np.asarray(grey) > 110) * 255 if levels is None else levels
     alpha = (255 - levels).astype(np.uint8)
     source = saved(np.dstack([np.zeros((512, 512), np.uint8), alpha]), mode="LA")
-    content, _ = records.anonymize_record(source, options, SECRET, faces=[face()])
+    content, _ = records.anonymize_record(source, options, MASTER_KEY, faces=[face()])
     result = np.asarray(Image.open(io.BytesIO(content)))
     assert (result[masked(face()), 1] == 255).all()
     np.testing.assert_array_equal(result[~masked(face()), 1], alpha[~masked(face())])
@@ -114,7 +116,7 @@ def test_the_outline_of_a_cut_out_person_stays(options):
     soft = np.clip(128 + 60.0 * (50 - np.hypot(x - 225, (y - 130) * 0.8)), 0, 255).astype(np.uint8)
     source = np.dstack([astronaut(), soft])
     assert (soft[masked(face())] == 0).any()
-    content, _ = records.anonymize_record(saved(source), options, SECRET, faces=[face()])
+    content, _ = records.anonymize_record(saved(source), options, MASTER_KEY, faces=[face()])
     result = np.asarray(Image.open(io.BytesIO(content)))
     assert np.abs(result[..., 3].astype(int) - soft).max() < 8
     assert (result[masked(face()), :3] != source[masked(face()), :3]).any()
@@ -129,7 +131,7 @@ def test_a_fade_is_continued_without_what_it_hid(options):
     results = []
     for alpha in (fade, jittering):
         source = saved(np.dstack([astronaut(), alpha]))
-        content, _ = records.anonymize_record(source, options, SECRET, faces=[face()])
+        content, _ = records.anonymize_record(source, options, MASTER_KEY, faces=[face()])
         result = np.asarray(Image.open(io.BytesIO(content)))[..., 3]
         assert np.abs(result.astype(int) - fade).max() <= 12
         results.append(result)
@@ -147,7 +149,9 @@ def test_over_is_what_pillow_shows():
 def test_an_obfuscated_face_in_the_transparency_is_gone_too(monkeypatch):
     monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
     options = records.RecordOptions(anonymizer=Anonymizer(method="solid"))
-    content, _ = records.anonymize_record(saved(grey_alpha(True)), options, SECRET, faces=[face()])
+    content, _ = records.anonymize_record(
+        saved(grey_alpha(True)), options, MASTER_KEY, faces=[face()]
+    )
     for background in (0, 255):
         inside = shown(content, background)[masked(face())]
         assert (inside == 128).all()

@@ -14,11 +14,11 @@ from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.pipelines import boxes, outputs, sidecar
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 
 SCHEMA = json.loads(sidecar.SCHEMA.read_text())
-SECRET = b"s" * 32
+MASTER_KEY = b"s" * 32
 
 numbers = st.floats(-1e4, 1e4)
 sizes = st.floats(0.1, 1e4)
@@ -55,7 +55,7 @@ def test_what_is_written_is_valid_and_read_back_exactly(done, used, generator):
     text = json.dumps(content)
     jsonschema.validate(json.loads(text), SCHEMA)
     again, settings_again, generator_again = sidecar.parse(
-        json.loads(text), (480, 640), SECRET, "x"
+        json.loads(text), (480, 640), MASTER_KEY, "x"
     )
     assert (settings_again, generator_again) == (used, generator)
     for action, face_result in zip(again, done, strict=True):
@@ -111,9 +111,9 @@ def minimal(**changes):
 
 def test_a_face_added_by_hand_needs_only_a_box():
     jsonschema.validate(minimal(), SCHEMA)
-    found, used, _ = sidecar.parse(minimal(), (48, 64), SECRET, "x")
+    found, used, _ = sidecar.parse(minimal(), (48, 64), MASTER_KEY, "x")
     assert found[0].face.box == (1.0, 2.0, 3.0, 4.0)
-    assert found[0].key == master_key.face_key(SECRET, 0)
+    assert found[0].key == key_derivation.track_key(MASTER_KEY, 0)
     assert used.method == "blur"
 
 
@@ -144,7 +144,7 @@ def test_a_face_added_by_hand_needs_only_a_box():
 )
 def test_a_wrong_edit_is_answered_in_one_line(content, says):
     with pytest.raises(UserError, match=says) as raised:
-        sidecar.parse(content, (48, 64), SECRET, "a.faces.json")
+        sidecar.parse(content, (48, 64), MASTER_KEY, "a.faces.json")
     assert "\n" not in str(raised.value)
 
 
@@ -152,7 +152,7 @@ def test_a_file_that_is_not_json_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{")
     for name, says in (("a.json", "not JSON"), ("b.json", "cannot read")):
         with pytest.raises(UserError, match=says):
-            sidecar.read(tmp_path / name, (48, 64), SECRET)
+            sidecar.read(tmp_path / name, (48, 64), MASTER_KEY)
 
 
 # Boxes files.
@@ -208,10 +208,10 @@ def test_a_photo_that_is_not_listed_is_not_taken_for_one_without_faces(tmp_path)
 
 def test_keys_and_latents_are_what_they_were():
     """A changed derivation would draw other faces from the same secret and the same sidecar."""
-    key = master_key.face_key(master_key.secret_from_seed(7), 0)
+    key = key_derivation.track_key(key_derivation.master_key_from_seed(7), 0)
     assert key.hex() == "4700a224c1c3b871614e2920b250b04b06ac8548f83ed9e930801d673b0b4bd6"
     np.testing.assert_allclose(
-        master_key.latent(key, 0, 3), [-0.5978, -0.56434, 0.64941], atol=1e-5
+        key_derivation.latent(key, 0, 3), [-0.5978, -0.56434, 0.64941], atol=1e-5
     )
 
 
@@ -223,22 +223,24 @@ def test_quantiles_are_those_of_the_standard_library_bit_by_bit():
 
 
 def test_latents_are_standard_normal_and_differ():
-    key = master_key.face_key(SECRET, 0)
-    drawn = np.concatenate([master_key.latent(key, i, 64) for i in range(200)])
+    key = key_derivation.track_key(MASTER_KEY, 0)
+    drawn = np.concatenate([key_derivation.latent(key, i, 64) for i in range(200)])
     assert abs(drawn.mean()) < 0.03 and abs(drawn.std() - 1) < 0.03
     assert len(np.unique(drawn)) > 12_000
-    assert master_key.face_key(SECRET, 1) != key != master_key.face_key(b"t" * 32, 0)
-    np.testing.assert_array_equal(master_key.latent(key, 3, 64)[:8], master_key.latent(key, 3, 8))
+    assert key_derivation.track_key(MASTER_KEY, 1) != key != key_derivation.track_key(b"t" * 32, 0)
+    np.testing.assert_array_equal(
+        key_derivation.latent(key, 3, 64)[:8], key_derivation.latent(key, 3, 8)
+    )
 
 
 def test_fresh_secrets_differ_and_short_secret_files_are_refused(tmp_path):
-    assert master_key.fresh_secret() != master_key.fresh_secret()
+    assert key_derivation.new_master_key() != key_derivation.new_master_key()
     (tmp_path / "short").write_bytes(b"abc")
     for name, says in (("short", "3 bytes"), ("none", "cannot read")):
         with pytest.raises(UserError, match=says):
-            master_key.read_secret(tmp_path / name)
-    (tmp_path / "long").write_bytes(SECRET)
-    assert master_key.read_secret(tmp_path / "long") == SECRET
+            key_derivation.read_master_key(tmp_path / name)
+    (tmp_path / "long").write_bytes(MASTER_KEY)
+    assert key_derivation.read_master_key(tmp_path / "long") == MASTER_KEY
 
 
 # Names of results.

@@ -54,7 +54,7 @@ def ended(tmp_path_factory):
 
 
 NAMES = ["b.mkv", "b.mkv.tracks.json"]
-HIDDEN = {".b.mkv.dp3", ".b.mkv.dp3.lock"}
+WORK_FILES = {".b.mkv.dp3", ".b.mkv.dp3.lock"}
 
 
 def assert_same_in_the_end(ended, name):
@@ -73,7 +73,7 @@ def test_a_killed_job_goes_on_and_ends_as_if_it_had_not_been(ended, name):
     killed, last = records[name][:-1], records[name][-1]
     assert {record["status"] for record in killed} == {-KILL} and len(killed) >= 1
     # The sidecar has its name a moment before the video has it.
-    assert all(set(record["names"]) <= HIDDEN | {NAMES[1]} for record in killed[:-1])
+    assert all(set(record["names"]) <= WORK_FILES | {NAMES[1]} for record in killed[:-1])
     assert last["errors"] == ""
     if name == "killed":
         assert len(killed) > 8 and last["events"] < records["whole"][0]["events"]
@@ -93,7 +93,7 @@ def test_a_second_process_on_one_result_is_refused(ended):
     assert stopped["status"] == "stopped" and refused["status"] == 1
     (line,) = refused["errors"].splitlines()
     assert "another process is at work on" in line
-    assert set(refused["names"]) == HIDDEN
+    assert set(refused["names"]) == WORK_FILES
     assert last["status"] == 0
     assert_same_in_the_end(ended, "stopped")
 
@@ -123,7 +123,7 @@ def stopped_at(moment):
 
 
 def process(source, target, progress=lambda *_: None, **more):
-    request = job.Request(source=source, target=target, secret=b"k" * 32, **more)
+    request = job.Request(source=source, target=target, master_key=b"k" * 32, **more)
     return job.process(request, Anonymizer(method="solid"), progress)
 
 
@@ -205,7 +205,7 @@ def test_a_job_goes_on_when_a_power_cut_took_files(parts, monkeypatch, tmp_path,
 def test_a_job_does_not_go_on_with_faces_of_other_weights(parts, monkeypatch, tmp_path):
     monkeypatch.setattr(rendering_pass, "SEGMENT_SECONDS", 0.4)
     source, target = scene(tmp_path / "a.mkv", paths(30, ((10, 20), (2, 0)))), tmp_path / "b.mkv"
-    request = job.Request(source=source, target=target, secret=b"k" * 32)
+    request = job.Request(source=source, target=target, master_key=b"k" * 32)
     with pytest.raises(KeyboardInterrupt):
         job.process(request, Anonymizer(), stopped_at(30 + 15))
     other = Painter()

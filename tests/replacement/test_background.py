@@ -1,4 +1,6 @@
-"""The erased photo shows beyond the far cheek of a turned head and where it is drawn anyway, only there."""
+"""The background-filled photo shows beyond the far cheek of a turned head and where it is drawn anyway,
+only there.
+"""
 
 import numpy as np
 import pytest
@@ -10,9 +12,9 @@ from dp3_jax.replacement.identities import Rendering
 from dp3_jax.vision.geometry import Alignment
 
 
-def blended(parts, one, erased):
-    share = background.background(parts, one, erased)
-    return background.with_background(parts, share, erased)
+def blended(parts, one, background_fill):
+    share = background.background(parts, one, background_fill)
+    return background.with_background(parts, share, background_fill)
 
 
 LEFT, RIGHT = (80, slice(8, 20)), (80, slice(108, 120))
@@ -44,21 +46,25 @@ def test_the_fill_becomes_the_erased_photo_and_the_rest_stays():
     rng = np.random.default_rng(0)
     fill, tone = rng.normal(-0.5, 0.1, (2, 128, 128, 3)).astype(np.float32)
     parts = Parts(fill, fill[..., :1], tone, tone)
-    erased = np.full((128, 128, 3), 255, np.uint8)
-    changed = blended(parts, donor(30), erased)
+    background_fill = np.full((128, 128, 3), 255, np.uint8)
+    changed = blended(parts, donor(30), background_fill)
     np.testing.assert_allclose(changed.fill[LEFT], 1, atol=1e-6)
     np.testing.assert_array_equal(changed.fill[RIGHT], fill[RIGHT])
     assert changed.alpha is parts.alpha and changed.gain is parts.gain
-    np.testing.assert_array_equal(blended(parts, donor(0), erased).fill, fill)
+    np.testing.assert_array_equal(blended(parts, donor(0), background_fill).fill, fill)
 
 
 def test_specks_on_what_the_erased_photo_shows_go_and_other_things_stay():
     rng = np.random.default_rng(0)
-    erased = np.full((128, 128, 3), (150, 160, 170), np.uint8)
-    fill = erased / np.float32(127.5) - 1 + rng.normal(0, 0.05, (128, 128, 3)).astype(np.float32)
+    background_fill = np.full((128, 128, 3), (150, 160, 170), np.uint8)
+    fill = (
+        background_fill / np.float32(127.5)
+        - 1
+        + rng.normal(0, 0.05, (128, 128, 3)).astype(np.float32)
+    )
     fill[:, 64:] -= 0.4  # hair
     tone = np.zeros_like(fill)
     parts = Parts(fill.astype(np.float32), tone[..., :1], tone, tone)
-    cleaned = blended(parts, donor(0), erased).fill
-    np.testing.assert_allclose(cleaned[:, :58], (erased / 127.5 - 1)[:, :58], atol=0.02)
+    cleaned = blended(parts, donor(0), background_fill).fill
+    np.testing.assert_allclose(cleaned[:, :58], (background_fill / 127.5 - 1)[:, :58], atol=0.02)
     np.testing.assert_array_equal(cleaned[:, 70:], parts.fill[:, 70:])

@@ -61,8 +61,8 @@ def test_smoothing_leaves_less_than_half_of_the_shaking():
 
 @pytest.mark.parametrize("motion", [{"speed": 9.0}, {"turn": 0.03}, {}])
 def test_a_steady_motion_is_followed_exactly_from_its_first_frame_to_its_last(motion):
-    steady = track(25, **motion)
-    for i, alignment in enumerate(coherence.smooth_alignments(steady)):
+    stable = track(25, **motion)
+    for i, alignment in enumerate(coherence.smooth_alignments(stable)):
         np.testing.assert_allclose(corners(alignment), corners(moving(i, **motion)), atol=0.05)
 
 
@@ -121,9 +121,9 @@ def test_the_causal_filter_rests_with_the_face_and_keeps_up_with_it():
 
 
 def test_the_causal_filter_knows_nothing_of_the_future():
-    steady = [poses.to_pose(moving(i, 2.0, 0.01)) for i in range(20)]
-    changed = [*steady[:10], *(p._replace(centre=p.centre + 50) for p in steady[10:])]
-    assert follow(steady)[:10] == follow(changed)[:10]
+    stable = [poses.to_pose(moving(i, 2.0, 0.01)) for i in range(20)]
+    changed = [*stable[:10], *(p._replace(centre=p.centre + 50) for p in stable[10:])]
+    assert follow(stable)[:10] == follow(changed)[:10]
 
 
 VIEW = np.full((128, 128, 3), 90, np.uint8)
@@ -131,16 +131,16 @@ VIEW = np.full((128, 128, 3), 90, np.uint8)
 
 def test_surroundings_are_compared_without_what_is_under_the_mask():
     mask = inference_mask()
-    hidden = VIEW.copy()
-    hidden[mask[..., 0] > 0] = 255
-    before, same = averaging.surroundings(VIEW, mask), averaging.surroundings(hidden, mask)
+    masked = VIEW.copy()
+    masked[mask[..., 0] > 0] = 255
+    before, same = averaging.surroundings(VIEW, mask), averaging.surroundings(masked, mask)
     np.testing.assert_array_equal(before, same)
-    assert averaging.freshness(before, same) == 0
-    assert averaging.freshness(None, same) == 1
-    assert averaging.freshness(before, averaging.surroundings(VIEW + 100, mask)) == 1
-    assert 0 < averaging.freshness(before, averaging.surroundings(VIEW + 20, mask)) < 1
+    assert averaging.measured_change(before, same) == 0
+    assert averaging.measured_change(None, same) == 1
+    assert averaging.measured_change(before, averaging.surroundings(VIEW + 100, mask)) == 1
+    assert 0 < averaging.measured_change(before, averaging.surroundings(VIEW + 20, mask)) < 1
     nothing = averaging.surroundings(VIEW, np.ones((128, 128, 1), np.float32))
-    assert averaging.freshness(before, nothing) == 1
+    assert averaging.measured_change(before, nothing) == 1
 
 
 def test_an_average_evens_out_noise_and_comes_back_from_what_was_wrong():
@@ -192,7 +192,7 @@ def test_grain_has_its_strength_stays_in_its_region_and_differs_between_frames()
 def test_every_switch_can_be_turned_off():
     assert not any(dataclasses.astuple(coherence.NONE))
     on = dataclasses.asdict(coherence.ALL)
-    assert not on.pop("follow_motion") and all(on.values())  # the dense grid is asked for by name
+    assert not on.pop("transfer_motion") and all(on.values())  # the dense grid is asked for by name
 
 
 def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
@@ -202,7 +202,7 @@ def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
         memory, own = Memory(start), []
         for memory.now in range(start, 30):
             memory.look(view, mask)
-            if not memory.rests():
+            if not memory.skips_inference():
                 new = np.full_like(view, memory.now)
                 memory.drew()
                 own.append(memory.now)
@@ -210,7 +210,7 @@ def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
         rendered.append(own)
     assert rendered[0] == list(range(0, 30, averaging.EVERY)) and rendered[1][1:] == rendered[0][1:]
     memory.look(np.full_like(view, 200), mask)  # elsewhere: nothing is shown of what was drawn here
-    assert not memory.rests() and memory.view is None
+    assert not memory.skips_inference() and memory.view is None
 
 
 def test_a_drawing_is_averaged_in_over_all_the_frames_that_it_is_shown_in():
@@ -241,24 +241,24 @@ def boundaries(fills, use):
 @pytest.mark.parametrize("colour", [False, True])
 def test_a_flickering_fill_shows_less_but_for_the_very_edge(colour):
     fills = 90 + np.random.default_rng(2).normal(0, 5, 40)
-    use = coherence.Coherence(steady_colour=colour)
-    steady, depth = boundaries(fills, use)
-    alone, _ = boundaries(fills, dataclasses.replace(use, steady_fill=False))
+    use = coherence.Coherence(stabilise_colour=colour)
+    stable, depth = boundaries(fills, use)
+    alone, _ = boundaries(fills, dataclasses.replace(use, stabilise_fill=False))
     boundary = (depth > 2.5) & (depth < 4)
     assert (
-        np.diff(steady[:, boundary], axis=0).std() < 0.6 * np.diff(alone[:, boundary], axis=0).std()
+        np.diff(stable[:, boundary], axis=0).std() < 0.6 * np.diff(alone[:, boundary], axis=0).std()
     )
-    np.testing.assert_array_equal(steady[:, depth == 0], 90)
+    np.testing.assert_array_equal(stable[:, depth == 0], 90)
 
 
 def test_a_fill_that_is_wholly_different_is_shown_at_once():
     fills = [40] * 10 + [200] * 3
-    (steady, depth), (alone, _) = (
+    (stable, depth), (alone, _) = (
         boundaries(fills, coherence.ALL),
-        boundaries(fills, coherence.Coherence(steady_fill=False)),
+        boundaries(fills, coherence.Coherence(stabilise_fill=False)),
     )
     boundary = (depth > 0) & (depth < 2)
-    assert np.abs(steady[10] - alone[10])[boundary].max() <= 12
+    assert np.abs(stable[10] - alone[10])[boundary].max() <= 12
 
 
 def test_a_coarse_correction_gives_nearly_the_same_picture():

@@ -7,19 +7,19 @@ import pytest
 
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import Observation, Track
-from dp3_jax.replacement import carried_parts, face_actions, fusing, master_key
+from dp3_jax.replacement import carried_parts, face_actions, fusing, key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.fusing import Parts
 from dp3_jax.replacement.renderers import FusedRenderer
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import SIZE, inference_mask
-from tests.painted_identities import PaintedIdentities
 from tests.face_photos import everyone
+from tests.painted_identities import PaintedIdentities
 
 SHAPE = (260, 300, 3)
 FRAMES = 12
 FACE = np.array([[18, 26], [38, 26], [28, 37], [20, 46], [37, 46]], np.float32)  # in a box of 56x72
-KEYS = {1: master_key.face_key(b"s" * 32, 1)}
+KEYS = {1: key_derivation.track_key(b"s" * 32, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def track(scale=2.4, vector=lambda i: FaceVector(2.0 * i, 1.0, 0.02 * i, 0.9, 0.
     return Track(1, tuple(observations))
 
 
-def hidden(one, number):
+def masked(one, number):
     """bool[h, w]: what must not matter in a frame."""
     seen = one.observations[number]
     alignment = geometry.align(seen.box, seen.points)
@@ -56,7 +56,7 @@ def film(one, seed=0):
             [120 + 40 * np.sin((x - i) / s) + 30 * np.cos(y / 19) for s in (13, 17, 23)]
         )
         frame = frame.clip(0, 255).astype(np.uint8)
-        inside = hidden(one, i)
+        inside = masked(one, i)
         frame[inside] = np.random.default_rng((seed, i)).integers(0, 256, (inside.sum(), 3))
         frames.append(frame)
     return frames
@@ -84,8 +84,8 @@ def test_nothing_but_the_vectors_passes_and_nothing_outside_changes(network, cau
     for number, (frame, original) in enumerate(zip(shown, film(one), strict=True)):
         changed = (frame != original).any(-1)
         # Smoothed places may reach a little further than those of the frame.
-        assert (changed & ~hidden(one, number)).sum() < 0.05 * hidden(one, number).sum()
-        assert (frame == original).all(-1)[hidden(one, number)].mean() < 0.05
+        assert (changed & ~masked(one, number)).sum() < 0.05 * masked(one, number).sum()
+        assert (frame == original).all(-1)[masked(one, number)].mean() < 0.05
 
 
 def test_faces_turn_and_speak_only_as_far_as_they_are_asked_to(network):
@@ -138,7 +138,7 @@ def test_what_cannot_be_rendered_is_never_the_old_face(network, error):
     if isinstance(error, RuntimeError):
         assert face_results[-1].done == "covered" and "out of memory" in face_results[-1].reason
     for number, (frame, original) in enumerate(zip(shown, frames, strict=True)):
-        assert (frame == original).all(-1)[hidden(one, number)].mean() < 0.05
+        assert (frame == original).all(-1)[masked(one, number)].mean() < 0.05
 
 
 # What is carried from frame to frame.

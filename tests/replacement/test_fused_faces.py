@@ -16,15 +16,15 @@ from dp3_jax.detection.faces import Face
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.pipelines import anonymize, transparency
 from dp3_jax.pipelines.anonymize import Anonymizer, anonymize_frame
-from dp3_jax.replacement import choice, face_actions, fusing, master_key, surroundings
+from dp3_jax.replacement import choice, face_actions, fusing, key_derivation, surroundings
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.renderers import FusedRenderer, candidate_key
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import CANONICAL_POINTS, inference_mask
 from tests.face_photos import (
     BOX,
+    MASTER_KEY,
     POINTS,
-    SECRET,
     astronaut,
     detector_or_skip,
     everyone,
@@ -69,10 +69,12 @@ def network():
     return fusing.random_fusion()
 
 
-def render(frame, faces, network, source=None, settings=None, *, vector=VECTOR, secret=SECRET):
+def render(
+    frame, faces, network, source=None, settings=None, *, vector=VECTOR, master_key=MASTER_KEY
+):
     planned = [
         dataclasses.replace(action, vector=vector)
-        for action in face_actions.face_actions_of(faces, secret)
+        for action in face_actions.face_actions_of(faces, master_key)
     ]
     renderer = FusedRenderer(source or Persons(), network)
     return anonymize_frame(frame, planned, settings or face_actions.Settings(), renderer, everyone)
@@ -117,11 +119,12 @@ def test_the_key_is_the_person_and_the_size_follows_the_face(network):
         source = Persons()
         render(frame, [one], network, source)
         ((key, *_, size),) = source.asked
-        assert key == master_key.face_key(SECRET, 0)
+        assert key == key_derivation.track_key(MASTER_KEY, 0)
         sizes[factor] = size
     assert sizes == {0.4: 128, 1.0: 256, 2.5: 512, 5.0: 1024}
     first, again, other = (
-        render(astronaut(), [face()], network, secret=s)[0] for s in (SECRET, SECRET, b"o" * 32)
+        render(astronaut(), [face()], network, master_key=s)[0]
+        for s in (MASTER_KEY, MASTER_KEY, b"o" * 32)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -256,7 +259,7 @@ def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypat
     turned = POINTS.copy()
     turned[2, 0] -= 14  # the nose
     one = Face(BOX, turned.astype(np.float32), 1.0)
-    planned = face_actions.face_actions_of([one], SECRET)
+    planned = face_actions.face_actions_of([one], MASTER_KEY)
     alpha = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY)
     black = np.zeros_like(astronaut())
     result, new = transparency.render(anonymizer, black, alpha, planned, face_actions.Settings())
@@ -352,7 +355,7 @@ def test_the_prior_gives_the_astronaut_another_face_blind_to_her_own():
         pytest.skip(f"not fetched: {', '.join(missing) or 'the fusion weights'}")
     detector = detector_or_skip()
     anonymizer = Anonymizer(identity="prior")
-    found = anonymizer(astronaut(), secret=SECRET)
+    found = anonymizer(astronaut(), master_key=MASTER_KEY)
     (face_result,) = found.face_results
     assert face_result.done == "generated" and face_result.action.vector is not None
     (shown,) = [f for f in detector.detect(found.frame) if f.confidence > 0.8]

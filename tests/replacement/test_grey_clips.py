@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dp3_jax.detection.tracks import Observation, Track
-from dp3_jax.replacement import face_actions, master_key, surroundings
+from dp3_jax.replacement import face_actions, key_derivation, surroundings
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.renderers import BuiltinRenderer
 from tests.face_photos import Painter, astronaut, everyone
@@ -29,7 +29,7 @@ def toned(luma, tint):
 def render(frame):
     seen = Observation(0, BOX, None, 1.0)
     track = Track(1, (seen,))
-    keys = {1: master_key.face_key(b"s" * 32, 1)}
+    keys = {1: key_derivation.track_key(b"s" * 32, 1)}
     one = Renderer(face_actions.Settings(), BuiltinRenderer(Painter()), keys, is_face=everyone)
     shown, (face_result,) = one.render(frame, [(track, seen)])
     assert face_result.done == "generated"

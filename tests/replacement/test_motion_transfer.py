@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp3_jax.detection.tracks import Observation, Track
-from dp3_jax.replacement import coherence, face_actions, master_key, motion_transfer
+from dp3_jax.replacement import coherence, face_actions, key_derivation, motion_transfer
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.renderers import BuiltinRenderer
@@ -21,7 +21,7 @@ INSIDE = slice(3, -3), slice(3, -3)  # cells that a shift does not bring in from
 FACE_SIZE = 2.0  # px per canonical px in the clips below
 CORNER = 30.0
 # A little less than the mask, which is placed to a fraction of a pixel.
-HIDDEN = cv2.erode(masks.inference_mask(256)[..., 0], np.ones((7, 7))) > 0
+MASKED = cv2.erode(masks.inference_mask(256)[..., 0], np.ones((7, 7))) > 0
 
 
 def texture(seed=0, shape=(300, 320), sigma=3.0):
@@ -122,18 +122,18 @@ def clip(faces):
     y, x = np.mgrid[0:320, 0:320]
     for number, face in enumerate(faces):
         frame = np.dstack([100 + x // 8, 90 + y // 8, 110 + (x + y) // 16]).astype(np.uint8)
-        frame[30:286, 30:286][HIDDEN] = face[HIDDEN][:, None]
+        frame[30:286, 30:286][MASKED] = face[MASKED][:, None]
         frames.append(frame)
         observations.append(Observation(number, box, points.astype(np.float32), 1.0, "detected"))
     return frames, Track(1, tuple(observations))
 
 
-GRID = Coherence(follow_motion=True)
+GRID = Coherence(transfer_motion=True)
 
 
 def play(faces, use=GRID, restart=None):
     frames, track = clip(faces)
-    keys = {1: master_key.face_key(b"s" * 32, 1)}
+    keys = {1: key_derivation.track_key(b"s" * 32, 1)}
 
     def renderer():
         return Renderer(face_actions.Settings(), BuiltinRenderer(Painter()), keys, use, everyone)
@@ -191,7 +191,7 @@ def play_in_segments(faces, length):
     one = Renderer(
         face_actions.Settings(),
         BuiltinRenderer(Painter()),
-        {1: master_key.face_key(b"s" * 32, 1)},
+        {1: key_derivation.track_key(b"s" * 32, 1)},
         GRID,
         everyone,
     )
@@ -210,7 +210,7 @@ def test_nothing_of_the_originals_is_written_down():
         one = Renderer(
             face_actions.Settings(),
             BuiltinRenderer(Painter()),
-            {1: master_key.face_key(b"s" * 32, 1)},
+            {1: key_derivation.track_key(b"s" * 32, 1)},
             GRID,
             everyone,
         )
@@ -227,7 +227,7 @@ def test_small_faces_and_cuts_are_not_followed(monkeypatch):
     one = Renderer(
         face_actions.Settings(),
         BuiltinRenderer(Painter()),
-        {1: master_key.face_key(b"s" * 32, 1)},
+        {1: key_derivation.track_key(b"s" * 32, 1)},
         GRID,
         everyone,
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp3_jax.common.choices import COVERS, OBFUSCATIONS
+from dp3_jax.common.choices import EXTENTS, OBFUSCATIONS
 from dp3_jax.replacement import obfuscation
 from dp3_jax.vision import geometry
 from tests.face_photos import BOX, POINTS, astronaut, face, masked
@@ -13,7 +13,7 @@ from tests.face_photos import BOX, POINTS, astronaut, face, masked
 
 def test_the_face_is_covered_with_a_rim_and_the_head_with_hair():
     alignment = geometry.align(BOX, POINTS)
-    regions = {cover: obfuscation.covered(alignment, BOX, cover, (512, 512)) for cover in COVERS}
+    regions = {cover: obfuscation.extent(alignment, BOX, cover, (512, 512)) for cover in EXTENTS}
     inside = {cover: np.zeros((512, 512), bool) for cover in regions}
     for cover, target in regions.items():
         inside[cover][target.slices] = target.inside

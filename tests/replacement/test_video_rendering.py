@@ -13,7 +13,7 @@ from dp3_jax.common.choices import OBFUSCATIONS
 from dp3_jax.detection.face_detection import Face
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.pipelines.anonymize import anonymize_frame
-from dp3_jax.replacement import coherence, face_actions, master_key
+from dp3_jax.replacement import coherence, face_actions, key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.renderers import BuiltinRenderer
@@ -24,7 +24,7 @@ SHAPE = (200, 260, 3)
 SIGNAL = (255, 0, 255)
 SETTINGS = face_actions.Settings()
 FACE = np.array([[18, 26], [38, 26], [28, 37], [20, 46], [37, 46]], np.float32)  # in a box of 46x60
-KEYS = {n: master_key.face_key(b"s" * 32, n) for n in range(1, 9)}
+KEYS = {n: key_derivation.track_key(b"s" * 32, n) for n in range(1, 9)}
 
 
 class Noisy(Painter):
@@ -293,10 +293,10 @@ def flicker(use, cuts=(), frames=None):
 
 
 def test_a_face_at_rest_flickers_less_with_coherence():
-    steady, alone = flicker(coherence.ALL), flicker(coherence.NONE)
-    assert steady.mean() < 0.4 * alone.mean()
+    stable, alone = flicker(coherence.ALL), flicker(coherence.NONE)
+    assert stable.mean() < 0.4 * alone.mean()
     without = dataclasses.replace(coherence.ALL, blend_previous=False)
-    assert steady.mean() < 0.6 * flicker(without).mean()
+    assert stable.mean() < 0.6 * flicker(without).mean()
 
 
 def test_the_past_ends_at_a_cut_and_where_the_surroundings_are_others():
@@ -372,8 +372,8 @@ def test_each_part_can_be_turned_off_alone():
         np.clip(scene() + random.normal(0, 4, SHAPE), 0, 255).astype(np.uint8) for _ in range(4)
     ]
     whole, _ = play(renderer(Noisy()), frames, tracks)
-    # A face must be near the smallest size for steady_method, and move in itself for follow_motion.
-    others = {"steady_method", "follow_motion"}
+    # A face must be near the smallest size for stabilise_method, and move in itself for transfer_motion.
+    others = {"stabilise_method", "transfer_motion"}
     for name in {one.name for one in dataclasses.fields(Coherence)} - others:
         part, _ = play(renderer(Noisy(), Coherence(**{name: False})), frames, tracks)
         assert any((a != b).any() for a, b in zip(whole, part, strict=True)), name

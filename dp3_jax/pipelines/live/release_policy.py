@@ -37,7 +37,7 @@ from dp3_jax.detection.tracking import Linking, Tracker
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.detection.vector_meter import BesideMeter, VectorMeter, Vectors, meter_for
 from dp3_jax.pipelines.live.quality_controller import Level
-from dp3_jax.pipelines.video.detection_pass import DOUBTFUL
+from dp3_jax.pipelines.video.detection_pass import NOT_SURELY_A_FACE
 
 FULL = Budget(side=1280, scan=True)
 
@@ -88,7 +88,7 @@ class ReleasePolicy:
         is_cut: Callable[[np.ndarray], bool],
         *,
         delay: int = 0,
-        doubtful: str | None = None,
+        low_confidence: str | None = None,
         meter: VectorMeter | None = None,
     ):
         """Knows nothing yet.
@@ -98,7 +98,7 @@ class ReleasePolicy:
           tracker: of the frames' size.
           is_cut: whether a frame is the first of a new scene; called once for each.
           delay: frames that are to be looked at after one before it is shown.
-          doubtful: method for faces that have never been clear; None for that of all.
+          low_confidence: method for faces that have never been clear; None for that of all.
           meter: of the faces' vectors; None leaves them out.
         """
         self._detect = detect
@@ -109,8 +109,10 @@ class ReleasePolicy:
         self._waiting: list[TrackedFrame] = []
         self._undecided = 0  # of these, the last ones, since the last pass over the whole picture
         self._known: dict[int, Observation] = {}  # as they were seen last
-        self._doubtful = doubtful
-        self._clear: dict[int, int] = {}  # tracks once clear, and the frames they were last in
+        self._low_confidence = low_confidence
+        self._high_confidence: dict[
+            int, int
+        ] = {}  # tracks once clear, and the frames they were last in
         self._scene = 0
         self._blind = True
         self._count = 0
@@ -151,11 +153,11 @@ class ReleasePolicy:
 
     def _treated(self, decided: list[TrackedFrame]) -> list[TrackedFrame]:
         """The frames, with what is to be done with those faces that are not surely ones."""
-        for tracked in decided if self._doubtful is not None else ():
-            for number in tracked.faces.keys() - self._clear.keys():
+        for tracked in decided if self._low_confidence is not None else ():
+            for number in tracked.faces.keys() - self._high_confidence.keys():
                 track = tracked.faces[number]
                 tracked.faces[number] = dataclasses.replace(
-                    track, method=self._doubtful, reason=DOUBTFUL
+                    track, method=self._low_confidence, reason=NOT_SURELY_A_FACE
                 )
         return decided
 
@@ -201,11 +203,13 @@ class ReleasePolicy:
         lost = {n for n, observation in faces.items() if observation.source == "filled"}
         self._known = {n: self._known.get(n, s) if n in lost else s for n, s in faces.items()}
         for number, observation in faces.items():
-            if number in self._clear or observation.confidence >= tracks.CLEAR:
-                self._clear[number] = observation.frame
+            if number in self._high_confidence or observation.confidence >= tracks.HIGH_CONFIDENCE:
+                self._high_confidence[number] = observation.frame
         if faces:
             now = max(observation.frame for observation in faces.values())
-            self._clear = {n: at for n, at in self._clear.items() if now - at <= _REMEMBERED}
+            self._high_confidence = {
+                n: at for n, at in self._high_confidence.items() if now - at <= _REMEMBERED
+            }
 
 
 def new_release_policy(
@@ -235,10 +239,15 @@ def new_release_policy(
     detect(nothing, [], FULL)
     tracker = Tracker(*size, Linking.at_rate(rate))
     # As in files, a new face on what may be none would be worse than a blur.
-    doubtful = "blur" if method == "generate" else None
+    low_confidence = "blur" if method == "generate" else None
     meter = meter_for(method, motion, rate, live=True)
     if meter is not None:
         meter(0, nothing, [Face((0.0, 0.0, 100.0, 100.0), None, 1.0)])
     return ReleasePolicy(
-        detect, tracker, CutDetector().update, delay=delay, doubtful=doubtful, meter=meter
+        detect,
+        tracker,
+        CutDetector().update,
+        delay=delay,
+        low_confidence=low_confidence,
+        meter=meter,
     )

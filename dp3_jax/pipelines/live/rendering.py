@@ -64,7 +64,7 @@ def open_rendering(
         face_renderer, instead = Anonymizer(weights=weights, identity=identity).opened
         face_renderer.warm(max(BATCHES))
         is_face = Detector(rotations=False, threads=1).are_faces
-    use = Coherence(follow_motion=motion == "grid")
+    use = Coherence(transfer_motion=motion == "grid")
     new = functools.partial(
         Renderer, settings, face_renderer, keys, use, is_face, motion=motion, causal=True
     )

@@ -26,7 +26,7 @@ from dp3_jax.pipelines.video.work_folder import WorkFolder
 from dp3_jax.replacement.face_actions import Settings
 
 JOURNAL = "detections.jsonl"
-DOUBTFUL = "not surely a face"  # why a track is blurred
+NOT_SURELY_A_FACE = "not surely a face"  # why a track is blurred
 COMPARED_EVERY = 5  # frames between two comparisons with the persons to be kept
 _MIN_AGREEING = 0.9  # share of a track's compared observations that must show the person to be kept
 # A track of which the best detection is not this sure, and half of them not that sure, is doubtful.
@@ -280,22 +280,22 @@ def link(info: VideoInfo, found: Sequence[FrameDetections]) -> Tracking:
     }
     tracks = _with_vectors(tracks, found)
     measured = any(vector is not None for one in found for vector in one.vectors)
-    doubtful = {track.number for track in tracks if _is_doubtful(track, measured)}
+    low_confidence = {track.number for track in tracks if _is_low_confidence(track, measured)}
     decided = [
-        _decided(motion.stabilised(track, steps), compared, track.number in doubtful)
+        _decided(motion.stabilised(track, steps), compared, track.number in low_confidence)
         for track in tracks
     ]
-    clear = {
+    high_confidence = {
         (observation.frame, track.number): observation.box
         for track in decided
-        if not track.keep and track.number not in doubtful
+        if not track.keep and track.number not in low_confidence
         for observation in track.observations
     }
-    numbers = {number for _, number in clear}
+    numbers = {number for _, number in high_confidence}
     left = [
         track
         for track in decided
-        if track.number not in doubtful or not _is_within(track, clear, numbers)
+        if track.number not in low_confidence or not _is_within(track, high_confidence, numbers)
     ]
     return Tracking(len(found), *info.canvas_size, cuts, tuple(left))
 
@@ -322,7 +322,7 @@ def _with_vectors(tracks: Sequence[Track], found: Sequence[FrameDetections]) -> 
     ]
 
 
-def _is_doubtful(track: Track, measured: bool) -> bool:
+def _is_low_confidence(track: Track, measured: bool) -> bool:
     """Whether a track is not surely one of a face; `measured`: vectors were, in this clip.
 
     As for photos (`second_opinion`): on a crest of arms, on hair, a person's face is worse than a blur.
@@ -347,14 +347,16 @@ def _mesh_doubts(track: Track) -> bool:
     return len(large) >= _MIN_LARGE and not known
 
 
-def _is_within(track: Track, clear: Mapping[tuple[int, int], Box], numbers: set[int]) -> bool:
+def _is_within(
+    track: Track, high_confidence: Mapping[tuple[int, int], Box], numbers: set[int]
+) -> bool:
     """Whether a doubtful track shows the face of a clear one, which is hidden anyway.
 
     Its middle then lies in that face's box wherever it was detected.
     """
     seen = [observation for observation in track.observations if observation.source != "filled"]
     for number in numbers:
-        boxes = [clear.get((observation.frame, number)) for observation in seen]
+        boxes = [high_confidence.get((observation.frame, number)) for observation in seen]
         if all(box and _has_middle(box, s.box) for box, s in zip(boxes, seen, strict=True)):
             return True
     return False
@@ -367,14 +369,14 @@ def _has_middle(box: Box, other: Box) -> bool:
 
 
 def _decided(
-    track: Track, compared: dict[tuple[int, tuple[float, ...]], str], doubtful: bool
+    track: Track, compared: dict[tuple[int, tuple[float, ...]], str], low_confidence: bool
 ) -> Track:
     """The track with what is to be done with it, where that is not the usual."""
     if reason := _allowed_because(track, compared):
         return dataclasses.replace(track, keep=True, reason=reason)
-    if doubtful:
+    if low_confidence:
         # A new face on a plant would be worse than a blur.
-        return dataclasses.replace(track, method="blur", reason=DOUBTFUL)
+        return dataclasses.replace(track, method="blur", reason=NOT_SURELY_A_FACE)
     return track
 
 
@@ -383,7 +385,7 @@ def treated(tracking_: Tracking, settings: Settings) -> Tracking:
     if settings.method == "generate":
         return tracking_
     tracks = tuple(
-        dataclasses.replace(t, method=None) if t.method and t.reason == DOUBTFUL else t
+        dataclasses.replace(t, method=None) if t.method and t.reason == NOT_SURELY_A_FACE else t
         for t in tracking_.tracks
     )
     return dataclasses.replace(tracking_, tracks=tracks)

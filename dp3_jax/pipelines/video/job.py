@@ -38,7 +38,7 @@ from dp3_jax.pipelines.video import (
     work_folder,
 )
 from dp3_jax.pipelines.video.time_ranges import TimeRange
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
@@ -76,7 +76,7 @@ class Request:
 
     Attributes:
       source, target: files, or patterns of numbered pictures.
-      secret: what new faces are drawn from; None for a fresh one.
+      master_key: what new faces are drawn from; None for a fresh one.
       given_boxes: file with boxes instead of detection.
       given_tracks: sidecar with tracks instead of detection.
       overrides: settings given by the user, which go before those of a sidecar.
@@ -90,7 +90,7 @@ class Request:
 
     source: pathlib.Path
     target: pathlib.Path
-    secret: bytes | None = None
+    master_key: bytes | None = None
     given_boxes: str | None = None
     given_tracks: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -163,7 +163,11 @@ class _Job:
         """What a work folder must agree with to be gone on with."""
         request = self.request
         given = [f for f in (request.given_boxes, request.given_tracks) if f is not None]
-        secret = None if request.secret is None else master_key.face_key(request.secret, 0).hex()
+        master_key = (
+            None
+            if request.master_key is None
+            else key_derivation.track_key(request.master_key, 0).hex()
+        )
         return {
             "source": work_folder.source_identity(request.source),
             "given": [work_folder.source_identity(pathlib.Path(file)) for file in given],
@@ -174,11 +178,11 @@ class _Job:
             "keep": [_rule_identity(rule) for rule in request.allowlist_rules],
             "video": repr(request.video),
             "encoding": repr(self.encoding),
-            "secret": secret,
+            "secret": master_key,
         }
 
     def tracks(
-        self, folder: work_folder.WorkFolder, secret: bytes, preparation: "_Preparation"
+        self, folder: work_folder.WorkFolder, master_key: bytes, preparation: "_Preparation"
     ) -> tuple[Tracking, dict[int, bytes], Settings, tuple[str, ...]]:
         """Tracks, the keys of their faces, settings and remarks: from a file, or found."""
         request, settings = self.request, self.anonymizer.settings
@@ -190,11 +194,11 @@ class _Job:
                     f"{request.source} has {'x'.join(map(str, self.info.canvas_size))} in square pixels"
                 )
             settings = dataclasses.replace(read.settings, **request.overrides)
-            keys = _keys(read.tracking, secret) | dict(read.keys)
+            keys = _keys(read.tracking, master_key) | dict(read.keys)
             return read.tracking, keys, settings, self._other_weights(read, settings)
         given = request.given_boxes is not None
         found = self._given() if given else self._find(folder, preparation)
-        return found, _keys(found, secret), settings, ()
+        return found, _keys(found, master_key), settings, ()
 
     def _given(self) -> Tracking:
         """Tracks of the boxes in a file."""
@@ -289,8 +293,8 @@ def find_tracks(
     return detection_pass.link(info, found), np.array([one.pts for one in found], np.int64)
 
 
-def _keys(tracking_: Tracking, secret: bytes) -> dict[int, bytes]:
-    return {t.number: master_key.face_key(secret, t.number) for t in tracking_.tracks}
+def _keys(tracking_: Tracking, master_key: bytes) -> dict[int, bytes]:
+    return {t.number: key_derivation.track_key(master_key, t.number) for t in tracking_.tracks}
 
 
 class _Preparation:
@@ -341,10 +345,10 @@ def process(
         work_folder.work_folder(request.target, identity) as folder,
         futures.ThreadPoolExecutor(1) as pool,
     ):
-        secret = request.secret or folder.secret()
+        master_key = request.master_key or folder.master_key()
         started = time.monotonic()
         preparation = _Preparation(anonymizer, pool)
-        found, keys, settings, notes = job.tracks(folder, secret, preparation)
+        found, keys, settings, notes = job.tracks(folder, master_key, preparation)
         shown = detection_pass.treated(found, settings)
         middle = time.monotonic()
         makes = any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
@@ -361,7 +365,7 @@ def process(
             folder,
             weights=fingerprint,
             times=job.times,
-            hidden=request.video.masked_times,
+            masked_times=request.video.masked_times,
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
         face_results = [_face_result(track, tally, keys) for track in shown.tracks]

@@ -33,7 +33,7 @@ from dp3_jax.pipelines.live.track_keys import Keys
 from dp3_jax.pipelines.video import time_ranges
 from dp3_jax.pipelines.video.job import Request, Summary
 from dp3_jax.pipelines.video.rendering_pass import Tally
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult
 
@@ -63,7 +63,7 @@ def process(
     started = time.monotonic()
     with opened_source(request.source, request.video.deinterlace) as source:
         chosen = _encoding(source.info, request)
-        record = _Record(Keys(request.secret or master_key.fresh_secret()))
+        record = _Record(Keys(request.master_key or key_derivation.new_master_key()))
         source.info = encoding.as_written(source.info, chosen)
         frames = _Frames(request, anonymizer, source.info, record)
         with (
@@ -182,7 +182,7 @@ class _Frames:
             )
         )
         self._record = record
-        self._hidden = request.video.masked_times
+        self._masked_times = request.video.masked_times
         self._time_base = info.time_base
         self._first: int | None = None
 
@@ -210,7 +210,7 @@ class _Frames:
         frame = tracked.frame
         self._first = frame.pts if self._first is None else self._first
         if not time_ranges.masked_at(
-            self._hidden, float((frame.pts - self._first) * self._time_base)
+            self._masked_times, float((frame.pts - self._first) * self._time_base)
         ):
             return frame.image
         try:

@@ -108,7 +108,7 @@ class SecondPass:
         *,
         weights: str | None = None,
         times: np.ndarray | None = None,
-        hidden: tuple[time_ranges.TimeRange, ...] = (),
+        masked_times: tuple[time_ranges.TimeRange, ...] = (),
     ):
         """Takes what is needed; starts nothing.
 
@@ -121,7 +121,7 @@ class SecondPass:
           weights: fingerprint of those that draw the faces; segments drawn with others are not used.
           times: i64[frames], ticks; where a damaged file is decoded to frames of other times, their
             numbers would be others too and the tracks be in the wrong places. None: not compared.
-          hidden: when faces are hidden; always if empty.
+          masked_times: when faces are hidden; always if empty.
         """
         self._info = info
         self._tracking = tracking
@@ -130,7 +130,7 @@ class SecondPass:
         self._folder = folder
         self._weights = weights
         self._times = times
-        self._hidden = hidden
+        self._masked_times = masked_times
         self._cuts = frozenset(tracking.cuts)
         self._faces = tracks.by_frame(tracking)
         self._first_pts: int | None = None
@@ -268,7 +268,7 @@ class SecondPass:
                 "file, or a damaged one?"
             )
         seconds = float((frame.pts - self._first_pts) * self._info.time_base)
-        if not time_ranges.masked_at(self._hidden, seconds):
+        if not time_ranges.masked_at(self._masked_times, seconds):
             return frame.image
         faces = self._faces(frame.number)
         cut = frame.number in self._cuts

@@ -25,7 +25,7 @@ from dp3_jax.detection import tracks
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import SOURCES, Observation, Track, Tracking
 from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import Settings
 
 FORMAT = "dp3 tracks 1"
@@ -237,7 +237,7 @@ def _read_track(entry: Any, place: int, frames: int) -> tuple[Track, bytes | Non
     except (TypeError, ValueError):
         key = b""
     _check(
-        key is None or len(key) == master_key.KEY_BYTES,
+        key is None or len(key) == key_derivation.KEY_BYTES,
         f"{where}: key is not 64 hexadecimal digits",
     )
     return Track(number, _observations(entry, frames, where), keep, method, reason), key

@@ -18,7 +18,7 @@ from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
 from dp3_jax.media import image_sequences
 from dp3_jax.media.names import as_one, is_pattern
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 
 try:
     import fcntl
@@ -27,7 +27,7 @@ except ImportError:  # on Windows
     import msvcrt
 
 FORMAT = 3
-_JOB, _SECRET = "job.json", "secret"
+_JOB, _MASTER_KEY_FILE = "job.json", "secret"
 _DONE = "done"  # is there when the result has its final name, or is about to get it
 
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
@@ -47,14 +47,14 @@ class WorkFolder:
         self.path = path
         self.resumed = resumed
 
-    def secret(self) -> bytes:
+    def master_key(self) -> bytes:
         """A secret that is the same in every run of this job and gone after it."""
-        file = self.path / _SECRET
+        file = self.path / _MASTER_KEY_FILE
         if not file.is_file():
             with files.atomic_target(file) as temporary:
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as opened:
-                    opened.write(master_key.fresh_secret())
+                    opened.write(key_derivation.new_master_key())
         return file.read_bytes()
 
     def append(self, name: str, entry: Mapping[str, Any]) -> None:
@@ -121,7 +121,10 @@ class WorkFolder:
 
     def is_empty(self) -> bool:
         """Whether there is nothing to go on with."""
-        return not self.path.is_dir() or {f.name for f in self.path.iterdir()} <= {_JOB, _SECRET}
+        return not self.path.is_dir() or {f.name for f in self.path.iterdir()} <= {
+            _JOB,
+            _MASTER_KEY_FILE,
+        }
 
 
 def _identity_holds(path: pathlib.Path, identity: Mapping[str, Any]) -> bool:

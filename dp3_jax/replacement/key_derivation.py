@@ -19,17 +19,17 @@ from dp3_jax.common.normal import quantiles
 KEY_BYTES = 32
 
 
-def fresh_secret() -> bytes:
+def new_master_key() -> bytes:
     """A new secret from the operating system's random source."""
     return secrets.token_bytes(KEY_BYTES)
 
 
-def secret_from_seed(seed: int) -> bytes:
+def master_key_from_seed(seed: int) -> bytes:
     """The secret that --seed stands for. Anyone can try small numbers: for tests, not for privacy."""
     return hashlib.sha256(f"dp3 seed {int(seed)}".encode()).digest()
 
 
-def read_secret(path: str | os.PathLike) -> bytes:
+def read_master_key(path: str | os.PathLike) -> bytes:
     """The content of a secret file.
 
     Raises:
@@ -47,9 +47,9 @@ def read_secret(path: str | os.PathLike) -> bytes:
     return content
 
 
-def face_key(secret: bytes, number: int) -> bytes:
+def track_key(master_key: bytes, number: int) -> bytes:
     """The key of face `number` (from 0) of a photo, 32 bytes; it does not give the secret away."""
-    return hmac.digest(secret, f"dp3 face {number}".encode(), "sha256")
+    return hmac.digest(master_key, f"dp3 face {number}".encode(), "sha256")
 
 
 def derived_key(key: bytes, what: str) -> bytes:
