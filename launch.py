@@ -102,27 +102,27 @@ def _parsed(argv: Sequence[str]) -> list[str]:
 
 
 def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
-    from dp3_jax.training import configuration
+    from dp3_jax.training import configuration, run_config
 
-    configuration.check(config)
+    configuration.parse(config)
     if _MODE.value in ("evaluate", "sample", "export"):
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         launch_flags.check_run(
             workdir, config_flags.get_config_filename(flags.FLAGS["config"]), _same_run()
         )
-        config = configuration.as_trained(workdir, config, overrides)
+        config = run_config.as_trained(workdir, config, overrides)
     else:
         launch_flags.check_folder(workdir)
     if _MODE.value == "train":
         from dp3_jax.training import loop, sharding
 
         sharding.join(_DISTRIBUTED.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        signal_number = loop.train(config, workdir)
+        signal_number = loop.train(config, workdir, allocator.release_freed_memory)
         return 128 + signal_number if signal_number else 0
     if _MODE.value == "evaluate":
         from dp3_jax.evaluation.suites import evaluate
 
-        configuration.check_data_there(workdir, config.data)
+        run_config.check_data_there(workdir, config.data)
         evaluate(workdir, config, step=_CHECKPOINT.value)
     elif _MODE.value == "sample":
         from dp3_jax.evaluation.sample import sample
@@ -138,7 +138,7 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
         from dp3_jax.data import prepare
 
         launching.check_not_a_run(workdir)
-        print(prepare(configuration.data_options(config.data), workdir))
+        print(prepare(configuration.parse(config).data, workdir))
     return 0
 
 

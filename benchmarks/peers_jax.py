@@ -2,7 +2,7 @@
 
 Timed: one compiled step on one uint8 batch already on the device; the state is donated.
 
-ours    what `launch.py --config=configs/celeba128.py` runs: `loop.build` and `loop.compile_step` of that
+ours    what `launch.py --config=configs/celeba128.py` runs: `assembly.build` and `compile_step` of that
         config, with the update after every batch instead of every second one, as the peers do.
 plain   Flax as its documentation teaches it: nn.ConvTranspose, nn.Conv, nn.BatchNorm, nn.Dropout, one loss
         function and one `jax.value_and_grad` per network, optax.adam.
@@ -20,7 +20,8 @@ import peer_protocol
 
 from configs import celeba128
 from dp3_jax.common import allocator
-from dp3_jax.training import configuration, loop, sharding
+from dp3_jax.training import assembly, configuration, sharding
+from dp3_jax.training.options import compute_dtype
 
 
 def images(batch: int) -> np.ndarray:
@@ -34,8 +35,9 @@ def make_ours(batch: int) -> Callable[[int], None]:
     config = celeba128.get_config()
     config.train.update(batch_size=batch, accumulation=1)
     layout = sharding.make_layout()
-    state, *_ = loop.build(config, layout)
-    step = loop.compile_step(config, layout, state)
+    parts = assembly.assemble(configuration.parse(config))
+    state = assembly.build(parts, layout)
+    step = assembly.compile_step(parts.train_step, state, layout, (batch, config.data.image_size))
     data = {"image": layout.global_batch(images(batch))}
 
     def run(steps: int) -> None:
@@ -151,7 +153,7 @@ def main() -> None:
     run = {"ours": make_ours, "plain": make_plain}[options.variant](options.batch)
     dtype = jnp.dtype("float32")
     if options.variant == "ours":
-        dtype, _ = configuration.compute_dtype("auto")
+        dtype, _ = compute_dtype("auto")
     peer_protocol.serve(
         run,
         options.steps,

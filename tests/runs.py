@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from configs import celeba128
-from dp3_jax.training import checkpoint, loop, sharding
+from dp3_jax.training import assembly, checkpoint, configuration, options, sharding
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
@@ -38,6 +38,22 @@ def tiny_config(**changes):
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     config.update_from_flattened_dict({**TINY, **dotted})
     return config
+
+
+def parts(config, features=None):
+    """What a run of `config` computes with, see `assembly.assemble`; values are not checked."""
+    return assembly.assemble(configuration.take_apart(config), features)
+
+
+def fresh_state(config, features=None):
+    """A run's state before its first step."""
+    return assembly.build(parts(config, features), sharding.make_layout())
+
+
+def step_options(config):
+    """What a run's train step needs to know besides its state."""
+    sections = configuration.take_apart(config)
+    return options.step_options(sections.train, sections.model.latent_dim)
 
 
 def command(workdir, *arguments, **changes):
@@ -140,7 +156,7 @@ def interrupt(line, workdir, after, number=signal.SIGKILL, delay=0.0):
 
 def final_state(workdir, config):
     """Every array of a run's latest checkpoint, by its path."""
-    template, *_ = loop.build(config, sharding.make_layout())
+    template = fresh_state(config)
     with checkpoint.open_manager(pathlib.Path(workdir), keep_latest=2) as manager:
         state = checkpoint.restore_state(manager, template)
     state = state.replace(rng=jax.random.key_data(state.rng))

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from dp3_jax.training import checkpoint, loop, sharding
+from dp3_jax.training import checkpoint
 from tests import runs
 
 
@@ -11,7 +11,7 @@ def write(workdir: pathlib.Path, **changes):
     config = runs.tiny_config(**changes)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(config.to_json())
-    state = loop.build(config, sharding.make_layout())[0]
+    state = runs.fresh_state(config)
     with checkpoint.open_manager(workdir) as manager:
         checkpoint.save(manager, state, 1, {checkpoint.RANKING: 0.5})
     return config

@@ -1,4 +1,4 @@
-"""From a ConfigDict, taken to be possible (see `configuration`), to the typed options of the layers below."""
+"""From a config's sections, taken to be possible, to the options of the layers below."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,36 +6,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from dp3_jax.data import DataOptions
+from dp3_jax.training.sections import DataSection, TrainSection
 from dp3_jax.training.state import OptimizerOptions
 from dp3_jax.training.steps import StepOptions
 
 MIN_COMPUTE_CAPABILITY = 8.0  # of NVIDIA's GPUs with units for bfloat16
 
 
-def data_options(data: Mapping[str, Any]) -> DataOptions:
+def data_options(data: Mapping[str, Any]) -> DataSection:
     """The data layer's options from a config's `data` section (ConfigDict or dict)."""
-    known = {field.name for field in dataclasses.fields(DataOptions)}
-    values = {name: value for name, value in data.items() if name in known}
-    values["crop"] = tuple(values["crop"]) or None
-    return DataOptions(**values)
+    return DataSection.of(data)
 
 
-def optimizer_options(config: ConfigDict) -> OptimizerOptions:
+def optimizer_options(train: TrainSection) -> OptimizerOptions:
     """Options of `state.create_state`."""
     names = (field.name for field in dataclasses.fields(OptimizerOptions))
-    return OptimizerOptions(**{name: config.train[name] for name in names})
+    return OptimizerOptions(**{name: getattr(train, name) for name in names})
 
 
-def step_options(config: ConfigDict) -> StepOptions:
-    """Options of every family's train step; without `model.latent_dim` the latent has no numbers."""
-    train = config.train
+def step_options(train: TrainSection, latent_dim: int | None) -> StepOptions:
+    """Options of every family's train step; without `latent_dim` the latent has no numbers."""
     return StepOptions(
-        latent_dim=config.model.get("latent_dim", 0),
+        latent_dim=latent_dim or 0,
         label_smoothing=train.label_smoothing,
-        augment=tuple(train.augment),
+        augment=train.augment,
         r1_weight=train.r1_weight,
         r1_every=train.r1_every,
         ema_halflife=train.ema_halflife,
@@ -43,7 +38,7 @@ def step_options(config: ConfigDict) -> StepOptions:
 
 
 def model_section(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `models.build_generator` takes: the `model` section and the image size."""
+    """What `models.build_generator` takes, of a run's config: its `model` section and the image size."""
     return {**dict(config["model"]), "image_size": config["data"]["image_size"]}
 
 
@@ -70,9 +65,3 @@ def _has_bfloat16(device: jax.Device) -> bool:
         return float(getattr(device, "compute_capability", "")) >= MIN_COMPUTE_CAPABILITY
     except (TypeError, ValueError):
         return True
-
-
-def convolution_form(config: ConfigDict) -> str | None:
-    """What `train.convolution` means for `models.build_generator`; None leaves it to the backend."""
-    name = config.train.get("convolution", "auto")
-    return None if name == "auto" else name

@@ -13,9 +13,9 @@ import time
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.training.run_config import Record
 from dp3_jax.training.sharding import failing_together
 
 # Network file systems may show another machine's new file a little late.
@@ -24,19 +24,19 @@ MAX_SECONDS = 20.0
 OWN = ("path", "donors", "clips", "workers")
 
 
-def check(workdir: pathlib.Path, config: ConfigDict, seconds: float = MAX_SECONDS) -> None:
+def check(workdir: pathlib.Path, record: Record, seconds: float = MAX_SECONDS) -> None:
     """Raises UserError, on every process, where the processes of a run do not belong together.
 
     Every process must call it at the same point of the run. Nothing is left in `workdir`.
 
     Args:
       workdir: of the run, as this process knows it.
-      config: of the run, as this process was given it.
+      record: the config of the run, as this process was given it.
       seconds: how long a process waits for the first one's file to appear in its `workdir`.
     """
     if jax.process_count() == 1:
         return
-    token, same = _of_the_first(config)
+    token, same = _of_the_first(record)
     mark = workdir / f".shared-{token}"
     with failing_together(f"the first process cannot write to {workdir}"):
         if jax.process_index() == 0:
@@ -63,10 +63,10 @@ def check(workdir: pathlib.Path, config: ConfigDict, seconds: float = MAX_SECOND
             mark.unlink(missing_ok=True)
 
 
-def _of_the_first(config: ConfigDict) -> tuple[str, bool]:
+def _of_the_first(record: Record) -> tuple[str, bool]:
     """A random name that the first process chose, and whether its config is this one."""
-    shared = json.loads(config.to_json())
-    shared["data"] = {key: value for key, value in shared["data"].items() if key not in OWN}
+    data = {key: value for key, value in record["data"].items() if key not in OWN}
+    shared = {**record, "data": data}
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode())
     own = np.frombuffer(digest.digest()[:8], np.uint32)
     token = np.random.default_rng().integers(2**32, size=2, dtype=np.uint32)

@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
-from ml_collections import ConfigDict
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.models import generator_file
 from dp3_jax.models.projected import HEAD
 from dp3_jax.replacement.generator import WEIGHTS
 from dp3_jax.training import checkpoint
-from dp3_jax.training.objectives import objective_of
+from dp3_jax.training.objectives.objective import Objective
 from dp3_jax.training.options import model_section
 from dp3_jax.training.sharding import Layout
 from dp3_jax.training.state import GanState
@@ -64,17 +63,16 @@ def _discriminator(source: pathlib.Path, step: int, fresh: Any) -> Any:
     return {**fresh, **restored["discriminator"]["params"]}
 
 
-def _source(config: ConfigDict) -> pathlib.Path | None:
+def _source(name: str) -> pathlib.Path | None:
     """What `config.train.initial_generator` names; None where it names nothing."""
-    name = config.train.get("initial_generator", "")
     if name == SHIPPED:
         return WEIGHTS
     return pathlib.Path(name) if name else None
 
 
-def check(config: ConfigDict) -> None:
+def check(name: str) -> None:
     """Raises UserError where what `config.train.initial_generator` names is not there."""
-    source = _source(config)
+    source = _source(name)
     if not source or source.exists():
         return
     first = pathlib.Path("configs", f"{source.name}.py")  # whose default folder it is
@@ -88,17 +86,23 @@ def check(config: ConfigDict) -> None:
     )
 
 
-def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
-    """`state` with the networks that `config.train.initial_generator` names; as it is without that key.
+def begin(name: str, objective: Objective, state: GanState, layout: Layout) -> GanState:
+    """`state` with the networks that `config.train.initial_generator`, `name`, stands for; as it is if "".
 
     SHIPPED stands for the file in the package. An exported file (.safetensors) gives the generator and its
     running average; the folder of a run gives the averaged generator of its latest checkpoint, and its
     discriminator as well, save for projected heads that only the new run has. Optimizers start afresh.
 
+    Args:
+      name: see above.
+      objective: of the family, which may know how to begin with another one's networks.
+      state: a fresh one.
+      layout: of the devices.
+
     Raises:
       UserError: it cannot be read, or the networks are not those of the config.
     """
-    source, discriminator = _source(config), state.discriminator.params
+    source, discriminator = _source(name), state.discriminator.params
     if source is None:
         return state
     if source.is_dir():
@@ -107,7 +111,7 @@ def begin(config: ConfigDict, state: GanState, layout: Layout) -> GanState:
         discriminator = _discriminator(source, step, discriminator)
     else:
         model, variables, step = generator_file.read_generator(source)
-    params = objective_of(config).adopt(model, variables["params"], state.generator.params)
+    params = objective.adopt(model, variables["params"], state.generator.params)
     generator = _checked(params, state.generator.params, source, "generator")
 
     # Compiled, so that every tree gets buffers of its own, which donation needs.

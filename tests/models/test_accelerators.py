@@ -13,7 +13,8 @@ from configs import anonymize128, celeba128, fusion128
 from dp3_jax.cli.main import main
 from dp3_jax.common import allocator
 from dp3_jax.models import mobilenet, perceptual, prior
-from dp3_jax.training import configuration, loop, sharding
+from dp3_jax.training import configuration, options
+from tests import runs
 
 CONFIGS = {"dcgan": celeba128, "anonymizer": anonymize128, "fusion": fusion128}
 
@@ -36,10 +37,10 @@ def test_bfloat16_is_taken_where_the_hardware_has_it(kind, capability, dtype, mo
         device.compute_capability = capability
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu" if "TPU" in kind else "gpu")
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    found, reason = configuration.compute_dtype("auto")
+    found, reason = options.compute_dtype("auto")
     assert found == jnp.dtype(dtype)
     assert (kind in reason) == (dtype == "float32")
-    assert configuration.compute_dtype("bfloat16")[0] == jnp.bfloat16  # who asks for it gets it
+    assert options.compute_dtype("bfloat16")[0] == jnp.bfloat16  # who asks for it gets it
 
 
 def tiny(family, **train):
@@ -53,19 +54,19 @@ def tiny(family, **train):
 
 def abstract_state(config):
     """Shapes and dtypes of a fresh state, and its networks."""
-    return jax.eval_shape(lambda: loop.build(config, sharding.make_layout())[0])
+    return jax.eval_shape(lambda: runs.fresh_state(config))
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_a_whole_training_step_of_each_family_takes_the_form_and_the_dtype_of_its_config(family):
     """Traced, not compiled: that takes minutes for the larger networks."""
     config = tiny(family, convolution="lax", compute_dtype="bfloat16")
-    configuration.check(config)
+    configuration.parse(config)
     state, size = abstract_state(config), config.data.image_size
     for network in (state.generator, state.discriminator):
         assert network.apply_fn.__self__.form == "lax"
     batch = {"image": jax.ShapeDtypeStruct((8, size, size, 3), jnp.uint8)}
-    lowered = jax.jit(configuration.train_step(config)).lower(state, batch)
+    lowered = jax.jit(runs.parts(config).train_step).lower(state, batch)
     after, _ = lowered.out_info
     assert re.search(r"stablehlo\.convolution.*bf16", lowered.as_text())
     assert {x.dtype for x in jax.tree.leaves(after.generator.params)} == {jnp.dtype("float32")}
@@ -75,10 +76,10 @@ def test_a_whole_training_step_of_each_family_takes_the_form_and_the_dtype_of_it
 def one_step(form, dtype="float32"):
     """Metrics of a whole training step, and the parameters after it, on fixed pictures."""
     config = tiny("dcgan", convolution=form, compute_dtype=dtype)
-    state, *_ = loop.build(config, sharding.make_layout())
+    state = runs.fresh_state(config)
     size = config.data.image_size
     image = np.random.default_rng(0).integers(0, 256, (8, size, size, 3)).astype(np.uint8)
-    state, metrics = jax.jit(configuration.train_step(config))(state, {"image": image})
+    state, metrics = jax.jit(runs.parts(config).train_step)(state, {"image": image})
     networks = {"generator": state.generator.params, "discriminator": state.discriminator.params}
     return jax.device_get(metrics), jax.device_get(networks)
 
@@ -124,7 +125,7 @@ def test_a_config_trains_against_its_perceptual_network_in_its_own_dtype(monkeyp
     monkeypatch.setattr(perceptual, "vgg19_features", lambda *, dtype: asked.append(dtype))
     config = tiny("anonymizer", compute_dtype="bfloat16")
     config.model.perceptual, config.losses.content = "vgg19", 1.0
-    configuration.perceptual_features(config)
+    runs.parts(config)
     assert asked == [jnp.bfloat16]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dp3_jax import data, models
 from dp3_jax.evaluation import suites
-from dp3_jax.training import objectives, sharding, steps
+from dp3_jax.training import configuration, objectives, sharding, steps
 from dp3_jax.training.feeding import DeviceBatches
 from tests import runs
 
@@ -31,7 +31,10 @@ def test_an_unknown_family_is_named():
 def test_a_families_objective_samples_what_its_generator_takes():
     config = runs.tiny_config()
     model = {**config.model.to_dict(), "image_size": config.data.image_size}
-    inputs = objectives.objective_of(config).sample_inputs(config)
+    sections = configuration.parse(config)
+    samples = objectives.Samples.of(sections.log, sections.model, sections.seed)
+    objective = objectives.OBJECTIVES[sections.model.family]
+    inputs = objective.sample_inputs(samples, sections.data, None)
     wanted = models.generator_inputs(model, len(inputs[0]))
     assert [x.shape for x in inputs] == [x.shape for x in wanted]
     assert len(inputs[0]) >= config.log.grid_images

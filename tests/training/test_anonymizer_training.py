@@ -87,7 +87,7 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly():
 
 
 def test_the_pixel_loss_of_the_hole_falls_to_its_floor():
-    config = tiny_config(masked=8.0, fade_floor=0.125, fade_halflife=10.0, boundary=0.0,
+    config = tiny_config(hole=8.0, fade_floor=0.125, fade_halflife=10.0, rim=0.0,
                          total_variation=0.0, diversity=0.0)  # fmt: skip
     weights = anonymizer_steps.LossOptions(**config.losses)
     fake, real = jnp.zeros((4, 16, 16, 3)), jnp.full((2, 16, 16, 3), 0.5)
@@ -98,7 +98,7 @@ def test_the_pixel_loss_of_the_hole_falls_to_its_floor():
 
 
 def test_two_faces_of_one_context_are_compared_with_its_truth_and_with_each_other():
-    config = tiny_config(masked=1.0, fade_floor=1.0, boundary=0.0, total_variation=0.0, diversity=1.0,
+    config = tiny_config(hole=1.0, fade_floor=1.0, rim=0.0, total_variation=0.0, diversity=1.0,
                          diversity_target=0.3)  # fmt: skip
     weights = anonymizer_steps.LossOptions(**config.losses)
     real = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
@@ -164,9 +164,7 @@ def test_losses_on_perceptual_features_reach_the_generator_only():
 
 
 def test_projected_heads_judge_place_by_place_and_r1_leaves_them_out():
-    config = tiny_config(
-        masked=0.0, boundary=0.0, total_variation=0.0, feature_matching=0.0
-    ).unlock()
+    config = tiny_config(hole=0.0, rim=0.0, total_variation=0.0, feature_matching=0.0).unlock()
     config.model.projected = True
     config.train.update(augment=(), r1_weight=0.0)
     gradients, (state, real, mask, _) = looking_at_shades(config)
@@ -195,7 +193,7 @@ def test_accumulated_micro_batches_equal_one_batch():
     """8 images in one batch, or in two micro-batches of 4: the same update of both networks."""
     config = tiny_config().unlock()
     config.train.update(augment=(), r1_weight=0.0, batch_size=8)
-    config.losses.update(boundary=0.0, total_variation=0.0, masked=0.0, adversarial_rampup=0.0)
+    config.losses.update(rim=0.0, total_variation=0.0, hole=0.0, adversarial_rampup=0.0)
     weights = anonymizer_steps.LossOptions(**config.losses)
     options = runs.step_options(config)
     ends = []

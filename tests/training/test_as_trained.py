@@ -10,7 +10,7 @@ from configs import anonymize128, celeba128
 from dp3_jax.common.errors import UserError
 from dp3_jax.data import DataOptions, load_arrays, prepare
 from dp3_jax.evaluation.evaluate import evaluate
-from dp3_jax.training import configuration, provenance
+from dp3_jax.training import configuration, provenance, run_config
 from tests import runs, saved_run
 
 SMALL = {"evaluate.num_generated": 8, "evaluate.num_heldout": 16, "evaluate.batch_size": 8}
@@ -48,13 +48,13 @@ def overridden(**changes):
 
 def test_the_runs_own_settings_are_taken_and_what_may_be_set_is_set(run):
     workdir, trained = run
-    config = configuration.as_trained(workdir, *overridden(evaluate__seed=9, data__path="there"))
+    config = run_config.as_trained(workdir, *overridden(evaluate__seed=9, data__path="there"))
     assert config.evaluate.seed == 9 and config.data.path == "there"
     for section in ("data", "model", "train", "evaluate"):
         for name, value in json.loads(trained.to_json())[section].items():
             if (section, name) not in (("data", "path"), ("evaluate", "seed")):
                 assert json.loads(config.to_json())[section][name] == value
-    same = configuration.as_trained(workdir, *overridden(data__train_examples=40, train__b1=0.5))
+    same = run_config.as_trained(workdir, *overridden(data__train_examples=40, train__b1=0.5))
     assert same.data.train_examples == 40
 
 
@@ -73,7 +73,7 @@ def test_what_differs_from_the_run_is_refused_with_the_difference(run, name, val
     shown = re.escape(str(list(value)) if isinstance(value, tuple) else str(value))
     pattern = rf"{name.replace('__', '.')} was {before}, is {shown}; leave"
     with pytest.raises(UserError, match=rf"was trained with other settings: {pattern}"):
-        configuration.as_trained(run[0], *overridden(**{name: value}))
+        run_config.as_trained(run[0], *overridden(**{name: value}))
 
 
 def test_keys_that_an_older_run_does_not_have_come_from_the_config(run):
@@ -82,12 +82,12 @@ def test_keys_that_an_older_run_does_not_have_come_from_the_config(run):
     old = json.loads(path.read_text())
     del old["evaluate"]["match"]
     path.write_text(json.dumps(old))
-    assert configuration.as_trained(workdir, *overridden()).evaluate.match == "ssim"
+    assert run_config.as_trained(workdir, *overridden()).evaluate.match == "ssim"
 
 
 def test_an_exported_file_is_measured_as_the_config_says(tmp_path):
     config = anonymize128.get_config("smoke")
-    assert configuration.as_trained(tmp_path / "g.safetensors", config, {}) is config
+    assert run_config.as_trained(tmp_path / "g.safetensors", config, {}) is config
 
 
 def test_a_run_whose_data_have_moved_is_told_and_measured_where_they_are_now(run):
@@ -124,5 +124,5 @@ def test_a_damaged_config_of_a_run_is_answered_in_one_line(tmp_path, content, sa
     (tmp_path / "config.json").write_text(content)
     config = ConfigDict({"data": {"source": "x"}, "model": {}, "train": {}, "evaluate": {}})
     with pytest.raises(UserError, match=says) as raised:
-        configuration.as_trained(tmp_path, config, {})
+        run_config.as_trained(tmp_path, config, {})
     assert "\n" not in str(raised.value)

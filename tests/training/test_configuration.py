@@ -7,7 +7,7 @@ import pytest
 
 from configs import anonymize128, celeba128, celeba128_modern, shared
 from dp3_jax.common.errors import UserError
-from dp3_jax.training import configuration, loop
+from dp3_jax.training import configuration, recorder
 from tests import runs
 
 MODULES = (celeba128, celeba128_modern)
@@ -17,7 +17,7 @@ MODULES = (celeba128, celeba128_modern)
 @pytest.mark.parametrize("variant", shared.VARIANTS)
 def test_every_shipped_config_is_possible_and_locked(module, variant):
     config = module.get_config(variant)
-    configuration.check(config)
+    configuration.parse(config)
     assert config.is_locked
 
 
@@ -26,7 +26,8 @@ def test_the_papers_experiment_is_what_the_paper_says():
     assert (config.data.train_examples, config.data.image_size) == (5000, 128)
     assert config.train.epochs == 1000
     assert config.train.accumulation > 1
-    assert loop.total_steps(config, 5000) == 1000 * 5000 / 32
+    schedule = recorder.Schedule.of(configuration.parse(config).train, 5000)
+    assert schedule.total == 1000 * 5000 / 32
     for switch in ("r1_weight", "ema_halflife", "label_smoothing"):
         assert config.train[switch] == 0
 
@@ -53,9 +54,9 @@ def test_what_a_projected_discriminator_cannot_do_is_named():
         wrong = anonymize128.get_config()
         wrong.update_from_flattened_dict({"model.projected": True, name: value})
         with pytest.raises(UserError, match=name):
-            configuration.check(wrong)
+            configuration.parse(wrong)
     config.model.projected = True
-    configuration.check(config)
+    configuration.parse(config)
 
 
 IMPOSSIBLE = {
@@ -83,7 +84,7 @@ def test_impossible_values_are_named(name):
     config = celeba128.get_config()
     config.update_from_flattened_dict({name: value})
     with pytest.raises(UserError, match=message) as caught:
-        configuration.check(config)
+        configuration.parse(config)
     assert name in str(caught.value)
 
 
@@ -93,14 +94,14 @@ def test_all_problems_are_counted():
         {"train.b1": 2.0, "train.epochs": -1.0, "model.latent_dim": 0}
     )
     with pytest.raises(UserError, match=r"\(and 2 more\)"):
-        configuration.check(config)
+        configuration.parse(config)
 
 
 def test_a_micro_batch_must_fit_the_devices():
-    config = celeba128.get_config()  # micro-batches of 32
-    configuration.check_devices(config, 8, 1)
+    train = configuration.parse(celeba128.get_config()).train  # micro-batches of 32
+    train.check_devices(8, 1)
     with pytest.raises(UserError, match="not divisible by 12 devices on 3 processes"):
-        configuration.check_devices(config, 12, 3)
+        train.check_devices(12, 3)
 
 
 SMOKE = "--config=configs/celeba128.py:smoke"

@@ -12,6 +12,7 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.models import fusion, generator_file
 from dp3_jax.models.fusion import FusionParts
 from dp3_jax.training import configuration, export, fusion_steps, loop, sharding, steps, warm_start
+from dp3_jax.training.objectives.fusion import OBJECTIVE
 from dp3_jax.vision import losses, masks
 from tests import runs
 from tests.training.test_anonymizer_training import tiny_config as anonymizer_config
@@ -35,7 +36,7 @@ def batch(count=4, seed=0):
 
 @pytest.fixture(scope="module")
 def state():
-    return loop.build(tiny_config(), sharding.make_layout())[0]
+    return runs.fresh_state(tiny_config())
 
 
 def parts_like(real, **values):
@@ -98,7 +99,7 @@ def test_the_tone_loss_asks_for_light_and_not_for_detail():
 def test_gradients_are_those_of_the_two_losses_written_down_plainly(state):
     weights = {"pixel": 3.0, "boundary": 2.0, "total_variation": 0.5, "tone": 1.5, "keep": 1.0,
                "correction": 0.5}  # fmt: skip
-    options = configuration.step_options(tiny_config()).__class__(latent_dim=0)
+    options = runs.step_options(tiny_config()).__class__(latent_dim=0)
     weights = fusion_steps.FusionLosses(**weights)
     inputs, keys = fusion_steps.draw(state, batch())
     wide = jnp.ones_like(inputs.donor_mask).at[:, :1].set(0.0)
@@ -156,8 +157,8 @@ def test_donor_masks_stay_round_the_oval_they_come_from():
 def test_golden_losses():
     """Of three updates; they change when the networks, the losses or the random numbers do."""
     config = tiny_config()
-    state, *_ = loop.build(config, sharding.make_layout())
-    step = jax.jit(configuration.train_step(config))
+    state = runs.fresh_state(config)
+    step = jax.jit(runs.parts(config).train_step)
     found = []
     for number in range(3):
         state, metrics = step(state, batch(8, number))
@@ -189,14 +190,15 @@ def test_a_run_that_was_cut_short_goes_on_with_the_same_bits_and_is_exported(tmp
 def test_it_can_begin_with_an_anonymizers_weights(tmp_path):
     other = anonymizer_config().unlock()
     other.model.update(style_dim=8)
-    built, *_ = loop.build(other, sharding.make_layout())
+    built = runs.fresh_state(other)
     model = configuration.model_section(other)
     generator_file.save_generator(tmp_path / "a.safetensors", built.generator.variables, model)
     config = tiny_config().unlock()
     config.train.initial_generator = str(tmp_path / "a.safetensors")
     layout = sharding.make_layout()
-    fresh, *_ = loop.build(config, layout)
-    begun = warm_start.begin(config, fresh, layout).generator.params
+    fresh = runs.fresh_state(config)
+    source = str(tmp_path / "a.safetensors")
+    begun = warm_start.begin(source, OBJECTIVE, fresh, layout).generator.params
     expected = fusion.from_anonymizer(fresh.generator.params, built.generator.params)
     for one, two in zip(jax.tree.leaves(begun), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
@@ -206,8 +208,8 @@ def test_impossible_configs_are_told_in_one_line():
     config = tiny_config().unlock()
     config.data.donors = "runs/donors"
     with pytest.raises(UserError, match=r"data.donors needs data.source=packed, not shapes"):
-        configuration.check(config)
+        configuration.parse(config)
     config = tiny_config(keep=-1.0)
     with pytest.raises(UserError, match=r"losses.keep=-1.0 is not a number of 0 or more"):
-        configuration.check(config)
-    assert isinstance(configuration.step_options(tiny_config()), steps.StepOptions)
+        configuration.parse(config)
+    assert isinstance(runs.step_options(tiny_config()), steps.StepOptions)

@@ -11,7 +11,7 @@ from tensorboardX.proto import event_pb2
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.data import DataOptions, load_arrays, prepare
-from dp3_jax.training import checkpoint, loop, sharding, steps
+from dp3_jax.training import checkpoint, loop, steps
 from dp3_jax.training.writer import read_metrics
 from tests import runs
 
@@ -69,7 +69,7 @@ def test_latest_and_best_checkpoints_are_kept(tmp_path):
 
 
 def test_a_metric_that_is_not_a_number_does_not_displace_the_best_checkpoint(tmp_path):
-    state, *_ = loop.build(runs.tiny_config(), sharding.make_layout())
+    state = runs.fresh_state(runs.tiny_config())
     with checkpoint.open_manager(tmp_path, keep_latest=1, keep_best=1) as manager:
         for step, value in ((1, 0.5), (2, float("nan")), (3, 0.1)):
             checkpoint.save(manager, state, step, {checkpoint.RANKING: value})

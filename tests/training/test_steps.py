@@ -9,9 +9,11 @@ import optax
 import pytest
 
 from configs import celeba128, celeba128_modern
-from dp3_jax.training import configuration, loop, sharding, steps
+from dp3_jax import models
+from dp3_jax.training import configuration, steps
 from dp3_jax.training.state import GanState, OptimizerOptions, TrainState, create_state
 from dp3_jax.vision import losses
+from tests import runs
 
 KEYS = {name: jax.random.key(i) for i, name in enumerate(("augment", "dropout", "r1_augment"))}
 
@@ -27,7 +29,7 @@ def tiny_config(module=celeba128, **changes):
 
 
 def tiny_state(config):
-    return loop.build(config, sharding.make_layout())[0]
+    return runs.fresh_state(config)
 
 
 def pictures(count, side=16, seed=0):
@@ -37,7 +39,7 @@ def pictures(count, side=16, seed=0):
 
 
 def jitted_step(config):
-    return jax.jit(functools.partial(steps.train_step, options=configuration.step_options(config)))
+    return jax.jit(functools.partial(steps.train_step, options=runs.step_options(config)))
 
 
 def frozen(state):
@@ -108,7 +110,7 @@ def test_micro_batches_equal_one_large_batch():
     for parts in (1, 4):
         config = tiny_config(dropout=0.0, accumulation=parts, ema_halflife=3.0)
         state = frozen(tiny_state(config))
-        options = configuration.step_options(config)
+        options = runs.step_options(config)
         update = jax.jit(steps.update, static_argnums=4)
         for _ in range(2):
             for r, latent in zip(jnp.split(real, parts), jnp.split(z, parts), strict=True):
@@ -215,7 +217,7 @@ def test_bfloat16_gradients_stay_near_float32():
         state = tiny_state(config)
         assert {x.dtype for x in jax.tree.leaves(state.generator.params)} == {jnp.dtype("float32")}
         g, d, g_stats, _, metrics = jax.jit(steps.gan_gradients, static_argnums=4)(
-            state, real, z, KEYS, configuration.step_options(config)
+            state, real, z, KEYS, runs.step_options(config)
         )
         assert {x.dtype for x in jax.tree.leaves((g, d, g_stats))} == {jnp.dtype("float32")}
         grads[dtype] = (g, d, metrics)
@@ -261,7 +263,7 @@ def test_states_of_one_seed_are_equal_and_of_two_differ():
         create_state,
         *(
             build(configuration.model_section(config))
-            for build in (loop.models.build_generator, loop.models.build_discriminator)
+            for build in (models.build_generator, models.build_discriminator)
         ),
         OptimizerOptions(
             generator_learning_rate=1e-3,

@@ -1,19 +1,19 @@
 """The objective of the family `anonymizer`: `anonymizer_steps`, with a temporal loss `temporal_steps`."""
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from dp3_jax.data.clips import ClipPairs
 from dp3_jax.training import anonymizer_steps, temporal_steps
+from dp3_jax.training.anonymizer_steps import LossOptions
 from dp3_jax.training.objectives import masked
-from dp3_jax.training.objectives.objective import Generate, Objective, sample_latents
-from dp3_jax.training.options import step_options
+from dp3_jax.training.objectives.objective import Generate, Objective, Samples, TrainStep
+from dp3_jax.training.sections import DataSection, Sections
+from dp3_jax.training.steps import StepOptions
 from dp3_jax.vision import masks
 
 _DIVISORS = ("fade_halflife", "diversity_target", "feature_diversity_target")
@@ -22,26 +22,29 @@ _MEASURED = 64  # held-out pairs that are measured at a checkpoint
 _AT_ONCE = 16  # of them
 
 
-def check(config: ConfigDict) -> Iterator[str]:
+def problems(sections: Sections) -> Iterator[str]:
     """See Objective."""
-    yield from masked.check(config, _DIVISORS)
-    if config.data.get("clips", "") and not config.losses.get("temporal", 0.0):
+    yield from masked.problems(sections, _DIVISORS)
+    if sections.data.clips and not sections.losses.temporal:
         yield "data.clips is used by losses.temporal alone, which is 0; set both or neither"
 
 
-def train_step(config: ConfigDict) -> Callable[..., Any]:
+def train_step(options: StepOptions, losses: LossOptions) -> TrainStep:
     """See Objective."""
-    weights = anonymizer_steps.LossOptions(**config.losses)
-    step = temporal_steps.train_step if weights.temporal else anonymizer_steps.train_step
-    return functools.partial(step, options=step_options(config), weights=weights)
+    step = temporal_steps.train_step if losses.temporal else anonymizer_steps.train_step
+    return functools.partial(step, options=options, weights=losses)
 
 
-def sample_inputs(config: ConfigDict) -> tuple[jax.Array, ...]:
+def sample_inputs(
+    samples: Samples, data: DataSection, pairs: ClipPairs | None
+) -> tuple[jax.Array, ...]:
     """See Objective: held-out images, the mask, latents."""
-    return *masked.sample_pictures(config), sample_latents(config)
+    return *masked.sample_pictures(samples, data), samples.latents()
 
 
-def companions(config: ConfigDict) -> ClipPairs | None:
+def companions(
+    data: DataSection, losses: LossOptions, micro_batch: int, seed: int
+) -> ClipPairs | None:
     """Pairs of video frames, one for every _IMAGES_FOR_A_PAIR images; None without clips.
 
     Those of `data.clips`, or where the images come from clips too, of these; see `data.clips`.
@@ -49,33 +52,33 @@ def companions(config: ConfigDict) -> ClipPairs | None:
     Raises:
       UserError: the file cannot be read or does not fit.
     """
-    path = config.data.get("clips", "")
-    if config.data.source == "clips" and config.losses.get("temporal", 0.0):
-        path = path or config.data.path
+    path = data.clips
+    if data.source == "clips" and losses.temporal:
+        path = path or data.path
     if not path:
         return None
-    devices, micro = jax.device_count(), config.train.batch_size // config.train.accumulation
+    devices = jax.device_count()
     return ClipPairs(
         path,
-        image_size=config.data.image_size,
-        batch_size=max(1, micro // _IMAGES_FOR_A_PAIR // devices) * devices,
-        seed=config.seed,
-        flip=config.data.flip,
-        held_out=config.data.get("clips_held_out", 0.0),
+        image_size=data.image_size,
+        batch_size=max(1, micro_batch // _IMAGES_FOR_A_PAIR // devices) * devices,
+        seed=seed,
+        flip=data.flip,
+        held_out=data.clips_held_out,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
 
 
-def measure(config: ConfigDict, pairs: ClipPairs | None, generate: Generate) -> dict[str, float]:
+def measure(pairs: ClipPairs | None, samples: Samples, generate: Generate) -> dict[str, float]:
     """See Objective: `temporal_steps.warping_error` of pairs of frames of people who are held out."""
     if pairs is None or not len(pairs.heldout["clip_first"]):
         return {}
     count = len(pairs.heldout["clip_first"])
     chosen = np.linspace(0, count - 1, min(count, _MEASURED)).round().astype(int)
     size = pairs.heldout["clip_first"].shape[1]
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    latents = jax.random.normal(key, (_AT_ONCE, config.model.latent_dim))
+    key = jax.random.fold_in(jax.random.key(samples.seed), 2)
+    latents = jax.random.normal(key, (_AT_ONCE, samples.latent_dim))
     errors = []
     for start in range(0, len(chosen), _AT_ONCE):
         rows = np.resize(chosen[start : start + _AT_ONCE], _AT_ONCE)  # the last ones repeat
@@ -92,9 +95,10 @@ def measure(config: ConfigDict, pairs: ClipPairs | None, generate: Generate) -> 
 
 OBJECTIVE = Objective(
     train_step=train_step,
-    measure=measure,
     sample_inputs=sample_inputs,
-    check=check,
+    losses=LossOptions,
+    problems=problems,
+    measure=measure,
     perceptual_features=masked.perceptual_features,
     companions=companions,
 )

@@ -1,25 +1,22 @@
 """The objective of the family `dcgan`: the plain GAN of `steps`."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from dp3_jax.training import steps
-from dp3_jax.training.objectives.objective import Objective, sample_latents
-from dp3_jax.training.options import step_options
+from dp3_jax.training.objectives.objective import Objective, Samples, TrainStep
+from dp3_jax.training.sections import DataSection
 
 
-def train_step(config: ConfigDict) -> Callable[..., Any]:
+def train_step(options: steps.StepOptions, losses: None) -> TrainStep:
     """See Objective."""
-    return functools.partial(steps.train_step, options=step_options(config))
+    return functools.partial(steps.train_step, options=options)
 
 
-def sample_inputs(config: ConfigDict) -> tuple[jax.Array]:
+def sample_inputs(samples: Samples, data: DataSection, companions: None) -> tuple[jax.Array]:
     """See Objective: latents."""
-    return (sample_latents(config),)
+    return (samples.latents(),)
 
 
 OBJECTIVE = Objective(train_step=train_step, sample_inputs=sample_inputs)
