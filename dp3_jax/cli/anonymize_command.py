@@ -355,7 +355,9 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     summary |= reports.summarize_earlier(done.earlier, done.left)
     _print(arguments, done.reports, summary, rest)
     incomplete = rest.unread or done.left or summary["fallbacks_before"]
-    return reports.exit_status(done.reports) or (reports.INCOMPLETE if incomplete else reports.DONE)
+    return reports.exit_status(done.reports) or (
+        reports.INCOMPLETE if incomplete else reports.COMPLETE
+    )
 
 
 def _print(arguments: argparse.Namespace, done, summary, rest) -> None:

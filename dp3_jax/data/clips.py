@@ -31,6 +31,7 @@ from dp3_jax.common import assets, files
 from dp3_jax.common.errors import UserError, fail
 from dp3_jax.data import clip_people, order
 from dp3_jax.detection import face_detection
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.models import embedders
 from dp3_jax.vision import flow, geometry, masks
 
@@ -72,8 +73,8 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _same_faces(
-    before: Sequence[face_detection.Face], after: Sequence[face_detection.Face]
-) -> Iterator[tuple[face_detection.Face, face_detection.Face]]:
+    before: Sequence[face_detection.Detection], after: Sequence[face_detection.Detection]
+) -> Iterator[tuple[face_detection.Detection, face_detection.Detection]]:
     """Faces of two neighbouring frames that are each other's best match."""
     table = np.array([[_overlap(a.box, b.box) for b in after] for a in before])
     for row, column in enumerate(table.argmax(1) if table.size else ()):
@@ -91,12 +92,16 @@ def view_pair(first: np.ndarray, second: np.ndarray) -> Pair | None:
     return first, second, back.astype(np.float16), seen
 
 
-def _usable(detector: face_detection.Detector, frame: np.ndarray) -> list[face_detection.Face]:
-    def is_large(face: face_detection.Face) -> bool:
-        return geometry.align(face.box, face.points).scale <= _LARGEST_SCALE
+def _usable(detector: face_detection.Detector, frame: np.ndarray) -> list[face_detection.Detection]:
+    def is_large(face: face_detection.Detection) -> bool:
+        return face.alignment().scale <= _LARGEST_SCALE
 
     found = detector.detect(frame)
-    return [f for f in found if f.source == "detected" and f.points is not None and is_large(f)]
+    return [
+        f
+        for f in found
+        if f.source == FaceSource.DETECTED and f.keypoints is not None and is_large(f)
+    ]
 
 
 def clip_pairs(path: pathlib.Path, detector: face_detection.Detector) -> list[Pair]:
@@ -110,7 +115,7 @@ def clip_pairs(path: pathlib.Path, detector: face_detection.Detector) -> list[Pa
         for frames in _frame_pairs(path):
             faces = [_usable(detector, frame) for frame in frames]
             for face_pair in _same_faces(*faces):
-                aligned = (geometry.align(face.box, face.points) for face in face_pair)
+                aligned = (face.alignment() for face in face_pair)
                 pair = view_pair(*map(geometry.extract, frames, aligned))
                 found += [] if pair is None else [pair]
             if len(found) >= MAX_PAIRS:

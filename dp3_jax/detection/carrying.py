@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dp3_jax.detection import motion, region_detection
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.motion import Step
 from dp3_jax.detection.prediction import measured
-from dp3_jax.vision import geometry
 from dp3_jax.vision.geometry import Alignment
 
 _CLOSED = 0.2  # sizes of the face between where the flow has led and the detection there
@@ -35,15 +35,15 @@ _STILL = 0.3  # of its size from one keyframe to the next
 class Chain:
     """Where the flow leads a face: its places in the frames after it was seen, and how it came there."""
 
-    faces: tuple[Face, ...]
+    faces: tuple[Detection, ...]
     steps: tuple[Step, ...]
 
 
-def _size(face: Face) -> float:
+def _size(face: Detection) -> float:
     return float(np.sqrt(face.box[2] * face.box[3]))
 
 
-def _stepped(face: Face, step: Step) -> Face:
+def _stepped(face: Detection, step: Step) -> Detection:
     """The face after its head has moved; its box stays upright."""
     x, y, width, height = measured(face.box)
     centre, zoom = step.a * complex(x, y) + step.b, abs(step.a)
@@ -53,18 +53,18 @@ def _stepped(face: Face, step: Step) -> Face:
         zoom * width,
         zoom * height,
     )
-    points = face.points.astype(np.float64) @ (1, 1j) * step.a + step.b
+    points = face.keypoints.astype(np.float64) @ (1, 1j) * step.a + step.b
     points = np.stack([points.real, points.imag], 1).astype(np.float32)
-    return dataclasses.replace(face, box=tuple(map(float, box)), points=points)
+    return dataclasses.replace(face, box=tuple(map(float, box)), keypoints=points)
 
 
-def _is_sane(face: Face, step: Step) -> bool:
+def _is_sane(face: Detection, step: Step) -> bool:
     x, y, *_ = measured(face.box)
     way = abs(step.a * complex(x, y) + step.b - complex(x, y))
     return way < _MAX_WAY * _size(face) and 1 / _MAX_ZOOM < abs(step.a) < _MAX_ZOOM
 
 
-def chained(face: Face, way: np.ndarray, greys: Sequence[np.ndarray]) -> Chain:
+def chained(face: Detection, way: np.ndarray, greys: Sequence[np.ndarray]) -> Chain:
     """Follows a face by the flow, as long as that shows one motion.
 
     Args:
@@ -73,7 +73,7 @@ def chained(face: Face, way: np.ndarray, greys: Sequence[np.ndarray]) -> Chain:
       greys: u8[h, w] frames, from that in which it was seen.
     """
     faces, steps = [face], []
-    alignment = geometry.align(face.box, face.points)
+    alignment = face.alignment()
     stride = _STRIDE if min(face.box[2:]) < _FINE else 1
     step = Step(1 + 0j, complex(*way))
     try:
@@ -102,17 +102,17 @@ def _led(alignment: Alignment, step: Step) -> Alignment:
     return Alignment(alignment.a / step.a, alignment.b - alignment.a * step.b / step.a)
 
 
-def apart(one: Face, other: Face) -> float:
+def apart(one: Detection, other: Detection) -> float:
     """Between their centres, in sizes."""
     way = measured(one.box)[:2] - measured(other.box)[:2]
     return float(np.abs(way).max()) / np.sqrt(_size(one) * _size(other))
 
 
-def _alike(one: Face, other: Face) -> bool:
+def _alike(one: Detection, other: Detection) -> bool:
     return 1 / _SIZE_RATIO < _size(one) / _size(other) < _SIZE_RATIO
 
 
-def carried(first: Face, last: Face, chain: Chain, count: int) -> list[Face] | None:
+def carried(first: Detection, last: Detection, chain: Chain, count: int) -> list[Detection] | None:
     """A face in the frames between two keyframes; None where the flow does not tell.
 
     Args:
@@ -131,14 +131,18 @@ def carried(first: Face, last: Face, chain: Chain, count: int) -> list[Face] | N
         return None
     error = measured(last.box)[:2] - measured(led[-1].box)[:2]
     zoom = np.array(last.box[2:]) / np.array(led[-1].box[2:])
-    source = "unsure" if "unsure" in (first.source, last.source) else last.source
+    source = (
+        FaceSource.LOW_CONFIDENCE
+        if FaceSource.LOW_CONFIDENCE in (first.source, last.source)
+        else last.source
+    )
     confidence = min(first.confidence, last.confidence)
     result = []
     for i, face in enumerate(led[:-1], 1):
         share = i / count
         centre = measured(face.box)[:2] + share * error
         size = np.array(face.box[2:]) * zoom**share
-        points = (face.points + share * (last.points - led[-1].points)).astype(np.float32)
+        points = (face.keypoints + share * (last.keypoints - led[-1].keypoints)).astype(np.float32)
         box = tuple(map(float, (*(centre - size / 2), *size)))
-        result.append(Face(box, points, confidence, source))
+        result.append(Detection(box, points, confidence, source))
     return result

@@ -20,13 +20,13 @@ from dp3_jax.common.cores import available_cores
 from dp3_jax.common.errors import UserError
 from dp3_jax.common.opencv import quiet_opencv
 from dp3_jax.detection import pyramid
-from dp3_jax.detection.faces import Face, merge, once_each
+from dp3_jax.detection.detections import Detection, FaceSource, merge, once_each
 from dp3_jax.detection.pyramid import COARSEST, TILE, Pyramid, scales, tiles
 from dp3_jax.vision import geometry
 
 MIN_CONFIDENCE = 0.5
 
-Pass = Callable[[], list[Face]]  # one call of the network
+Pass = Callable[[], list[Detection]]  # one call of the network
 
 SMALLEST = 16  # px, the width of the smallest face that is looked for
 
@@ -120,7 +120,7 @@ class Detector:
         finally:
             self._idle.put(network)
 
-    def _all(self, tasks: Iterable[Callable[[], list[Face]]]) -> list[Face]:
+    def _all(self, tasks: Iterable[Callable[[], list[Detection]]]) -> list[Detection]:
         """The faces of all tasks, in the order of the tasks."""
         if self._pool is None:
             return [face for task in tasks for face in task()]
@@ -142,25 +142,25 @@ class Detector:
 
     def _in_tile(
         self, tile: np.ndarray, left: int, top: int, scale: np.ndarray, threshold: float = 1.0
-    ) -> list[Face]:
+    ) -> list[Detection]:
         corner = np.array([left, top])
         rows = self.rows(tile, min(threshold, self.min_confidence))
-        return _faces(rows, lambda p: (p + corner) / scale, "detected")
+        return _faces(rows, lambda p: (p + corner) / scale, FaceSource.DETECTED)
 
-    def _with_border(self, image: np.ndarray, scale: np.ndarray) -> list[Face]:
+    def _with_border(self, image: np.ndarray, scale: np.ndarray) -> list[Detection]:
         """Faces that fill the frame or are cut off by it: a coarse look with black around."""
         import cv2
 
         border = round(_BORDER * max(image.shape[:2]))
         image = cv2.copyMakeBorder(image, *(border,) * 4, cv2.BORDER_CONSTANT)
         rows = self.rows(image, self.min_confidence)
-        return _faces(rows, lambda p: (p - border) / scale, "detected")
+        return _faces(rows, lambda p: (p - border) / scale, FaceSource.DETECTED)
 
-    def _rotated(self, image: np.ndarray, scale: np.ndarray, degrees: float) -> list[Face]:
+    def _rotated(self, image: np.ndarray, scale: np.ndarray, degrees: float) -> list[Detection]:
         turned, turn = pyramid.turned(image, degrees)
         rows = self.rows(turned, min(1.0, self.min_confidence + _ROTATED_EXTRA))
         found = []
-        faces = _faces(rows, lambda p: turn.invert(p) / scale, "rotated")
+        faces = _faces(rows, lambda p: turn.invert(p) / scale, FaceSource.ROTATED)
         for face, row in zip(faces, rows.astype(np.float64), strict=True):
             # The box round a tilted box is too large: it gets the size that its turn comes closest to.
             x, y, w, h = face.box
@@ -195,7 +195,7 @@ class Detector:
 
     def one_pass(
         self, frame: np.ndarray, turn: int, tile: int, turned: int, coarse_faces: float
-    ) -> list[Face]:
+    ) -> list[Detection]:
         """The faces of one of these calls, that at place `turn` of them all, over and over again."""
         planned = list(self._planned(frame.shape, tile, turned, coarse_faces, np.inf))
         return planned[turn % len(planned)](Pyramid(frame))() if planned else []
@@ -239,7 +239,7 @@ class Detector:
 
     def coarse_detection(
         self, frame: np.ndarray, coarse: np.ndarray, threshold: float = 1.0
-    ) -> list[Face]:
+    ) -> list[Detection]:
         """What one pass over a frame made small and one with a border find.
 
         Args:
@@ -254,13 +254,11 @@ class Detector:
         height, width = frame.shape[:2]
         return merge([f for f in found if _touches(f.box, width, height)])
 
-    def _redetected(self, frame: np.ndarray, face: Face) -> list[Face]:
+    def _redetected(self, frame: np.ndarray, face: Detection) -> list[Detection]:
         """The face with the points found in its canonical view; none when there is no face in it."""
         if min(face.box[2:]) < _REDETECTION_WIDTH:
             return [face]
-        alignment = geometry.align(face.box, face.points).shifted(
-            _REDETECTION_MARGIN, _REDETECTION_MARGIN
-        )
+        alignment = face.alignment().shifted(_REDETECTION_MARGIN, _REDETECTION_MARGIN)
         side = geometry.SIZE + 2 * _REDETECTION_MARGIN
         rows = self.rows(geometry.extract(frame, alignment, side), _UNCONFIRMED)
         x, y, w, h = geometry.CANONICAL_BOX
@@ -269,13 +267,13 @@ class Detector:
         rows = rows[(away < 0.4 * w) & (rows[:, 2] > 0.6 * w) & (rows[:, 2] < 1.8 * w)]
         best = rows[np.argmax(rows[:, 14])] if len(rows) else None
         score = 0.0 if best is None else float(best[14])
-        turned = face.source != "detected"
+        turned = face.source != FaceSource.DETECTED
         if face.confidence < _SURE and score < (_UNCONFIRMED_ROTATED if turned else _UNCONFIRMED):
             return []
         if score < _PRECISE:
             return [face]
         points = alignment.invert(best[4:14].reshape(5, 2)).astype(np.float32)
-        return [dataclasses.replace(face, points=points)]
+        return [dataclasses.replace(face, keypoints=points)]
 
     def are_faces(self, views: np.ndarray) -> np.ndarray:
         """Whether each of u8[B, S, S, 3] canonical views shows a face in its middle; bool[B]."""
@@ -293,7 +291,7 @@ class Detector:
             found.append(bool(np.any(near & (rows[:, 2] > side / 4))))
         return np.array(found, bool)
 
-    def detect(self, frame: np.ndarray) -> list[Face]:
+    def detect(self, frame: np.ndarray) -> list[Detection]:
         """All faces found in a frame, u8[h, w, 3] RGB, the most confident first; an empty list if none."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f"detect takes u8[h, w, 3], got {frame.dtype}{frame.shape}")
@@ -303,21 +301,23 @@ class Detector:
             return self.judge(frame, self._all(self.passes(frame)))
 
     def judge(
-        self, frame: np.ndarray, found: Sequence[Face], beside: Sequence[Face] = ()
-    ) -> list[Face]:
+        self, frame: np.ndarray, found: Sequence[Detection], beside: Sequence[Detection] = ()
+    ) -> list[Detection]:
         """What passes over a frame have found `beside` other faces: without repetitions, looked at again."""
         height, width = frame.shape[:2]
         merged = merge([f for f in found if _touches(f.box, width, height)])
         seen = self._all(functools.partial(self._redetected, frame, face) for face in merged)
         seen = once_each(seen)
-        upright = any(f.source == "detected" and f.confidence >= _SURE for f in [*seen, *beside])
+        upright = any(
+            f.source == FaceSource.DETECTED and f.confidence >= _SURE for f in [*seen, *beside]
+        )
         return [_judged(face, upright) for face in seen]
 
 
-def _judged(face: Face, upright: bool) -> Face:
+def _judged(face: Detection, upright: bool) -> Detection:
     """The face, called unsure where a weak one is turned in a frame with `upright` ones: often a hand."""
-    if upright and face.source == "rotated" and face.confidence < _SURE:
-        return dataclasses.replace(face, source="unsure")
+    if upright and face.source == FaceSource.ROTATED and face.confidence < _SURE:
+        return dataclasses.replace(face, source=FaceSource.LOW_CONFIDENCE)
     return face
 
 
@@ -328,7 +328,7 @@ def _touches(box: Sequence[float], width: int, height: int) -> bool:
     return right > 0 and down > 0 and right * down > w * h / 3
 
 
-def _faces(rows: np.ndarray, to_frame, source: str) -> list[Face]:
+def _faces(rows: np.ndarray, to_frame, source: str) -> list[Detection]:
     """YuNet's rows as faces; `to_frame` takes f64[n, 2] points of the network's picture to the frame."""
     found = []
     for row in rows.astype(np.float64):
@@ -337,5 +337,5 @@ def _faces(rows: np.ndarray, to_frame, source: str) -> list[Face]:
         (left, top), (right, bottom) = corners.min(0), corners.max(0)
         box = (float(left), float(top), float(right - left), float(bottom - top))
         points = to_frame(row[4:14].reshape(5, 2)).astype(np.float32)
-        found.append(Face(box, points, float(min(row[14], 1.0)), source))
+        found.append(Detection(box, points, float(min(row[14], 1.0)), source))
     return found

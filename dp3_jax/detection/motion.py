@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.tracks import Box, Observation, Track
 from dp3_jax.vision import geometry, masks, poses
 from dp3_jax.vision.geometry import Alignment
@@ -193,9 +194,9 @@ def step(before: np.ndarray, now: np.ndarray, box: Box, points: np.ndarray | Non
 def _by_points(observation: Observation) -> Alignment | None:
     """The alignment by the points alone; None where they say nothing (see `geometry.align`)."""
     by_box = geometry.align(observation.box, None)
-    if observation.points is None or geometry.align(observation.box, observation.points) == by_box:
+    if observation.keypoints is None or observation.alignment() == by_box:
         return None
-    return geometry.align_points(observation.points)
+    return geometry.align_points(observation.keypoints)
 
 
 def _chain(
@@ -284,15 +285,17 @@ def stabilised(track: Track, steps: Steps) -> Track:
     """
     pairs = itertools.pairwise(track.observations)
     led = [
-        None if "filled" in (one.source, other.source) else steps.get((other.frame, other.box))
+        None
+        if FaceSource.INTERPOLATED in (one.source, other.source)
+        else steps.get((other.frame, other.box))
         for one, other in pairs
     ]
     if not any(led):
         return track
-    raw = [poses.to_pose(geometry.align(s.box, s.points)) for s in track.observations]
+    raw = [poses.to_pose(s.alignment()) for s in track.observations]
     by_points = [_by_points(s) for s in track.observations]
     seen = [
-        s.source != "filled" and by is not None
+        s.source != FaceSource.INTERPOLATED and by is not None
         for s, by in zip(track.observations, by_points, strict=True)
     ]
     fitted = _fitted(raw, np.array(seen), [None, *led])
@@ -302,6 +305,6 @@ def stabilised(track: Track, steps: Steps) -> Track:
             observations.append(observation)
             continue
         alignment = poses.to_alignment(poses.limited(new, old, _MAX_SHIFT))
-        points = np.round(alignment.invert(by.apply(observation.points)), _DECIMALS)
-        observations.append(dataclasses.replace(observation, points=points.astype(np.float32)))
+        points = np.round(alignment.invert(by.apply(observation.keypoints)), _DECIMALS)
+        observations.append(dataclasses.replace(observation, keypoints=points.astype(np.float32)))
     return dataclasses.replace(track, observations=tuple(observations))

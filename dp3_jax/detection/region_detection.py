@@ -14,7 +14,8 @@ import numpy as np
 
 from dp3_jax.common.cores import available_cores
 from dp3_jax.detection import face_detection
-from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection, Detector
 from dp3_jax.detection.prediction import Motion, moved
 from dp3_jax.media.video import lazy_pictures
 from dp3_jax.media.video.lazy_pictures import Image
@@ -66,15 +67,15 @@ class Known:
       missed: frames since then, in which it has not been seen.
     """
 
-    face: Face
+    face: Detection
     motion: Motion
     missed: int = 0
 
-    def expected(self, frames: int = 1) -> Face:
+    def expected(self, frames: int = 1) -> Detection:
         """The face in the next frame, or so many on."""
         return moved(self.face, self.motion.way(self._next + frames - 1))
 
-    def after(self, face: Face | None) -> "Known":
+    def after(self, face: Detection | None) -> "Known":
         """What is known after the next frame, in which it was seen, or not."""
         if face is None:
             return dataclasses.replace(self, missed=self.missed + 1)
@@ -85,12 +86,12 @@ class Known:
         return self.motion.frame + self.missed + 1
 
 
-def _centre(face: Face) -> np.ndarray:
+def _centre(face: Detection) -> np.ndarray:
     x, y, w, h = face.box
     return np.array([x + w / 2, y + h / 2])
 
 
-def paired(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
+def paired(expected: Sequence[Detection], faces: Sequence[Detection]) -> dict[int, int]:
     """Which of `faces` each of `expected` is: indices, nearest first, each used once."""
     if not expected or not faces:
         return {}
@@ -111,7 +112,7 @@ def paired(expected: Sequence[Face], faces: Sequence[Face]) -> dict[int, int]:
     return pairs
 
 
-def advanced(known: Sequence[Known], faces: Sequence[Face]) -> list[Known]:
+def advanced(known: Sequence[Known], faces: Sequence[Detection]) -> list[Known]:
     """The faces known after one more frame, in which `faces` were found."""
     pairs = paired([one.expected() for one in known], faces)
     after = [
@@ -124,32 +125,32 @@ def advanced(known: Sequence[Known], faces: Sequence[Face]) -> list[Known]:
     return after + [Known(face, Motion.begun(0, face.box)) for face in news]
 
 
-def _contains_centre(face: Face, others: Sequence[Face]) -> bool:
+def _contains_centre(face: Detection, others: Sequence[Detection]) -> bool:
     """Whether the middle of any other face lies in this one's box: then this one is not beside it."""
     x, y, w, h = face.box
     return any(x < cx < x + w and y < cy < y + h for cx, cy in map(_centre, others))
 
 
-def is_part(face: Face, wholes: Sequence[Face]) -> bool:
+def is_part(face: Detection, wholes: Sequence[Detection]) -> bool:
     """Whether a face is what a tile shows of a larger one that is known, and so hidden anyway."""
     return any(
         whole.box[2] > _PART * face.box[2] and _contains_centre(whole, [face]) for whole in wholes
     )
 
 
-def _same(one: Face, other: Face) -> bool:
+def _same(one: Detection, other: Detection) -> bool:
     return len(face_detection.merge([one, other])) == 1
 
 
-def is_turned(one: Face, other: Face) -> bool:
+def is_turned(one: Detection, other: Detection) -> bool:
     """Whether two views of a face disagree on which way is up: YuNet takes some chins for foreheads."""
-    if one.points is None or other.points is None:
+    if one.keypoints is None or other.keypoints is None:
         return False
-    mine, its = (geometry.align(face.box, face.points).a for face in (one, other))
+    mine, its = (face.alignment().a for face in (one, other))
     return abs(cmath.phase(mine * its.conjugate())) > _TURNED
 
 
-def missing(expected: Sequence[Face], found: Sequence[Face]) -> list[Face]:
+def missing(expected: Sequence[Detection], found: Sequence[Detection]) -> list[Detection]:
     """Those expected faces that are not among those found, or were found another way up."""
     pairs = paired(expected, found)
     return [
@@ -159,13 +160,13 @@ def missing(expected: Sequence[Face], found: Sequence[Face]) -> list[Face]:
     ]
 
 
-def _is_better(face: Face, other: Face) -> bool:
+def _is_better(face: Detection, other: Detection) -> bool:
     """Whether one view of a face is clearly better than the other."""
     margin = 0 if is_turned(face, other) else _CLEARLY
     return face.confidence > other.confidence + margin
 
 
-def joined(stable: Sequence[Face], others: Iterable[Face]) -> list[Face]:
+def joined(stable: Sequence[Detection], others: Iterable[Detection]) -> list[Detection]:
     """All faces; of those in both, the one in `stable`, unless the other is clearly the better one.
 
     Where the two disagree on which way is up, the more confident one is taken.
@@ -202,10 +203,10 @@ class RegionDetector:
         self.pool = futures.ThreadPoolExecutor(threads or min(available_cores(), 4))
 
     def _detect_near(
-        self, picture: Picture, face: Face, threshold: float, reach: float
-    ) -> Face | None:
+        self, picture: Picture, face: Detection, threshold: float, reach: float
+    ) -> Detection | None:
         """The face as it is now if it is near its place; its source stays, as a look cannot tell."""
-        usual = geometry.align(face.box, face.points)
+        usual = face.alignment()
         x, y, w, h = geometry.CANONICAL_BOX
         ratio = _FACE / w
         shift = complex(_SIDE, _SIDE) / 2 - ratio * complex(x + w / 2, y + h / 2)
@@ -229,14 +230,16 @@ class RegionDetector:
         lying = np.sin(np.angle(alignment.a)) ** 2
         size = (row[2:4] * (1 - lying) + row[3:1:-1] * lying) / alignment.scale
         corner = alignment.invert(row[:2] + row[2:4] / 2) - size / 2
-        return Face(
+        return Detection(
             box=tuple(float(v) for v in (*corner, *size)),
-            points=alignment.invert(row[4:14].reshape(5, 2)).astype(np.float32),
+            keypoints=alignment.invert(row[4:14].reshape(5, 2)).astype(np.float32),
             confidence=min(float(row[14]), 1.0),
-            source="unsure" if face.source == "unsure" else "detected",
+            source=FaceSource.LOW_CONFIDENCE
+            if face.source == FaceSource.LOW_CONFIDENCE
+            else FaceSource.DETECTED,
         )
 
-    def _detect_known(self, picture: Picture, face: Face) -> Face | None:
+    def _detect_known(self, picture: Picture, face: Detection) -> Detection | None:
         """The face as it is now; turned over, where that shows a better one."""
         seen = self._detect_near(picture, face, _CONFIDENCE_OF_KNOWN, _REACH)
         if seen is not None and seen.confidence >= _LOW_CONFIDENCE:
@@ -246,13 +249,13 @@ class RegionDetector:
             and not 1 / _MAX_SIZE_CHANGE < seen.box[2] / face.box[2] < _MAX_SIZE_CHANGE
         ):
             seen = None
-        if face.points is None or min(face.box[2:]) < _CONFIRM_WIDTH:
+        if face.keypoints is None or min(face.box[2:]) < _CONFIRM_WIDTH:
             return seen
-        points = (2 * _centre(face) - face.points).astype(np.float32)
-        over = dataclasses.replace(face, points=points)
+        points = (2 * _centre(face) - face.keypoints).astype(np.float32)
+        over = dataclasses.replace(face, keypoints=points)
         return self._detect_near(picture, over, _TURNED_OVER, _CONFIRM_REACH) or seen
 
-    def coarse_detection(self, frame: Image, factor: float) -> tuple[Picture, list[Face]]:
+    def coarse_detection(self, frame: Image, factor: float) -> tuple[Picture, list[Detection]]:
         """A coarse pass over a frame resized by `factor`: all that may be a face."""
         if min(frame.shape[:2]) < face_detection.SMALLEST:
             return Picture(frame), []
@@ -260,8 +263,11 @@ class RegionDetector:
         return Picture(frame, coarse, factor), self.detector.coarse_detection(frame, coarse, _FAINT)
 
     def confirmed(
-        self, picture: Picture, coarse_faces: Sequence[Face], expected: Sequence[Face] = ()
-    ) -> list[Face]:
+        self,
+        picture: Picture,
+        coarse_faces: Sequence[Detection],
+        expected: Sequence[Detection] = (),
+    ) -> list[Detection]:
         """Those faces of a glance of which it is sure, that are expected, or that a look confirms."""
         known = set(paired(expected, coarse_faces).values())
         confirm = functools.partial(self._confirmed, picture)
@@ -272,7 +278,7 @@ class RegionDetector:
         faces = (right.get(i, face) for i, face in enumerate(coarse_faces))
         return [face for face in faces if face is not None]
 
-    def _confirmed(self, picture: Picture, face: Face) -> Face | None:
+    def _confirmed(self, picture: Picture, face: Detection) -> Detection | None:
         """The face as the glance saw it; a faint one has to be seen again as clearly as any other."""
         if face.confidence < self.detector.min_confidence:
             seen = self._detect_near(picture, face, self.detector.min_confidence, _CONFIRM_REACH)
@@ -282,11 +288,11 @@ class RegionDetector:
         return self._detect_near(picture, face, _UNCONFIRMED, _CONFIRM_REACH) and face
 
     def with_passes(
-        self, frame: Image, coarse_faces: Sequence[Face], found: Sequence[Face]
-    ) -> list[Face]:
+        self, frame: Image, coarse_faces: Sequence[Detection], found: Sequence[Detection]
+    ) -> list[Detection]:
         """What a glance at a frame has found, and `found` in other passes over it."""
 
-        def is_known(face: Face) -> bool:
+        def is_known(face: Detection) -> bool:
             """Whether `joined` takes no more than the confidence of it."""
             return any(_same(face, other) and not _is_better(face, other) for other in coarse_faces)
 
@@ -296,8 +302,8 @@ class RegionDetector:
         return joined(coarse_faces, [*known, *judged])
 
     def followed(
-        self, picture: Picture, found: Sequence[Face], expected: Sequence[Face]
-    ) -> list[Face]:
+        self, picture: Picture, found: Sequence[Detection], expected: Sequence[Detection]
+    ) -> list[Detection]:
         """`found`, and those expected ones that are not among them but are seen in a look."""
         detect = functools.partial(self._detect_known, picture)
         sure = [face for face in found if face.confidence >= _SURE]

@@ -11,7 +11,7 @@ import numpy as np
 
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection, FaceSource
 from dp3_jax.models.mesh import FaceMesh
 
 MIN_GENERATED_CONFIDENCE = 0.8
@@ -30,9 +30,9 @@ def mesh_at_hand() -> FaceMesh | None:
 
 
 def low_confidence_faces(
-    frame: np.ndarray, faces: Sequence[Face], mesh: FaceMesh | None
-) -> list[Face]:
-    """The faces, those called "unsure" that the detector or the mesh is not certain of.
+    frame: np.ndarray, faces: Sequence[Detection], mesh: FaceMesh | None
+) -> list[Detection]:
+    """The faces, of low confidence those that the detector or the mesh is not certain of.
 
     Args:
       frame: u8[h, w, 3] RGB.
@@ -40,17 +40,19 @@ def low_confidence_faces(
       mesh: None to go by the detector's confidence.
     """
     return [
-        face if _is_sure(frame, face, mesh) else dataclasses.replace(face, source="unsure")
+        face
+        if _is_sure(frame, face, mesh)
+        else dataclasses.replace(face, source=FaceSource.LOW_CONFIDENCE)
         for face in faces
     ]
 
 
-def _is_sure(frame: np.ndarray, face: Face, mesh: FaceMesh | None) -> bool:
-    if face.source == "user":
+def _is_sure(frame: np.ndarray, face: Detection, mesh: FaceMesh | None) -> bool:
+    if face.source == FaceSource.USER:
         return True
-    if face.source == "unsure" or face.confidence < MIN_GENERATED_CONFIDENCE:
+    if face.source == FaceSource.LOW_CONFIDENCE or face.confidence < MIN_GENERATED_CONFIDENCE:
         return False
     if mesh is None or min(face.box[2:]) < MIN_MESH_SIZE:
         return True
-    _, score = mesh.points(frame, face.box, face.points)
+    _, score = mesh.points(frame, face.box, face.keypoints)
     return score >= MIN_MESH_SCORE

@@ -15,7 +15,8 @@ import numpy as np
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
 from dp3_jax.detection.assignment import assigned
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.prediction import (
     CALM,
     NOISE,
@@ -150,7 +151,7 @@ class Tracker:
         self._frame = -1
 
     def associate(
-        self, frame: int, faces: Sequence[Face], *, cut: bool = False
+        self, frame: int, faces: Sequence[Detection], *, cut: bool = False
     ) -> list[tuple[int, Observation]]:
         """Gives each face of a frame its track's number; all arguments as of `update`.
 
@@ -163,7 +164,9 @@ class Tracker:
         longest = max(self._options.max_gap, self._options.grace)
         self._targets = [t for t in self._targets if not cut and frame - t.seen.frame <= longest]
         seen = [tracks.from_face(frame, face) for face in faces]
-        sure = [s for s in seen if s.source != "unsure" and s.confidence >= _CONFIDENT]
+        sure = [
+            s for s in seen if s.source != FaceSource.LOW_CONFIDENCE and s.confidence >= _CONFIDENT
+        ]
         pairs = _assign(self._targets, sure, frame, _REACH)
         taken = {id(x) for pair in pairs for x in pair}
         free = [target for target in self._targets if id(target) not in taken]
@@ -180,7 +183,7 @@ class Tracker:
         return [(numbers[id(observation)], observation) for observation in seen]
 
     def update(
-        self, frame: int, faces: Sequence[Face], *, cut: bool = False
+        self, frame: int, faces: Sequence[Detection], *, cut: bool = False
     ) -> list[tuple[int, Observation]]:
         """Takes the faces of a frame in and says where all known ones are.
 
@@ -190,7 +193,7 @@ class Tracker:
           cut: the frame is the first after a cut: nothing known before it counts.
 
         Returns:
-          (track number, observation) of each face, and "filled" ones for faces that were seen in the last
+          (track number, observation) of each face, and interpolated ones for faces that were seen in the last
           `grace` frames but not in this one. A face that is found again keeps its number.
         """
         found = self.associate(frame, faces, cut=cut)
@@ -200,7 +203,7 @@ class Tracker:
                 found.append((target.number, lost))
         return found
 
-    def expected(self, frame: int) -> list[Face]:
+    def expected(self, frame: int) -> list[Detection]:
         """Where known faces should be in a later frame, as they were seen last.
 
         All of the last few frames, and of those lost for longer, up to `grace` frames, each in some frames
@@ -284,7 +287,7 @@ def _join_cost(piece: Sequence[Observation], other: Sequence[Observation]) -> fl
 
 
 def _pieces(
-    shot: tuple[int, int], detections: Mapping[int, Sequence[Face]], options: Linking
+    shot: tuple[int, int], detections: Mapping[int, Sequence[Detection]], options: Linking
 ) -> list[list[Observation]]:
     """Observations of a shot by the person that they show, joined over gaps."""
     # Short gaps are followed forward; over longer ones, knowing both sides says more.
@@ -307,7 +310,7 @@ def _pieces(
 
 def link(
     frames: int,
-    detections: Mapping[int, Sequence[Face]],
+    detections: Mapping[int, Sequence[Detection]],
     cuts: Sequence[int],
     width: int,
     height: int,

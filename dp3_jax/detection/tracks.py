@@ -14,21 +14,26 @@ import numpy as np
 
 from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.kinds import FACE, TargetKind
 from dp3_jax.detection.prediction import CALM, Motion, coasting
+from dp3_jax.vision.geometry import Alignment
 
 Box = tuple[float, float, float, float]
 
-SOURCES = ("detected", "unsure", "filled", "user")
+SOURCES = tuple(source for source in FaceSource if source is not FaceSource.ROTATED)
 
 # A face that is clear in any frame reaches more confidence; a plant or a lamp that passes for one does not.
 HIGH_CONFIDENCE = 0.7
 
-MIN_DILATION = 0.08  # by which a filled box is larger in any case: neighbours are seen inexactly
+MIN_DILATION = (
+    0.08  # by which an interpolated box is larger in any case: neighbours are seen inexactly
+)
 DILATION_PER_FRAME = 0.03  # for each frame to the nearest detection
 MIN_PIXELS = 2.0  # by which it is wider and higher at least: small faces are found inexactly
-MAX_DILATION = 1.0  # a filled box is at most twice as wide and high
+MAX_DILATION = 1.0  # an interpolated box is at most twice as wide and high
 _WINDOW = 8  # frames at one end of a gap that tell how the face moves there
 _STRAIGHT = 4  # frames: over shorter gaps faces move on a straight line
 _DECIMALS = 2  # of px; no detector is as precise, and files of an hour stay small
@@ -43,19 +48,24 @@ class Observation:
       frame: number of the frame in presentation order, from 0.
       box: (x, y, width, height) in px of the upright frame, square ones; may reach
         out of it.
-      points: f32[5, 2] px, as `detection.Face.points`; None if unknown.
-      confidence: 0 to 1; 0 for filled ones.
-      source: "detected", "unsure" (a doubtful detection), "filled" (no detection, between or around
-        some) or "user".
+      keypoints: f32[n, 2] px, as `Detection.keypoints`; None if unknown.
+      confidence: 0 to 1; 0 for interpolated ones.
+      source: of SOURCES.
       vector: how it looks, as `face_vector.measure_raw` gave it; None if that was not measured.
+      kind: what it is.
     """
 
     frame: int
     box: Box
-    points: np.ndarray | None
+    keypoints: np.ndarray | None
     confidence: float
-    source: str = "detected"
+    source: FaceSource = FaceSource.DETECTED
     vector: FaceVector | None = None
+    kind: TargetKind = FACE
+
+    def alignment(self) -> Alignment:
+        """Where it lies: into its kind's canonical frame."""
+        return self.kind.frame(self.box, self.keypoints)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,19 +115,26 @@ class Tracking:
     tracks: tuple[Track, ...]
 
 
-def to_face(observation: Observation) -> Face:
+def to_face(observation: Observation) -> Detection:
     """The observation as the anonymizer takes it."""
-    return Face(observation.box, observation.points, observation.confidence, observation.source)
-
-
-def from_face(frame: int, face: Face) -> Observation:
-    """A detection as an observation: to a hundredth of a px; one from a turned frame is "detected" too."""
-    source = "detected" if face.source == "rotated" else face.source
-    points = None if face.points is None else np.round(face.points, _DECIMALS).astype(np.float32)
-    box = tuple(round(float(v), _DECIMALS) for v in face.box)
-    return Observation(
-        frame, box, points, round(float(face.confidence), _CONFIDENCE_DECIMALS), source
+    return Detection(
+        observation.box,
+        observation.keypoints,
+        observation.confidence,
+        observation.source,
+        observation.kind,
     )
+
+
+def from_face(frame: int, face: Detection) -> Observation:
+    """A detection as an observation: to a hundredth of a px; one from a turned frame is a detection too."""
+    source = FaceSource.DETECTED if face.source == FaceSource.ROTATED else face.source
+    points = (
+        None if face.keypoints is None else np.round(face.keypoints, _DECIMALS).astype(np.float32)
+    )
+    box = tuple(round(float(v), _DECIMALS) for v in face.box)
+    confidence = round(float(face.confidence), _CONFIDENCE_DECIMALS)
+    return Observation(frame, box, points, confidence, source, kind=face.kind)
 
 
 def by_frame(tracking: Tracking) -> Callable[[int], list[tuple[Track, Observation]]]:
@@ -149,9 +166,9 @@ def _size(box: Box) -> np.ndarray:
 
 def _relative(observation: Observation) -> np.ndarray | None:
     """Its points as shares of its box."""
-    if observation.points is None:
+    if observation.keypoints is None:
         return None
-    return (observation.points.astype(np.float64) - observation.box[:2]) / observation.box[2:]
+    return (observation.keypoints.astype(np.float64) - observation.box[:2]) / observation.box[2:]
 
 
 def _filled(
@@ -163,7 +180,7 @@ def _filled(
         points = np.round(middle - size / 2 + relative * size, _DECIMALS).astype(np.float32)
     size = size * (1 + min(MIN_DILATION + dilation, MAX_DILATION)) + MIN_PIXELS
     box = np.round(np.concatenate([middle - size / 2, size]), _DECIMALS)
-    return Observation(frame, tuple(box.tolist()), points, 0.0, "filled")
+    return Observation(frame, tuple(box.tolist()), points, 0.0, FaceSource.INTERPOLATED)
 
 
 def velocity(known: Sequence[Observation], end: int) -> np.ndarray:
@@ -309,7 +326,7 @@ def add_box(
     for start, stop in shots(tracking.frames, tracking.cuts):
         span = range(max(first, start), min(last + 1, stop))
         if span:
-            seen = tuple(Observation(frame, box, None, 1.0, "user") for frame in span)
+            seen = tuple(Observation(frame, box, None, 1.0, FaceSource.USER) for frame in span)
             added = Track(_next_number(tracking), seen, method=method)
             tracking = _replaced(tracking, [], [added])
     return tracking
@@ -350,14 +367,14 @@ def merge(tracking: Tracking, number: int, other: int) -> Tracking:
     best: dict[int, Observation] = {s.frame: s for s in a.observations}
     for observation in b.observations:
         present = best.get(observation.frame)
-        if present is None or present.source == "filled":
+        if present is None or present.source == FaceSource.INTERPOLATED:
             best[observation.frame] = observation
-        elif observation.source != "filled":
+        elif observation.source != FaceSource.INTERPOLATED:
             raise UserError(f"{names}: both were seen in frame {observation.frame}")
     # What was filled round one of them gives way to the path between the two.
-    seen = [frame for frame, s in best.items() if s.source != "filled"]
+    seen = [frame for frame, s in best.items() if s.source != FaceSource.INTERPOLATED]
     inner = range(min(seen, default=0), max(seen, default=-1))
-    rest = [s for f, s in best.items() if s.source != "filled" or f not in inner]
+    rest = [s for f, s in best.items() if s.source != FaceSource.INTERPOLATED or f not in inner]
     merged = dataclasses.replace(
         a,
         observations=fill(sorted(rest, key=lambda s: s.frame)),

@@ -7,7 +7,8 @@ import tempfile
 import jax
 import numpy as np
 
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.evaluation import people
 from dp3_jax.models import generator_file
 from dp3_jax.pipelines.anonymize import Anonymizer
@@ -66,7 +67,7 @@ def photograph(subject: Subject, pictures: np.ndarray, seed: int) -> np.ndarray:
     That is: erased, drawn, its colours matched, its rim softened, grain added; S is 128.
     """
     anonymizer = Anonymizer(generator=subject.generator)
-    face = Face(geometry.CANONICAL_BOX, masks.CANONICAL_POINTS, 1.0, "user")
+    face = Detection(geometry.CANONICAL_BOX, masks.CANONICAL_POINTS, 1.0, FaceSource.USER)
     master_key = key_derivation.master_key_from_seed(seed)
     results = []
     for number, picture in enumerate(pictures):

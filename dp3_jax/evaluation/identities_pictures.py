@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from dp3_jax.detection.detections import Detection, FaceSource
 from dp3_jax.detection.face_detection import Detector
-from dp3_jax.detection.faces import Face
 from dp3_jax.evaluation import people
 from dp3_jax.evaluation.identities_tables import ranks_of
 from dp3_jax.evaluation.replacers import Replacer, donor_view, paste
@@ -46,17 +46,17 @@ class Bench:
         return " ".join(part.fingerprint for part in parts)
 
 
-def find(detector: Detector, photo: np.ndarray) -> Face:
+def find(detector: Detector, photo: np.ndarray) -> Detection:
     """The face nearest the middle; where none is found, the canonical one."""
-    found = [face for face in detector.detect(photo) if face.points is not None]
+    found = [face for face in detector.detect(photo) if face.keypoints is not None]
     if not found:
-        return Face(geometry.CANONICAL_BOX, CANONICAL_POINTS, 1.0, "user")
+        return Detection(geometry.CANONICAL_BOX, CANONICAL_POINTS, 1.0, FaceSource.USER)
     middle = photo.shape[0] / 2
-    return min(found, key=lambda f: float(np.abs(f.points.mean(0) - middle).max()))
+    return min(found, key=lambda f: float(np.abs(f.keypoints.mean(0) - middle).max()))
 
 
 def _with_a_key(
-    bench: Bench, photo: np.ndarray, face: Face, key: bytes, more: Iterable[str]
+    bench: Bench, photo: np.ndarray, face: Detection, key: bytes, more: Iterable[str]
 ) -> Iterator[tuple[str, np.ndarray, str]]:
     """(kind, picture, real person in it) for one key: new, real_person, and those of `more` there are."""
     new = bench.replace(photo, face, key, bench.source)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.detection import face_detection
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_vector import MIN_MESH_SIZE
 from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.metrics import temporal, verification, video_motion, video_privacy
@@ -159,13 +160,20 @@ class _Place:
 
 def _place(observation: Observation, shape: Sequence[int]) -> _Place | None:
     """None where the face lies outside the frame."""
-    alignment = geometry.align(observation.box, observation.points)
-    mask = geometry.face_mask(alignment, observation.box)
+    alignment = observation.alignment()
+    mask = observation.kind.mask(alignment, observation.box)
     region = geometry.region(alignment, mask, shape)
     if not region.inside.any():
         return None
     size = float(np.sqrt(observation.box[2] * observation.box[3]))
-    return _Place(observation.box, alignment, mask, region, size, observation.source == "filled")
+    return _Place(
+        observation.box,
+        alignment,
+        mask,
+        region,
+        size,
+        observation.source == FaceSource.INTERPOLATED,
+    )
 
 
 def _around(a: geometry.Region, b: geometry.Region, shape: Sequence[int]) -> tuple[slice, slice]:
@@ -210,7 +218,7 @@ class Clip:
         frames = [
             observation.frame
             for observation in track.observations
-            if observation.source != "filled"
+            if observation.source != FaceSource.INTERPOLATED
         ]
         return {
             name: frozenset(
@@ -311,6 +319,6 @@ class Clip:
                 + np.array(face.box[2:]) / 2
                 - (x + width / 2, y + height / 2)
             )
-            if face.points is not None and away.max() < _NEAR * width:
-                return face.points
+            if face.keypoints is not None and away.max() < _NEAR * width:
+                return face.keypoints
         return None

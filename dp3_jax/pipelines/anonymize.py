@@ -10,12 +10,13 @@ import numpy as np
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import face_vector
-from dp3_jax.detection.face_detection import MIN_CONFIDENCE, Detector, Face
+from dp3_jax.detection.face_detection import MIN_CONFIDENCE, Detection, Detector
 from dp3_jax.detection.second_opinion import low_confidence_faces, mesh_at_hand
 from dp3_jax.models.mesh import FaceMesh
 from dp3_jax.replacement import generation, key_derivation, obfuscation
 from dp3_jax.replacement.choice import open_renderer
 from dp3_jax.replacement.face_actions import (
+    Done,
     FaceAction,
     FaceResult,
     Settings,
@@ -58,8 +59,8 @@ def anonymize_frame(
 def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[int]) -> FaceTask:
     """What is to be done with a face where it was found."""
     if action.keep:
-        return FaceTask(action, action.reason, done="kept")
-    alignment = geometry.align(action.face.box, action.face.points)
+        return FaceTask(action, action.reason, done=Done.KEPT)
+    alignment = action.face.alignment()
     method, reason = obfuscation_of(action, settings)
     if method:
         target = obfuscation.extent(alignment, action.face.box, settings.cover, shape)
@@ -68,7 +69,7 @@ def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[i
             reason,
             to_obfuscate=obfuscation.ObfuscationTask(method, alignment.scale, target),
         )
-    mask = geometry.face_mask(alignment, action.face.box, yaw=action.yaw)
+    mask = action.face.kind.mask(alignment, action.face.box, yaw=action.yaw)
     target = geometry.region(alignment, mask, shape)
     return FaceTask(
         action, request=generation.InpaintRequest(number, action, alignment, mask, target, target)
@@ -217,7 +218,7 @@ class Anonymizer:
         _ = self.opened  # which may have to fetch it
         return mesh_at_hand()
 
-    def find(self, frame: np.ndarray) -> list[Face]:
+    def find(self, frame: np.ndarray) -> list[Detection]:
         """The faces in u8[h, w, 3]; those that are not sure enough for a new face are called unsure."""
         faces = self.detector.detect(frame)
         if self.settings.method != "generate":
@@ -249,7 +250,7 @@ class Anonymizer:
     def __call__(
         self,
         frame: np.ndarray,
-        faces: Sequence[Face] | None = None,
+        faces: Sequence[Detection] | None = None,
         master_key: bytes | None = None,
     ) -> Result:
         """Anonymizes a frame.
@@ -266,7 +267,9 @@ class Anonymizer:
         )
 
 
-def anonymize(image, *, faces: Sequence[Face] | None = None, seed: int | None = None, **settings):
+def anonymize(
+    image, *, faces: Sequence[Detection] | None = None, seed: int | None = None, **settings
+):
     """Replaces every face in a picture.
 
     Args:

@@ -11,7 +11,8 @@ import pathlib
 from typing import Any
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
 
 ANY = ""  # stands for the one photo when the file names none
@@ -35,7 +36,7 @@ class Boxes:
         """Whether the file says which photo a face belongs to."""
         return ANY not in self._faces
 
-    def of(self, photo: pathlib.Path) -> list[Face]:
+    def of(self, photo: pathlib.Path) -> list[Detection]:
         """The faces of a photo, found by its path as given or by its name.
 
         Raises:
@@ -49,7 +50,7 @@ class Boxes:
         )
 
 
-def face_of(entry: Any, where: str) -> Face:
+def face_of(entry: Any, where: str) -> Detection:
     """The face of a JSON entry: a box, or an object with `box` and perhaps `points`.
 
     Raises:
@@ -57,11 +58,11 @@ def face_of(entry: Any, where: str) -> Face:
     """
     if isinstance(entry, dict):
         points = read_points(entry.get("points"), where)
-        return Face(read_box(entry.get("box"), where), points, 1.0, "user")
-    return Face(read_box(entry, where), None, 1.0, "user")
+        return Detection(read_box(entry.get("box"), where), points, 1.0, FaceSource.USER)
+    return Detection(read_box(entry, where), None, 1.0, FaceSource.USER)
 
 
-def _faces(entries: Any, where: str) -> list[Face]:
+def _faces(entries: Any, where: str) -> list[Detection]:
     if isinstance(entries, dict) and "faces" in entries:
         entries = entries["faces"]
     if not isinstance(entries, list):
@@ -71,14 +72,14 @@ def _faces(entries: Any, where: str) -> list[Face]:
     return [face_of(entry, f"{where}, face {i}") for i, entry in enumerate(entries)]
 
 
-def _read_json(path: str | os.PathLike) -> dict[str, list[Face]]:
+def _read_json(path: str | os.PathLike) -> dict[str, list[Detection]]:
     content = read_json(path)
     if isinstance(content, dict) and "faces" not in content:
         return {str(name): _faces(entries, f"{path}, {name}") for name, entries in content.items()}
     return {ANY: _faces(content, str(path))}
 
 
-def read_rows(path: str | os.PathLike) -> list[tuple[dict[str, str], Face, str]]:
+def read_rows(path: str | os.PathLike) -> list[tuple[dict[str, str], Detection, str]]:
     """The rows of a CSV file with columns x, y, w, h or x, y, width, height: (row, its box, where it is).
 
     Raises:
@@ -104,8 +105,8 @@ def read_rows(path: str | os.PathLike) -> list[tuple[dict[str, str], Face, str]]
     return found
 
 
-def _read_csv(path: str | os.PathLike) -> dict[str, list[Face]]:
-    faces: dict[str, list[Face]] = {}
+def _read_csv(path: str | os.PathLike) -> dict[str, list[Detection]]:
+    faces: dict[str, list[Detection]] = {}
     for row, face, _ in read_rows(path):
         faces.setdefault(row.get("file") or ANY, []).append(face)
     if ANY in faces and len(faces) > 1:

@@ -9,9 +9,10 @@ from PIL import Image, PngImagePlugin
 from dp3_jax.common.files import atomic_target
 from dp3_jax.pipelines.anonymize import Result
 from dp3_jax.pipelines.outputs import PREVIEW_MARK
+from dp3_jax.replacement.face_actions import Done
 
 _LONGER = 1000  # px of a panel's longer side at most
-_COLOURS = {"kept": (255, 200, 0), "covered": (255, 60, 60)}
+_COLOURS = {Done.KEPT: (255, 200, 0), Done.COVERED: (255, 60, 60)}
 _USUAL = (60, 220, 60)
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection
 from dp3_jax.media import marking
 from dp3_jax.media.alpha import WHITE, over
 from dp3_jax.media.photos import Photo, decode_photo, encode_photo
 from dp3_jax.pipelines import sidecar, transparency
 from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
-from dp3_jax.replacement.face_actions import FaceAction, Settings, face_actions_of
+from dp3_jax.replacement.face_actions import Done, FaceAction, Settings, face_actions_of
 from dp3_jax.replacement.options import IdentityOptions
 
 
@@ -62,7 +62,7 @@ def anonymize_record(
     options: RecordOptions,
     key: bytes,
     *,
-    faces: Sequence[Face] | None = None,
+    faces: Sequence[Detection] | None = None,
     container: str | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """Anonymizes a photo.
@@ -90,7 +90,7 @@ def anonymize_record(
 
 
 def action_list(
-    photo: Photo, options: RecordOptions, key: bytes, faces: Sequence[Face] | None = None
+    photo: Photo, options: RecordOptions, key: bytes, faces: Sequence[Detection] | None = None
 ) -> list[FaceAction]:
     """What to do with the faces of a photo; arguments as of `anonymize_record`."""
     if faces is None:
@@ -128,7 +128,7 @@ def render_record(
     """
     anonymizer = options.anonymizer
     result, alpha = transparency.render(anonymizer, photo.pixels, photo.alpha, actions, settings)
-    drawn = any(face_result.done == "generated" for face_result in result.face_results)
+    drawn = any(face_result.done == Done.GENERATED for face_result in result.face_results)
     used = (anonymizer.renderer.fingerprint, identity_of(anonymizer)) if drawn else (None,)
     description = sidecar.describe(photo.pixels.shape, result.face_results, settings, *used)
     after = dataclasses.replace(photo.with_pixels(result.frame), alpha=alpha)

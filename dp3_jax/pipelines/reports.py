@@ -11,9 +11,9 @@ from dp3_jax.common import files
 from dp3_jax.pipelines import outputs
 from dp3_jax.pipelines.manifest import FilePrint
 from dp3_jax.pipelines.sidecar import SUFFIX
-from dp3_jax.replacement.face_actions import FaceResult
+from dp3_jax.replacement.face_actions import Done, FaceResult
 
-DONE, INCOMPLETE = 0, 1  # exit statuses
+COMPLETE, INCOMPLETE = 0, 1  # exit statuses
 _MAX_NAMES = 3  # of skipped files for each reason
 _MAX_ENDINGS = 5  # of other files in a folder that are named
 PERSONS = {
@@ -106,9 +106,9 @@ def skipped_summary(reports: Sequence[Report]) -> list[str]:
 
 
 def exit_status(reports: Sequence[Report]) -> int:
-    """DONE, or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
+    """COMPLETE or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
     bad = any(r.error or r.damage or any(o.fell_back for o in r.face_results) for r in reports)
-    return INCOMPLETE if bad else DONE
+    return INCOMPLETE if bad else COMPLETE
 
 
 def summarize_earlier(entries: Sequence[Mapping[str, Any]], left: int) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def summarize_earlier(entries: Sequence[Mapping[str, Any]], left: int) -> dict[s
       entries: of the manifest, on files that were done before.
       left: how many files were not begun.
     """
-    covered = sum(entry.get("done", {}).get("covered", 0) for entry in entries)
+    covered = sum(entry.get("done", {}).get(Done.COVERED, 0) for entry in entries)
     return {"done_before": len(entries), "fallbacks_before": covered, "left": left}
 
 
@@ -144,7 +144,7 @@ def summarize(
         "without_faces": sum(not r.face_results for r in done),
         "faces": sum(counts.values()),
         "done": dict(sorted(counts.items())),
-        "fallbacks": counts["covered"],
+        "fallbacks": counts[Done.COVERED],
         "seconds": round(seconds, 3),
         "identity": identity,
         "instead": instead,
@@ -171,7 +171,7 @@ def summary_line(summary: dict[str, Any], rest: outputs.Rest) -> str:
     if summary["done"]:
         faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
     parts.append(faces)
-    if summary["done"].get("generated") and summary["identity"]:
+    if summary["done"].get(Done.GENERATED) and summary["identity"]:
         parts.append(PERSONS[summary["identity"]])
     if summary["without_faces"]:
         parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")

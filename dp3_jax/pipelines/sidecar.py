@@ -20,7 +20,8 @@ import dp3_jax
 from dp3_jax.common import files
 from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
@@ -47,7 +48,7 @@ def _face(face_result: FaceResult) -> dict[str, Any]:
         more["person"] = face_result.person
     return {
         "box": _numbers(face.box),
-        "points": None if face.points is None else _numbers(face.points),
+        "points": None if face.keypoints is None else _numbers(face.keypoints),
         "confidence": face.confidence,
         "source": face.source,
         "keep": action.keep,
@@ -202,7 +203,7 @@ def _action(entry: Any, number: int, master_key: bytes, where: str) -> FaceActio
     except (TypeError, ValueError):
         key = b""
     _check(len(key) == key_derivation.KEY_BYTES, f"face {number}: key is not 64 hexadecimal digits")
-    face = Face(box, points, float(confidence), str(entry.get("source", "user")))
+    face = Detection(box, points, float(confidence), str(entry.get("source", FaceSource.USER)))
     vector = _vector(entry.get("vector"), number)
     # Kept because a person has written so, not a rule that would have to be applied again.
     return FaceAction(

@@ -16,13 +16,15 @@ import cv2
 import numpy as np
 
 from dp3_jax.detection import vectors
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import coherence, motion_transfer, obfuscation, placement
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import (
     SMALLEST_GENERATED,
+    Done,
     FaceAction,
     FaceResult,
     Settings,
@@ -31,7 +33,7 @@ from dp3_jax.replacement.face_actions import (
 from dp3_jax.replacement.frame_renderer import FaceTask, FrameMemory, render_frame
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
 from dp3_jax.replacement.temporal_memory import Memory
-from dp3_jax.vision import geometry, poses
+from dp3_jax.vision import poses
 
 _FORMAT = "dp3 renderer 5"
 
@@ -135,7 +137,7 @@ class Renderer:
         """What is to be done with a face, and where."""
         if track.keep:
             action = _action(track, observation, self._keys.get(track.number, b""))
-            return FaceTask(action, track.reason, done="kept")
+            return FaceTask(action, track.reason, done=Done.KEPT)
         memory = self._remembered(track, observation)
         vector = self._vector(track, observation, memory)
         action = _action(track, observation, self._keys[track.number], memory, vector)
@@ -176,14 +178,20 @@ class Renderer:
         memory = self._memories.get(track.number)
         if memory is None:
             # Known in advance for a file: one sure observation says what the doubtful ones were.
-            surely = any(one.source not in ("unsure", "filled") for one in track.observations)
+            surely = any(
+                one.source not in (FaceSource.LOW_CONFIDENCE, FaceSource.INTERPOLATED)
+                for one in track.observations
+            )
             memory = Memory(observation.frame, surely=surely, **self._bound)
             self._memories[track.number] = memory
         elif not 0 <= observation.frame - memory.frame <= _LONGEST_GAP:
             memory.forget_pictures()
             memory.forget_place()
         self._pictured.add(track.number)
-        memory.surely |= observation.source not in ("unsure", "filled")
+        memory.surely |= observation.source not in (
+            FaceSource.LOW_CONFIDENCE,
+            FaceSource.INTERPOLATED,
+        )
         return memory
 
     def _method(self, action: FaceAction, memory: Memory) -> tuple[str, str]:
@@ -196,7 +204,7 @@ class Renderer:
 
     def _place(self, track: Track, observation: Observation, memory: Memory) -> placement.Place:
         """The place in this frame, smoothed; its mask grows to cover most of the raw one."""
-        raw = geometry.align(observation.box, observation.points)
+        raw = observation.alignment()
         smooth = raw
         if self.coherence.smooth_alignment:
             pose = poses.to_pose(raw)
@@ -207,7 +215,9 @@ class Renderer:
             else:
                 smoothed = coherence.centred(track, observation, self._cuts)
             smooth = poses.to_alignment(poses.limited(smoothed, pose))
-        raw_dilation = _INTERPOLATED_DILATION if observation.source == "filled" else 0
+        raw_dilation = (
+            _INTERPOLATED_DILATION if observation.source == FaceSource.INTERPOLATED else 0
+        )
         over = poses.moved(smooth, raw) - _TOLERATED
         dilation = raw_dilation + min(max(over, 0.0), _MAX_DILATED)
         if self.coherence.stabilise_method:
@@ -312,11 +322,11 @@ def _action(
 ) -> FaceAction:
     """What is to be done with an observation; a track that is surely a face has no unsure observations."""
     surely = memory is None or memory.surely
-    face = Face(
+    face = Detection(
         observation.box,
-        observation.points,
+        observation.keypoints,
         observation.confidence,
-        "detected" if surely else "unsure",
+        FaceSource.DETECTED if surely else FaceSource.LOW_CONFIDENCE,
     )
     candidate = None if memory is None else memory.candidate
     return FaceAction(face, key, track.keep, track.method, candidate, track.reason, vector)

@@ -1,11 +1,13 @@
 """What is to be done with the faces of a picture, and what was done."""
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 
 from dp3_jax.common.choices import EXTENTS, METHODS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.replacement import key_derivation
 
@@ -18,7 +20,7 @@ class Settings:
 
     Attributes:
       method: generate, blur, pixelate or solid.
-      cover: what the classic methods cover: face or head.
+      cover: what the obfuscations cover: face or head.
       candidates: new faces drawn for each one; the one that continues its surroundings best is taken.
 
     Raises:
@@ -54,7 +56,7 @@ class FaceAction:
       vector: pose and expression that the new face shows; None where they are not known or not used.
     """
 
-    face: Face
+    face: Detection
     key: bytes
     keep: bool = False
     method: str | None = None
@@ -68,31 +70,44 @@ class FaceAction:
         return 0.0 if self.vector is None else self.vector.yaw
 
 
+class Done(enum.StrEnum):
+    """What was done with a face; the values stand in annotation files and reports."""
+
+    GENERATED = "generated"
+    BLURRED = "blurred"
+    PIXELATED = "pixelated"
+    SOLID = "solid"
+    COVERED = "covered"  # a new face could not be made
+    KEPT = "kept"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class FaceResult:
     """What was done with a face.
 
     Attributes:
       action: what was to be done.
-      done: generated, blurred, pixelated, solid, covered (a new face could not be made) or kept.
+      done: what was done.
       candidate: number of the latent that was used; None unless generated.
       reason: one line when something else was done than asked for; else empty.
       person: tells the persons of one identity source apart; None where there is none.
+      awaited: it is obfuscated only until its person has been made.
     """
 
     action: FaceAction
-    done: str
+    done: Done
     candidate: int | None = None
     reason: str = ""
     person: str | None = None
+    awaited: bool = False
 
     @property
     def fell_back(self) -> bool:
         """Whether a new face should have been made and could not be."""
-        return self.done == "covered"
+        return self.done == Done.COVERED
 
 
-def face_actions_of(faces: Sequence[Face], master_key: bytes) -> list[FaceAction]:
+def face_actions_of(faces: Sequence[Detection], master_key: bytes) -> list[FaceAction]:
     """All faces to be anonymized, with keys from `master_key` by their order."""
     return [
         FaceAction(face, key_derivation.track_key(master_key, i)) for i, face in enumerate(faces)
@@ -109,7 +124,7 @@ def obfuscation_of(
     method = action.method or settings.method
     if method != "generate":
         return method, ""
-    if action.face.source == "unsure" and action.method is None:
+    if action.face.source == FaceSource.LOW_CONFIDENCE and action.method is None:
         return "pixelate", "not surely a face"
     if min(action.face.box[2:]) < smallest:
         return "pixelate", f"smaller than {SMALLEST_GENERATED} px"

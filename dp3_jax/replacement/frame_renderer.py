@@ -13,9 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from dp3_jax.replacement import generation, key_derivation, obfuscation, surroundings
-from dp3_jax.replacement.face_actions import FaceAction, FaceResult
+from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult
 from dp3_jax.replacement.generation import (
-    AWAITED,
     FaceCheck,
     FaceRenderer,
     InpaintRequest,
@@ -24,7 +23,7 @@ from dp3_jax.replacement.generation import (
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import blending, geometry
 
-DONE = {"blur": "blurred", "pixelate": "pixelated", "solid": "solid"}
+_DONE = {"blur": Done.BLURRED, "pixelate": Done.PIXELATED, "solid": Done.SOLID}
 
 _ROUND = 0.75  # of a face's size: how far round it the picture's exposure counts
 
@@ -65,19 +64,19 @@ class FaceMemory(Protocol):
 
 @dataclasses.dataclass(eq=False)
 class FaceTask:
-    """What is to be done with one face of a frame: exactly one of `done`, `cover` and `request` says it.
+    """What is to be done with one face of a frame: one of `done`, `to_obfuscate` and `request` says it.
 
     Attributes:
       action: of the face.
       reason: why it is not treated as the settings say; else empty.
-      done: it is left as it is, with this outcome.
+      done: it is left as it is, and this says so.
       to_obfuscate: it is obfuscated so.
       request: a new face is made.
     """
 
     action: FaceAction
     reason: str = ""
-    done: str = ""
+    done: Done | None = None
     to_obfuscate: obfuscation.ObfuscationTask | None = None
     request: InpaintRequest | None = None
 
@@ -170,16 +169,12 @@ def render_frame(
         own = [by_number[request.number] for request in batch]
         for i, face_result in zip(own, filling.fill([tasks[i] for i in own], curve), strict=True):
             face_results[i] = face_result
-            if face_result.done == "covered" and tasks[i].request.memory is not None:
+            if face_result.done == Done.COVERED and tasks[i].request.memory is not None:
                 tasks[i].request.memory.forget_pictures()
     _obfuscate(
         frame,
         result,
-        [
-            request
-            for request in requests
-            if face_results[by_number[request.number]].reason == AWAITED
-        ],
+        [request for request in requests if face_results[by_number[request.number]].awaited],
         requests,
     )
     return result, [o for o in face_results if o is not None]
@@ -216,7 +211,7 @@ def _without_new_face(task: FaceTask) -> FaceResult | None:
     if task.done:
         return FaceResult(task.action, task.done, reason=task.reason)
     if task.to_obfuscate is not None:
-        return FaceResult(task.action, DONE[task.to_obfuscate.method], reason=task.reason)
+        return FaceResult(task.action, _DONE[task.to_obfuscate.method], reason=task.reason)
     return None
 
 
@@ -240,7 +235,7 @@ class _Filling:
         """Makes faces whose surroundings are finished; `curve` as of `surroundings.colour_curve`."""
         if self.renderer is None:
             reason = "there is no generator"
-            return [FaceResult(task.action, "covered", reason=reason) for task in batch]
+            return [FaceResult(task.action, Done.COVERED, reason=reason) for task in batch]
         seen = [task for task in batch if task.request.own.inside.any()]
         try:
             views = [self._view(task) for task in seen]
@@ -306,7 +301,7 @@ class _Filling:
         curve: np.ndarray | None,
     ) -> FaceResult:
         if made is None:
-            return FaceResult(task.action, "covered", reason="outside the frame")
+            return FaceResult(task.action, Done.COVERED, reason="outside the frame")
         view, face = made
         if face is None:
             awaited = self._awaits(task.request)
@@ -315,7 +310,7 @@ class _Filling:
             self._place(task, view, face, curve)
         except Exception as error:
             return generation.failed(task.request, error)
-        return FaceResult(task.action, "generated", face.candidate, person=face.person)
+        return FaceResult(task.action, Done.GENERATED, face.candidate, person=face.person)
 
     def _place(
         self, task: FaceTask, view: np.ndarray, face: RenderedFace, curve: np.ndarray | None

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from dp3_jax.replacement import key_derivation, surroundings
-from dp3_jax.replacement.face_actions import FaceAction, FaceResult
+from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.masks import SIZE
 
 RETRIES = 3  # further latents tried when none of the candidates is a face
-AWAITED = "its person is being made"  # reason for which a face is blurred for a moment
+_AWAITED = "its person is being made"  # why a face is blurred for a moment
 _FLAT = 4.0  # levels of standard deviation under the mask: less is no face but a patch
 
 FaceCheck = Callable[[np.ndarray], np.ndarray]  # u8[B, S, S, 3] canonical views -> bool[B]
@@ -180,17 +180,17 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 def failed(request: InpaintRequest, error: Exception) -> FaceResult:
     """A face that stays covered because of an error."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return FaceResult(request.action, "covered", reason=f"generation failed: {reason}")
+    return FaceResult(request.action, Done.COVERED, reason=f"generation failed: {reason}")
 
 
 def no_face(request: InpaintRequest) -> FaceResult:
     """A face that stays covered because there is none to put in its place."""
-    return FaceResult(request.action, "covered", reason="no face came out of the generator")
+    return FaceResult(request.action, Done.COVERED, reason="no face came out of the generator")
 
 
 def awaited(request: InpaintRequest) -> FaceResult:
     """A face that is obfuscated until its person has been made."""
-    return FaceResult(request.action, "blurred", reason=AWAITED)
+    return FaceResult(request.action, Done.BLURRED, reason=_AWAITED, awaited=True)
 
 
 def choose(

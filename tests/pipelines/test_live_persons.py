@@ -23,7 +23,6 @@ from dp3_jax.pipelines.live.rendering import LiveRendering
 from dp3_jax.pipelines.live.status import Status
 from dp3_jax.replacement import face_actions, fusing
 from dp3_jax.replacement.clip_rendering import Renderer
-from dp3_jax.replacement.generation import AWAITED
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.renderers import FusedRenderer
@@ -120,7 +119,7 @@ def test_who_enters_is_blurred_until_there_is_a_person_and_others_go_on(source, 
     assert shows_a_face(picture([first]), 40)
     image, (face_result,) = film.show(first)
     for _ in range(20):  # frames go on
-        assert (face_result.done, face_result.reason) == ("blurred", AWAITED)
+        assert (face_result.done, face_result.awaited) == ("blurred", True)
         assert not shows_a_face(image, 40)
         image, (face_result,) = film.show(first)
     source.may.set()
@@ -291,7 +290,7 @@ def test_the_old_person_is_gone_with_the_next_frame(source, network):
     _, before = shown()
     persons.renew()
     image, waiting = shown()
-    assert waiting.reason == AWAITED and not shows_a_face(image, 40)
+    assert waiting.awaited and not shows_a_face(image, 40)
     _, after = shown()
     assert before.done == after.done == "generated"
     assert before.person != after.person

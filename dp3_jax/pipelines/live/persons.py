@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Sequence
 
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.tracks import Observation, Track
 
 _SAME_PLACE = 1.0  # longer sides of a box within which a face that was just lost is found again
@@ -69,7 +70,11 @@ class Persons:
                 return min(free, key=lambda person: (_away(self._last[person], entering), person))
             for track, person in self._of.items():
                 # Carried on where it was last seen: it is rather this one, who moved too fast.
-                lost = track in sure and sure[track].source == "filled" and person in self._last
+                lost = (
+                    track in sure
+                    and sure[track].source == FaceSource.INTERPOLATED
+                    and person in self._last
+                )
                 if lost and _away(self._last[person], entering) <= _SAME_PLACE:
                     self._of[track] = self._new()
                     return person

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.detection import tracks
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.live_detection import Budget, LiveDetector
 from dp3_jax.detection.sequence_detection import NumberedFrame
@@ -43,7 +44,7 @@ FULL = Budget(side=1280, scan=True)
 
 _REMEMBERED = 1000  # frames after which nobody comes back as the same track
 
-Detect = Callable[[np.ndarray, Sequence[Face], Budget], list[Face]]
+Detect = Callable[[np.ndarray, Sequence[Detection], Budget], list[Detection]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -176,7 +177,9 @@ class ReleasePolicy:
         self._carry_back(seen, frame.image.shape)
         # What it was when it was seen says what it is in the frames where it is not.
         faces = {n: Track(n, (observation, self._known[n])) for n, observation in seen.items()}
-        clear = {n: tracks.to_face(s) for n, s in seen.items() if s.source != "filled"}
+        clear = {
+            n: tracks.to_face(s) for n, s in seen.items() if s.source != FaceSource.INTERPOLATED
+        }
         vectors = self._beside.submit(
             self._count, frame.image, tuple(clear.values()), every=level.every
         )
@@ -200,7 +203,9 @@ class ReleasePolicy:
                 earlier.faces[number] = Track(number, (there, seen[number]))
 
     def _remember(self, faces: dict[int, Observation]) -> None:
-        lost = {n for n, observation in faces.items() if observation.source == "filled"}
+        lost = {
+            n for n, observation in faces.items() if observation.source == FaceSource.INTERPOLATED
+        }
         self._known = {n: self._known.get(n, s) if n in lost else s for n, s in faces.items()}
         for number, observation in faces.items():
             if number in self._high_confidence or observation.confidence >= tracks.HIGH_CONFIDENCE:
@@ -242,7 +247,7 @@ def new_release_policy(
     low_confidence = "blur" if method == "generate" else None
     meter = meter_for(method, motion, rate, live=True)
     if meter is not None:
-        meter(0, nothing, [Face((0.0, 0.0, 100.0, 100.0), None, 1.0)])
+        meter(0, nothing, [Detection((0.0, 0.0, 100.0, 100.0), None, 1.0)])
     return ReleasePolicy(
         detect,
         tracker,

@@ -10,7 +10,8 @@ import numpy as np
 
 from dp3_jax.common.prefetch import Prefetcher
 from dp3_jax.detection import motion, sequence_detection, tracking
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.motion import Step
 from dp3_jax.detection.second_opinion import MIN_GENERATED_CONFIDENCE
@@ -52,7 +53,7 @@ class FrameDetections:
     number: int
     pts: int
     cut: bool
-    faces: tuple[Face, ...]
+    faces: tuple[Detection, ...]
     kept: tuple[str, ...] | None = None
     steps: tuple[Step | None, ...] = ()
     vectors: Vectors = ()
@@ -60,7 +61,7 @@ class FrameDetections:
 
 def _to_json(found: FrameDetections) -> dict[str, Any]:
     faces = [
-        [list(f.box), None if f.points is None else np.asarray(f.points, np.float64).tolist(), f.confidence,
+        [list(f.box), None if f.keypoints is None else np.asarray(f.keypoints, np.float64).tolist(), f.confidence,
          f.source]
         for f in found.faces
     ]  # fmt: skip
@@ -77,8 +78,11 @@ def _to_json(found: FrameDetections) -> dict[str, Any]:
 
 def _from_json(entry: dict[str, Any]) -> FrameDetections:
     faces = tuple(
-        Face(
-            tuple(box), None if points is None else np.array(points, np.float32), confidence, source
+        Detection(
+            tuple(box),
+            None if points is None else np.array(points, np.float32),
+            confidence,
+            FaceSource(source),
         )
         for box, points, confidence, source in entry["faces"]
     )
@@ -161,7 +165,7 @@ def _look(
 ) -> Iterator[FrameDetections]:
     """What is in the frames after those of `before`, which end with a chunk; chunks have `size` frames."""
     start = before[-1].number + 1 if before else 0
-    known: list[tuple[Face, ...]] = []
+    known: list[tuple[Detection, ...]] = []
     for one in before:
         known = [*([] if one.cut else known), one.faces]
     times: dict[int, int] = {}
@@ -191,7 +195,7 @@ def _look(
             if last is not None and not cut and len(followed) < len(faces):
                 greys = lazy_pictures.grey(last), lazy_pictures.grey(image)
                 for i in set(range(len(faces))) - followed.keys():
-                    steps[i] = pool.submit(motion.step, *greys, faces[i].box, faces[i].points)
+                    steps[i] = pool.submit(motion.step, *greys, faces[i].box, faces[i].keypoints)
             last = image
             vectors = beside.submit(number, image, faces)
             waiting.append(
@@ -218,7 +222,7 @@ def _measured(
 def given(
     info: VideoInfo,
     frames: int,
-    faces: Mapping[int, Sequence[Face]],
+    faces: Mapping[int, Sequence[Detection]],
     allowed: Allowlist | None,
     meter: VectorMeter | None = None,
 ) -> list[FrameDetections]:
@@ -327,7 +331,7 @@ def _is_low_confidence(track: Track, measured: bool) -> bool:
 
     As for photos (`second_opinion`): on a crest of arms, on hair, a person's face is worse than a blur.
     """
-    if any(observation.source == "user" for observation in track.observations):
+    if any(observation.source == FaceSource.USER for observation in track.observations):
         return False
     seen = [
         observation.confidence for observation in track.observations if observation.confidence > 0
@@ -354,7 +358,11 @@ def _is_within(
 
     Its middle then lies in that face's box wherever it was detected.
     """
-    seen = [observation for observation in track.observations if observation.source != "filled"]
+    seen = [
+        observation
+        for observation in track.observations
+        if observation.source != FaceSource.INTERPOLATED
+    ]
     for number in numbers:
         boxes = [high_confidence.get((observation.frame, number)) for observation in seen]
         if all(box and _has_middle(box, s.box) for box, s in zip(boxes, seen, strict=True)):

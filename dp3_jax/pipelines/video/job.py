@@ -41,7 +41,7 @@ from dp3_jax.pipelines.video.time_ranges import TimeRange
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
-from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
+from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult, Settings
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
 
 
@@ -369,7 +369,7 @@ def process(
         )
         segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
         face_results = [_face_result(track, tally, keys) for track in shown.tracks]
-        generated = any(face_result.done == "generated" for face_result in face_results)
+        generated = any(face_result.done == Done.GENERATED for face_result in face_results)
         remarks = job.assemble(folder.path / "result", segments, generated, render)
         work_folder.check_unchanged(request.source, identity["source"])
         if request.sidecar:
@@ -394,5 +394,5 @@ def _face_result(
     )
     # None: wholly outside the spans.
     return tally.face_result(track.number, action) or FaceResult(
-        action, "kept", reason="outside the spans"
+        action, Done.KEPT, reason="outside the spans"
     )

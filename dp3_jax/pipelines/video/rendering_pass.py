@@ -26,7 +26,7 @@ from dp3_jax.media.video.reading import VideoInfo
 from dp3_jax.pipelines.video import time_ranges
 from dp3_jax.pipelines.video.work_folder import WorkFolder
 from dp3_jax.replacement.clip_rendering import Renderer
-from dp3_jax.replacement.face_actions import FaceAction, FaceResult
+from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult
 
 JOURNAL = "segments.jsonl"
 SEGMENT_SECONDS = 10.0
@@ -62,9 +62,9 @@ class Tally:
         counts = self.done.get(number)
         if not counts:
             return None
-        if fallen := counts.get("covered"):
+        if fallen := counts.get(Done.COVERED):
             reason = f"in {fallen} of {counts.total()} frames: {self.reasons.get(number, '')}"
-            return FaceResult(action, "covered", reason=reason)
+            return FaceResult(action, Done.COVERED, reason=reason)
         return FaceResult(action, counts.most_common(1)[0][0], reason=action.reason)
 
     def to_json(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from dp3_jax.common import files
 from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import SOURCES, Observation, Track, Tracking
 from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
@@ -68,7 +69,9 @@ def _track(track: Track, key: bytes | None) -> dict[str, Any]:
         "sources": [[source, len(list(run))] for source, run in runs],
         "confidence": [float(s.confidence) for s in track.observations],
         "boxes": [[float(v) for v in s.box] for s in track.observations],
-        "points": [None if s.points is None else _single(s.points) for s in track.observations],
+        "points": [
+            None if s.keypoints is None else _single(s.keypoints) for s in track.observations
+        ],
         **({"vectors": [s.vector for s in track.observations]} if measured else {}),
     }
 
@@ -163,7 +166,10 @@ def _sources(entry: Mapping[str, Any], where: str) -> list[str]:
     _check(isinstance(runs, list) and len(runs) > 0, f"{where}: sources is not a list with entries")
     for run in runs:
         ok = isinstance(run, list) and len(run) == 2 and run[0] in SOURCES and _is_whole(run[1], 1)
-        _check(ok, f"{where}: sources has {run!r}, not one of {SOURCES} and a number of frames")
+        _check(
+            ok,
+            f"{where}: sources has {run!r}, not one of {', '.join(SOURCES)} and a number of frames",
+        )
         found += [run[0]] * run[1]
     return found
 
@@ -187,7 +193,9 @@ def _observations(entry: Mapping[str, Any], frames: int, where: str) -> tuple[Ob
         _check(ok, f"{place}: confidence {sure!r} is not between 0 and 1")
         known = read_box(box, place), read_points(points, place)
         found.append(
-            Observation(first + i, *known, float(sure), source, _read_vector(vector, place))
+            Observation(
+                first + i, *known, float(sure), FaceSource(source), _read_vector(vector, place)
+            )
         )
     return tuple(found)
 
