@@ -78,14 +78,14 @@ def train(name: str, overrides: dict[str, float], arguments: argparse.Namespace)
 
 
 def measure(
-    workdir: pathlib.Path, held: people.People, judge: verification.Verifier
+    workdir: pathlib.Path, held: people.People, verifier: verification.Verifier
 ) -> dict[str, Any]:
     """The numbers of one variant."""
     subject = compared_methods.open_subject(workdir)
     probes = held.probes
     made = compared_methods.fill(subject, probes, 1)
     shown = {"original": probes, "generated": made}
-    known = anonymity.judge(judge, held, shown)["rows"]["generated"]
+    known = anonymity.verifier(verifier, held, shown)["rows"]["generated"]
     quality = composites.quality({"generated": made}, held.gallery, "mobilenet_v2", 64)
     distance = composites.perceptual(probes, {"generated": made}, "mobilenet_v2", 64)
     return {
@@ -115,10 +115,10 @@ def main() -> None:
     held = people.choose(
         "heldout", anonymity.heldout_pictures(config), people=400, probes_each=1, seed=1
     )
-    judge = verification.open_verifier("sface")
+    verifier = verification.open_verifier("sface")
     results = {}
     for name, overrides in variants().items():
-        results[name] = measure(train(name, overrides, arguments), held, judge)
+        results[name] = measure(train(name, overrides, arguments), held, verifier)
         files.write_json(pathlib.Path(arguments.workdir) / "ablation.json", results)
     print(f"| | {' | '.join(COLUMNS.values())} |")
     print("|---" * (1 + len(COLUMNS)) + "|")

@@ -56,7 +56,7 @@ def place(
     observation: Observation, shape
 ) -> tuple[geometry.Alignment, np.ndarray, geometry.Region]:
     """Where a face is: alignment, mask, and the frame's pixels that are to be hidden."""
-    alignment = geometry.align(observation.box, observation.points)
+    alignment = geometry.align(observation.box, observation.keypoints)
     mask = geometry.face_mask(alignment, observation.box)
     return alignment, mask, geometry.region(alignment, mask, shape)
 
@@ -113,7 +113,7 @@ def renders(source: Source, anonymizer: Anonymizer, strangers: np.ndarray) -> di
     return {"all": lambda image, *_: image, "third": partly, **made, **others}
 
 
-def judge(
+def recognised_counts(
     clip: pathlib.Path, start: int, most: int, every: int, strangers: np.ndarray
 ) -> Mapping[tuple[str, int | None], np.ndarray]:
     """[faces judged, faces found to be shown] by way and quality."""
@@ -163,7 +163,9 @@ def main() -> None:
     for clip in [*options.clips, None]:
         counts = total
         if clip:
-            counts = judge(clip, options.start, options.frames, options.every, strangers)
+            counts = recognised_counts(
+                clip, options.start, options.frames, options.every, strangers
+            )
         print(f"\n{clip or 'all clips'}: found to be shown, not encoded | at CRF {QUALITIES[1:]}")
         for name in dict.fromkeys(name for name, _ in counts):
             cells = [f"{counts[name, q][1]:5} of {counts[name, q][0]:<5}" for q in QUALITIES]

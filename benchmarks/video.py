@@ -102,7 +102,7 @@ def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
         return wrapped
 
     job.find_tracks = measured("finding", job.find_tracks)
-    rendering_pass.SecondPass.run = measured("drawing", rendering_pass.SecondPass.run)
+    rendering_pass.RenderingPass.run = measured("drawing", rendering_pass.RenderingPass.run)
     status = main(arguments)
     report.write_text(json.dumps(passes))
     return status

@@ -6,12 +6,12 @@ import time
 import cv2
 import numpy as np
 
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.media.live.sources import Frame
 
 SIGNAL = (255, 0, 255)  # of the faces
 WIDTH, HEIGHT = 240, 160
-_FILLED = 0.85  # of a face's box, by the ellipse that is painted
+_INTERPOLATED = 0.85  # of a face's box, by the ellipse that is painted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ def picture(walks, frame, scene):
     image = np.full((HEIGHT, WIDTH, 3), 40 + 30 * (scene % 6), np.uint8)
     for box in filter(None, (walk.box(frame) for walk in walks)):
         x, y, w, h = box
-        axes = (_FILLED * w / 2, _FILLED * h / 2)
+        axes = (_INTERPOLATED * w / 2, _INTERPOLATED * h / 2)
         cv2.ellipse(image, ((x + w / 2, y + h / 2), (2 * axes[0], 2 * axes[1]), 0), SIGNAL, -1)
     return image
 
@@ -88,9 +88,9 @@ class Finder:
         painted = (image == SIGNAL).all(-1).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(painted)
         for x, y, w, h, _ in stats[1:].astype(float):
-            width, height = w / _FILLED, h / _FILLED
+            width, height = w / _INTERPOLATED, h / _INTERPOLATED
             box = (x - (width - w) / 2, y - (height - h) / 2, width, height)
-            yield Face(box, None, 0.9)
+            yield Detection(box, None, 0.9)
 
 
 def _holds(box, other):

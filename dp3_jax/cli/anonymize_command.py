@@ -55,7 +55,9 @@ def add_parser(commands) -> None:
     add_identity_options(parser.add_argument_group("who the new faces are"), expression=True)
     master_key = how.add_mutually_exclusive_group()
     master_key.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
-    master_key.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
+    master_key.add_argument(
+        "--secret-file", metavar="FILE", help="the master key: same key, same faces"
+    )
     which = parser.add_argument_group("which faces")
     which.add_argument(
         "--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5"
@@ -146,7 +148,7 @@ def _add_video_options(group) -> None:
     group.add_argument(
         "--spans",
         metavar="START-END,...",
-        help="hide faces only in these spans of time, in seconds or [H:]MM:SS",
+        help="anonymize faces only in these time ranges, in seconds or [H:]MM:SS",
     )
     group.add_argument(
         "--motion",

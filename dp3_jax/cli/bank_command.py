@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
     source.add_argument(
         "--prior", type=int, metavar="N", help="N persons of the face prior, eight views each"
     )
-    build.add_argument("--seed", type=int, help="of the prior's persons; default: a fresh secret")
+    build.add_argument("--seed", type=int, help="of the prior's persons; default: a new master key")
     build.set_defaults(run=_build)
     show = actions.add_parser("show", help="say who is in a bank")
     show.add_argument("bank", metavar="BANK")

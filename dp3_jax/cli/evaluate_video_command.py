@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
     """Adds `evaluate-video` to the commands of `dp3`."""
     parser = commands.add_parser(
         "evaluate-video",
-        help="measure how steady and how private anonymized video is",
+        help="measure how stable and how private anonymized video is",
         description="Measure an anonymized clip against its source inside the face area: warping error, "
         "steadiness of identity, jitter, flicker, how faces move, faces shown, recognition. Without "
         "ANONYMIZED the source is anonymized in every way that there is, with several keys, and with and "
@@ -64,7 +64,7 @@ def add_parser(commands: Any) -> None:
     )
     add("--no-ablations", action="store_true", help="leave out the variants without single steps")
     add("--weights", metavar="FILE", help="generator to use instead of the shipped one")
-    add("--seed", type=int, metavar="N", help="of the new faces; default: fresh secrets")
+    add("--seed", type=int, metavar="N", help="of the new faces; default: new master keys")
     add("--json", metavar="FILE", help="write all numbers to this file too")
     add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)

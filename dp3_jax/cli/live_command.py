@@ -128,7 +128,7 @@ def _add_identity(parser: argparse.ArgumentParser) -> None:
     )
     group = group.add_mutually_exclusive_group()
     group.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
-    group.add_argument("--secret-file", metavar="FILE", help="same secret, same faces")
+    group.add_argument("--secret-file", metavar="FILE", help="the master key: same key, same faces")
 
 
 def _master_key(arguments: argparse.Namespace) -> bytes:

@@ -1,4 +1,4 @@
-"""The command `dp3`: parses arguments and dispatches, nothing else. See docs/anonymize.md.
+"""The command `dp3`: parses arguments and dispatches, nothing else. See docs/cli/photos.md.
 
 Exit status: 0 everything was done as asked; 1 the rest was, but a file was skipped or a face was covered
 because no new one could be made (standard error names them); 2 a mistake in the call, nothing was done;
@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import dp3_jax
-from dp3_jax.cli import anonymize_command, bank_command, evaluate_video_command, live_command
+from dp3_jax.cli import (
+    anonymize_command,
+    audit_command,
+    bank_command,
+    evaluate_video_command,
+    live_command,
+    review_command,
+)
 from dp3_jax.common import allocator
 from dp3_jax.common.errors import UserError, fail
 
@@ -58,7 +65,7 @@ def _add_demo(commands) -> None:
         "methods, and how steady the clip is.",
     )
     parser.add_argument("-o", "--output", default="dp3_demo", help="folder; default: %(default)s")
-    parser.add_argument("--seed", type=int, help="of the new face; default: a fresh secret")
+    parser.add_argument("--seed", type=int, help="of the new face; default: a new master key")
     parser.set_defaults(run=_demo)
 
 
@@ -82,7 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
     anonymize_command.add_parser(commands)
     live_command.add_parser(commands)
     evaluate_video_command.add_parser(commands)
+    audit_command.add_parser(commands)
     bank_command.add_parser(commands)
+    review_command.add_parser(commands)
     _add_demo(commands)
     _add_assets(commands)
     return parser

@@ -182,7 +182,7 @@ def _head(canvas: _Canvas, chance: _Chance, centre, half, skin) -> None:
 
 def _eyes(canvas: _Canvas, chance: _Chance, centre, hair, skin) -> None:
     apart, high, open_ = chance(0.1, 0.12), 0.51 + chance(-0.01, 0.01), chance(0.02, 0.032)
-    iris, look = chance.between_neighbours(_IRIS), chance(-0.012, 0.012)
+    iris, gaze = chance.between_neighbours(_IRIS), chance(-0.012, 0.012)
     brow_arch, brow_high = chance(0.2, 1.2), chance(0.065, 0.085)
     for side in (-1, 1):
         x = centre[0] + side * apart
@@ -190,9 +190,9 @@ def _eyes(canvas: _Canvas, chance: _Chance, centre, hair, skin) -> None:
         white = canvas.ellipse_distance((x, high), (0.05, open_))
         canvas.lay(white, np.array([0.96, 0.95, 0.93]))
         for radius, colour in ((0.026, iris), (0.012, (0.03, 0.03, 0.03))):
-            pupil = canvas.ellipse_distance((x + look, high), (radius, radius))
+            pupil = canvas.ellipse_distance((x + gaze, high), (radius, radius))
             canvas.lay(np.maximum(pupil, white), colour)
-        canvas.ellipse((x + look - 0.008, high - 0.008), (0.006, 0.006), (1, 1, 1))
+        canvas.ellipse((x + gaze - 0.008, high - 0.008), (0.006, 0.006), (1, 1, 1))
         along = (canvas.x - x) * side
         brow = np.abs(canvas.y - (high - brow_high) - brow_arch * 4 * (along - 0.01) ** 2) - 0.011
         canvas.lay(np.maximum(brow, np.abs(along) - 0.06), hair * 0.8)

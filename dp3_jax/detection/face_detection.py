@@ -48,7 +48,7 @@ _UNCONFIRMED = 0.1  # below, the second look denies a face
 _UNCONFIRMED_ROTATED = 0.3  # upside-down leaves and fur look like faces more often
 _PRECISE = 0.6  # from here on the second look's five points are taken
 _MIN_CONFIDENCE_OF_NEW = 0.3  # confidence asked of a face that was made
-_GLANCED = 128  # px, the longer side for the border in a glance
+_COARSE_SIDE = 128  # px, the longer side for the border in a glance
 _BORDER = 0.25  # of the side: black round the coarsest pass, for faces cut off by the frame
 _MAX_THREADS = 4  # each has a network with up to 100 MB of activations for a tile
 
@@ -248,7 +248,7 @@ class Detector:
           threshold: confidence of what is given, where that is less than the detector's own.
         """
         sizes = Pyramid(frame, coarse)
-        small = sizes.resized(min(1.0, _GLANCED / max(frame.shape[:2])))
+        small = sizes.resized(min(1.0, _COARSE_SIDE / max(frame.shape[:2])))
         found = self._in_tile(coarse, 0, 0, sizes.scale(coarse), threshold)
         found += self._with_border(small, sizes.scale(small))
         height, width = frame.shape[:2]
@@ -296,11 +296,11 @@ class Detector:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f"detect takes u8[h, w, 3], got {frame.dtype}{frame.shape}")
         if self._pool is None:
-            return self.judge(frame, self._all(self.passes(frame)))
+            return self.confirm(frame, self._all(self.passes(frame)))
         with _one_thread_each():
-            return self.judge(frame, self._all(self.passes(frame)))
+            return self.confirm(frame, self._all(self.passes(frame)))
 
-    def judge(
+    def confirm(
         self, frame: np.ndarray, found: Sequence[Detection], beside: Sequence[Detection] = ()
     ) -> list[Detection]:
         """What passes over a frame have found `beside` other faces: without repetitions, looked at again."""

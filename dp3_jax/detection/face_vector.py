@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection
 from dp3_jax.models.iris import Iris, gaze
 from dp3_jax.models.mesh import Expression, FaceMesh, Pose, expression, yaw_pitch_roll
 
@@ -87,7 +87,7 @@ def face_vector(pose: Pose, shown: Expression | None = None) -> FaceVector:
 
 
 def measure_raw(
-    frame: np.ndarray, face: Face, mesh: FaceMesh | None, iris: Iris | None = None
+    frame: np.ndarray, face: Detection, mesh: FaceMesh | None, iris: Iris | None = None
 ) -> FaceVector | None:
     """All that `video.vectors` wants of a face in a frame of a clip, neither bounded nor rounded much.
 
@@ -102,17 +102,17 @@ def measure_raw(
     """
     size = min(face.box[2:])
     if mesh is None or size < MIN_MESH_SIZE:
-        if face.points is None:
+        if face.keypoints is None:
             return None
-        pose = pose_of_points(face.points)
+        pose = pose_of_points(face.keypoints)
         return _finite([pose.yaw, pose.pitch])
-    points, score = mesh.points(frame, face.box, face.points)
+    points, score = mesh.points(frame, face.box, face.keypoints)
     if score < _MIN_SCORE:
         return None
     pose, shown = yaw_pitch_roll(points), expression(points)
     numbers = [pose.yaw, pose.pitch, shown.mouth_opening, shown.mouth_width]
     if iris is not None and size >= MIN_IRIS_SIZE:
-        eyes = iris.look(frame, points)
+        eyes = iris.measure(frame, points)
         numbers += [*eyes.openings, *gaze(points, eyes.centres)]
     return _finite(numbers)
 
@@ -143,7 +143,7 @@ def pose_of_points(points: np.ndarray) -> Pose:
     return Pose(float(yaw), float(pitch), math.degrees(math.atan2(eyes[1], eyes[0])))
 
 
-def measure(frame: np.ndarray, face: Face, mesh: FaceMesh | None) -> FaceVector | None:
+def measure(frame: np.ndarray, face: Detection, mesh: FaceMesh | None) -> FaceVector | None:
     """The vector of a face in a frame; None where nothing tells it.
 
     Args:
@@ -152,9 +152,9 @@ def measure(frame: np.ndarray, face: Face, mesh: FaceMesh | None) -> FaceVector 
       mesh: for faces of at least MIN_MESH_SIZE; None, or a smaller face: the pose by the five points.
     """
     if mesh is not None and min(face.box[2:]) >= MIN_MESH_SIZE:
-        points, score = mesh.points(frame, face.box, face.points)
+        points, score = mesh.points(frame, face.box, face.keypoints)
         if score >= _MIN_SCORE:
             return face_vector(yaw_pitch_roll(points), expression(points))
-    if face.points is None:
+    if face.keypoints is None:
         return None
-    return face_vector(pose_of_points(face.points))
+    return face_vector(pose_of_points(face.keypoints))

@@ -43,7 +43,7 @@ _ROUNDS = 6  # of finding out which spots are on it, at first with 8 times the n
 # each frame, so their ratio says how far round a frame detections are averaged: some 40 frames.
 _DETECTED = 2.0
 _FOLLOWED = 0.05
-_FILLED = 20.0  # a place that nobody saw
+_INTERPOLATED = 20.0  # a place that nobody saw
 _UNSEEN = 1.0  # a motion that was not measured, taken to be that of the detections
 _OUTLIER = 3.0  # canonical px from which on a detection is rather wrong
 _MIN_WRONG = (
@@ -262,7 +262,7 @@ def _fitted(raw: list[Pose], sure: np.ndarray, steps: list[Step | None]) -> list
     a, b = np.where(known, a, 1), np.where(known, b, np.diff(centres))
     turn = np.where(known, turn, np.diff(shapes))
     links = np.where(known, _FOLLOWED, _UNSEEN) ** -2.0
-    weights, right = np.where(sure, _DETECTED, _FILLED) ** -2.0, np.ones(len(raw))
+    weights, right = np.where(sure, _DETECTED, _INTERPOLATED) ** -2.0, np.ones(len(raw))
     for _ in range(_SOLVED):
         own = weights * right
         centre = _chain(centres, own * unit**2, (a, b), links * unit[1:] ** 2)

@@ -34,7 +34,7 @@ _MAX_SIZE_CHANGE = (
 _TURNED_OVER = 0.8  # what is asked of it then
 _PATIENCE = 4  # frames in which a known face is looked for after it was seen last
 
-# As in `Detector.judge`: faces of the coarse pass that are not sure are looked at again.
+# As in `Detector.confirm`: faces of the coarse pass that are not sure are looked at again.
 _SURE = 0.85
 _CONFIRM_WIDTH = 24  # px
 _CONFIRM_REACH = 0.4
@@ -298,8 +298,8 @@ class RegionDetector:
 
         known = [face for face in found if is_known(face)]
         unknown = [face for face in found if not is_known(face)]
-        judged = self.detector.judge(frame, unknown, coarse_faces)
-        return joined(coarse_faces, [*known, *judged])
+        confirmed_faces = self.detector.confirm(frame, unknown, coarse_faces)
+        return joined(coarse_faces, [*known, *confirmed_faces])
 
     def followed(
         self, picture: Picture, found: Sequence[Detection], expected: Sequence[Detection]

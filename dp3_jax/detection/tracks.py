@@ -171,8 +171,13 @@ def _relative(observation: Observation) -> np.ndarray | None:
     return (observation.keypoints.astype(np.float64) - observation.box[:2]) / observation.box[2:]
 
 
-def _filled(
-    frame: int, middle: np.ndarray, size: np.ndarray, relative: np.ndarray | None, dilation: float
+def _interpolated(
+    frame: int,
+    middle: np.ndarray,
+    size: np.ndarray,
+    relative: np.ndarray | None,
+    dilation: float,
+    kind: TargetKind,
 ) -> Observation:
     """An observation that nobody saw; `dilation` makes its box larger than `size`."""
     points = None
@@ -180,7 +185,7 @@ def _filled(
         points = np.round(middle - size / 2 + relative * size, _DECIMALS).astype(np.float32)
     size = size * (1 + min(MIN_DILATION + dilation, MAX_DILATION)) + MIN_PIXELS
     box = np.round(np.concatenate([middle - size / 2, size]), _DECIMALS)
-    return Observation(frame, tuple(box.tolist()), points, 0.0, FaceSource.INTERPOLATED)
+    return Observation(frame, tuple(box.tolist()), points, 0.0, FaceSource.INTERPOLATED, kind=kind)
 
 
 def velocity(known: Sequence[Observation], end: int) -> np.ndarray:
@@ -217,7 +222,9 @@ def extrapolate(
     edge = np.array([width, height], np.float64)
     middle = np.clip(start + way, np.minimum(start, 0), np.maximum(start, edge))
     short = np.linalg.norm((speed * away - way) / (size / 2))
-    return _filled(frame, middle, size, _relative(known), DILATION_PER_FRAME * abs(away) + short)
+    return _interpolated(
+        frame, middle, size, _relative(known), DILATION_PER_FRAME * abs(away) + short, known.kind
+    )
 
 
 def _between(before: Sequence[Observation], after: Sequence[Observation]) -> list[Observation]:
@@ -231,7 +238,7 @@ def _between(before: Sequence[Observation], after: Sequence[Observation]) -> lis
         tangents = np.array([velocity(before, -1), velocity(after, 0)])
         tangents = (tangents - (b - a) / gap) * gap * min(1.0, CALM / gap)
     ends = [r for r in (_relative(left), _relative(right)) if r is not None]
-    filled = []
+    interpolated = []
     for frame in range(left.frame + 1, right.frame):
         t = (frame - left.frame) / gap
         # Cubic Hermite interpolation, as its difference from the straight line.
@@ -240,8 +247,9 @@ def _between(before: Sequence[Observation], after: Sequence[Observation]) -> lis
         relative = (1 - t) * ends[0] + t * ends[-1] if ends else None
         dilation = DILATION_PER_FRAME * min(frame - left.frame, right.frame - frame)
         dilation += 2 * np.linalg.norm(bend / size)  # in half axes: the bend may be wrong
-        filled.append(_filled(frame, (1 - t) * a + t * b + bend, size, relative, dilation))
-    return filled
+        middle = (1 - t) * a + t * b + bend
+        interpolated.append(_interpolated(frame, middle, size, relative, dilation, left.kind))
+    return interpolated
 
 
 def fill(known: Sequence[Observation]) -> tuple[Observation, ...]:
@@ -250,12 +258,12 @@ def fill(known: Sequence[Observation]) -> tuple[Observation, ...]:
     Args:
       known: in order, at most one a frame.
     """
-    filled = [known[0]]
+    interpolated = [known[0]]
     for i in range(1, len(known)):
         if known[i].frame > known[i - 1].frame + 1:
-            filled += _between(known[max(0, i - _WINDOW) : i], known[i : i + _WINDOW])
-        filled.append(known[i])
-    return tuple(filled)
+            interpolated += _between(known[max(0, i - _WINDOW) : i], known[i : i + _WINDOW])
+        interpolated.append(known[i])
+    return tuple(interpolated)
 
 
 def extend(

@@ -219,13 +219,15 @@ def _smooth_column(column: np.ndarray, usual: float, number: _Number) -> np.ndar
         column = column.copy()
         column[known] = _without_spikes(column[known])
     frames = np.arange(len(column))
-    filled = np.interp(frames, known, column[known])
+    interpolated = np.interp(frames, known, column[known])
     if number.relaxes:
         after = np.searchsorted(known, frames).clip(0, len(known) - 1)
         before = (after - 1).clip(0)
         away = np.minimum(np.abs(frames - known[before]), np.abs(known[after] - frames))
-        filled = usual + (filled - usual) * np.exp(-np.maximum(away - _HELD, 0) / _RELAXING)
-    return _gaussian(filled, number.sigma)
+        interpolated = usual + (interpolated - usual) * np.exp(
+            -np.maximum(away - _HELD, 0) / _RELAXING
+        )
+    return _gaussian(interpolated, number.sigma)
 
 
 def _without_spikes(values: np.ndarray) -> np.ndarray:

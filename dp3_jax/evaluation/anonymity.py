@@ -61,7 +61,7 @@ CHANGED = (
 )  # kinds that differ from the original in the hole alone
 
 
-def judge(
+def recognition_by(
     verifier: verification.Verifier, people_: people.People, by_kind: AnonymizedPictures
 ) -> dict:
     """`recognize` by one verifier."""
@@ -101,7 +101,9 @@ def _settings(config: ConfigDict) -> dict[str, Any]:
 def _lfw(settings: dict[str, Any], size: int) -> tuple[people.People | None, dict[str, Any]]:
     """The people in the folder `settings["lfw"]`, and what to say about them."""
     if not settings["lfw"] or not settings["judges"] or size != geometry.SIZE:
-        return None, {"not_measured": "config.evaluate.lfw names no folder, or there is no judge"}
+        return None, {
+            "not_measured": "config.evaluate.lfw names no folder, or there is no verifier"
+        }
     folder = pathlib.Path(settings["lfw"])
     if not folder.is_dir():
         raise UserError(f"config.evaluate.lfw is {folder}, which is no folder; correct it")
@@ -118,7 +120,7 @@ def _verify_all(
     verifiers: Mapping[str, verification.Verifier],
     missing: Mapping[str, str],
 ) -> dict[str, Any]:
-    """`judge` for all (people, their hidden probes, number of people for slow judges)."""
+    """`recognition_by` for all (people, their hidden probes, number of people for slow judges)."""
     result: dict[str, Any] = {everyone.name: {} for everyone, *_ in groups}
     for everyone, by_kind, few in groups:
         for name, reason in missing.items():
@@ -128,7 +130,7 @@ def _verify_all(
             judged = everyone.first(few) if name in SLOW else everyone
             rows = np.isin(everyone.probe_people, judged.gallery_people)
             shown = {kind: pictures[rows] for kind, pictures in by_kind.items()}
-            result[everyone.name][verifier.name] = judge(verifier, judged, shown)
+            result[everyone.name][verifier.name] = recognition_by(verifier, judged, shown)
             seconds = time.monotonic() - started
             logging.info("%s on %s: %.0f s", verifier.name, everyone.name, seconds)
     return result
@@ -148,7 +150,7 @@ def result_folder(workdir: pathlib.Path) -> pathlib.Path:
 
 def _landmarks(by_kind: AnonymizedPictures, settings: dict[str, Any]) -> dict[str, Any]:
     if not settings["judges"]:
-        return {"not_measured": "no judge is asked for"}
+        return {"not_measured": "no verifier is asked for"}
     kinds = {kind: by_kind[kind] for kind in ("original", *CHANGED)}
     try:
         return composites.landmarks(kinds, LANDMARK_PICTURES)

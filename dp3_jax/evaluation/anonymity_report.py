@@ -28,13 +28,13 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _recognition(name: str, judge: str, section: dict[str, Any]) -> Iterator[str]:
+def _recognition(name: str, verifier_name: str, section: dict[str, Any]) -> Iterator[str]:
     name = {"heldout": "held-out people", "lfw": "LFW"}.get(name, name)
     if "not_measured" in section:
-        yield f"Recognition of {name} by {judge}: not measured: {section['not_measured']}"
+        yield f"Recognition of {name} by {verifier_name}: not measured: {section['not_measured']}"
         return
     yield (
-        f"Recognition of {name} by {judge}: {section['gallery']} people in the gallery, "
+        f"Recognition of {name} by {verifier_name}: {section['gallery']} people in the gallery, "
         f"{section['different_pairs']} pairs of different people; rank 1 by chance "
         f"{100 * (section['rank_1_by_chance'] or 0):.2f}%"
     )
@@ -93,9 +93,9 @@ def _pictures(result: dict[str, Any]) -> Iterator[str]:
         f"PSNR {psnr}, SSIM {result['ssim']['generated']['outside']:.4f}"
     )
     boundary = (f"{_name(k)} {_number(v, '.1f')} dB" for k, v in result["rim_psnr_db"].items())
-    yield f"PSNR on the mask's rim: {', '.join(boundary)}"
+    yield f"PSNR on the mask's boundary: {', '.join(boundary)}"
     boundary = (f"{_name(k)} {v['rim']:.3f}" for k, v in result["ssim"].items())
-    yield f"SSIM on the mask's rim: {', '.join(boundary)}"
+    yield f"SSIM on the mask's boundary: {', '.join(boundary)}"
 
 
 def _attacks(section: dict[str, Any]) -> Iterator[str]:
@@ -122,8 +122,8 @@ def format_report(result: dict[str, Any]) -> str:
     """The table of `evaluate_anonymizer`'s result."""
     lines = [f"Anonymizer {result['source']}, step {result['step']}"]
     for name, verifiers in result["recognition"].items():
-        for judge, section in verifiers.items():
-            lines += _recognition(name, judge, section)
+        for verifier_name, section in verifiers.items():
+            lines += _recognition(name, verifier_name, section)
     lines += [
         "  Rates are of probes in which a face is found; +- is one standard error.",
     ]
@@ -139,7 +139,7 @@ def format_report(result: dict[str, Any]) -> str:
     lines += _attacks(result["attacks"])
     spread = result["diversity"]
     lines.append(
-        f"Two latents, one context ({spread['pictures']} pictures): mean difference in the hole "
+        f"Two latents, one context ({spread['pictures']} pictures): mean difference in the masked region "
         f"{spread['mean_pixel_difference']:.2f} grey levels, SFace cosine "
         f"{_number(spread['cosine'], '.3f')}"
     )

@@ -182,8 +182,8 @@ def format_report(report: dict[str, Any], folder: pathlib.Path) -> str:
         known = f"{best:.3f}  {'the same person' if same else 'not the same person'}"
     people = "person" if report["tracks"] == 1 else "people"
     rows = {
-        "finding faces": f"{pace(report['seconds_finding'])}; {report['tracks']} {people}",
-        "drawing new ones": pace(report["seconds_drawing"]),
+        "detecting faces": f"{pace(report['seconds_finding'])}; {report['tracks']} {people}",
+        "rendering new ones": pace(report["seconds_drawing"]),
         "original face shows": f"in {report['faces_shown']} of {report['faces_judged']} frames",
         "flicker (warping error)": _ratio(report["warping_to_original"], "the original's"),
         "likeness between frames": _ratio(report["identity_to_original"], "the original's"),

@@ -125,13 +125,13 @@ def _pixel_memorisation(pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _faces(pictures: Pictures, judge: str, seed: int) -> tuple[dict, dict]:
+def _faces(pictures: Pictures, verifier_name: str, seed: int) -> tuple[dict, dict]:
     """(face_verification, memorisation in face space), or why they were not measured."""
-    if judge == "none":
+    if verifier_name == "none":
         reason = {"not_measured": "config.evaluate.judge=none"}
         return reason, reason
     try:
-        verifier = verification.open_verifier(judge)
+        verifier = verification.open_verifier(verifier_name)
     except UserError as error:
         reason = {"not_measured": f"{error}; or choose config.evaluate.judge=none"}
         return reason, reason
@@ -241,7 +241,7 @@ def evaluate(
     rng = np.random.default_rng(settings.seed)
     similarity = _similarity(pictures, settings.match, rng)
     distances = _kid(pictures, settings.kid_features, settings.batch_size, rng)
-    faces, face_distance = _faces(pictures, settings.judge, settings.seed)
+    faces, face_distance = _faces(pictures, settings.verifier_name, settings.seed)
     result = {
         "checkpoint_step": decoder.step,
         "data": {

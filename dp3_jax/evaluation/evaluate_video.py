@@ -110,10 +110,10 @@ def _other_people(clip: Clip, number: int) -> list[int]:
 
 
 def _recognitions(
-    clip: Clip, judge: str, impostors: np.ndarray, member: str
+    clip: Clip, verifier_name: str, impostors: np.ndarray, member: str
 ) -> list[video_privacy.Recognition]:
     """For each track of the clip how well its person is known again in a member."""
-    people = {n: faces[SOURCE].embedded(judge) for n, faces in clip.faces.items()}
+    people = {n: faces[SOURCE].embedded(verifier_name) for n, faces in clip.faces.items()}
     found = []
     for number, faces in clip.faces.items():
         others = [impostors]
@@ -122,7 +122,7 @@ def _recognitions(
             others.append(people[other].embeddings[chosen])
         rows = [pictures for pictures in others if len(pictures)]
         someone = np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
-        track = faces[member].embedded(judge)
+        track = faces[member].embedded(verifier_name)
         found.append(video_privacy.recognize(track, people[number], someone))
     return found
 
@@ -132,25 +132,30 @@ def _recognition(
 ) -> dict[str, Any]:
     """By judge: are the clip's people known again in a variant?"""
     result = {}
-    for judge, verifier in clip.verifiers.items():
-        keys = [_recognitions(clip, judge, impostors[judge], name) for name in members]
+    for verifier_name, verifier in clip.verifiers.items():
+        keys = [
+            _recognitions(clip, verifier_name, impostors[verifier_name], name) for name in members
+        ]
         summary = video_privacy.summary(itertools.chain(*keys), verifier.threshold)
         known = video_privacy.known(keys, verifier.threshold)
-        result[judge] = {**summary, "keys": len(keys), "keys_known": known}
+        result[verifier_name] = {**summary, "keys": len(keys), "keys_known": known}
     return result
 
 
 def _linked(clip: Clip, members: Sequence[str]) -> dict[str, Any]:
     """By judge: are two keys' tracks of one person taken for one person?"""
     return {
-        judge: {
+        verifier_name: {
             "threshold": verifier.threshold,
             **video_privacy.linked(
-                [[f[m].embedded(judge).embeddings for m in members] for f in clip.faces.values()],
+                [
+                    [f[m].embedded(verifier_name).embeddings for m in members]
+                    for f in clip.faces.values()
+                ],
                 verifier.threshold,
             ),
         }
-        for judge, verifier in clip.verifiers.items()
+        for verifier_name, verifier in clip.verifiers.items()
     }
 
 
@@ -159,13 +164,13 @@ def _result(
 ) -> dict[str, Any]:
     """All that was measured, by the names of the variants."""
     unknown = {}
-    for judge, verifier in clip.verifiers.items():
+    for verifier_name, verifier in clip.verifiers.items():
         rows, found = (
             verifier.embed(impostors)
             if impostors is not None and len(impostors)
             else (np.zeros((0, 1), np.float32), np.zeros(0, bool))
         )
-        unknown[judge] = rows[found]
+        unknown[verifier_name] = rows[found]
     for faces in clip.faces.values():
         for face in faces.values():
             face.embed_rest(clip.verifiers)
@@ -309,7 +314,7 @@ def evaluate(
         "files": _files(given),
         "frames": last,
         "tracks": len(clip.tracks),
-        "judges": {name: judge.name for name, judge in opened.items()},
+        "judges": {name: one.name for name, one in opened.items()},
         "not_measured": missing,
         "strangers": 0 if impostors is None else len(impostors),
         **_result(clip, members, impostors),

@@ -102,24 +102,24 @@ class TrackRun:
 
         The others get some views at once, which takes them less time: see `embed_rest`.
         """
-        for place, (name, judge) in enumerate(verifiers.items()):
+        for place, (name, verifier) in enumerate(verifiers.items()):
             wanted = number in self._frames[name]
             if place:
                 self._waiting[name] += [(number, view)] if wanted else []
                 if len(self._waiting[name]) == BATCH:
-                    self._embed_waiting(name, judge)
+                    self._embed_waiting(name, verifier)
                 continue
-            rows, found = judge.embed(view[None])
+            rows, found = verifier.embed(view[None])
             self.identity.add(rows[0] if found[0] else None)
             if wanted and found[0]:
                 self._rows[name].append((number, rows[0]))
             self._missed[name] += wanted and not found[0]
 
-    def _embed_waiting(self, name: str, judge: Any) -> None:
+    def _embed_waiting(self, name: str, verifier: Any) -> None:
         waiting, self._waiting[name] = self._waiting[name], []
         if not waiting:
             return
-        rows, found = judge.embed(np.stack([view for _, view in waiting]))
+        rows, found = verifier.embed(np.stack([view for _, view in waiting]))
         for (number, _), row, known in zip(waiting, rows, found, strict=True):
             if known:
                 self._rows[name].append((number, row))
@@ -127,8 +127,8 @@ class TrackRun:
 
     def embed_rest(self, verifiers: Mapping[str, Any]) -> None:
         """Shows the views that wait to their judges."""
-        for name, judge in verifiers.items():
-            self._embed_waiting(name, judge)
+        for name, verifier in verifiers.items():
+            self._embed_waiting(name, verifier)
 
     def embedded(self, name: str) -> video_privacy.Embedded:
         """What a judge made of the track."""
@@ -148,14 +148,14 @@ class TrackRun:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Place:
-    """Where a track's face is in a frame; `filled` where that is only supposed."""
+    """Where a track's face is in a frame; `interpolated` where that is only supposed."""
 
     box: tuple[float, float, float, float]
     alignment: geometry.Alignment
     mask: np.ndarray
     region: geometry.Region
     size: float
-    filled: bool
+    interpolated: bool
 
 
 def _place(observation: Observation, shape: Sequence[int]) -> _Place | None:
@@ -239,15 +239,15 @@ class Clip:
             place = _place(observation, images[SOURCE].shape)
             if place is not None:
                 places[track.number] = place
-            if place is None or place.filled or cut or track.number not in self._places:
+            if place is None or place.interpolated or cut or track.number not in self._places:
                 for face in self.faces[track.number].values():
                     face.part()
         for track_number, place in places.items():
             views = self._exposures(number, track_number, images, place)
-            if place.filled:
+            if place.interpolated:
                 continue
             before = None if cut else self._places.get(track_number)
-            if before is not None and not before.filled:
+            if before is not None and not before.interpolated:
                 self._warping(track_number, images, before, place)
             self._steadiness(number, track_number, views, images, place)
         self._before, self._places = images, places

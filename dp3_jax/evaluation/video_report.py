@@ -131,8 +131,8 @@ def _recognition(rows: dict[str, dict[str, Any]], title: str) -> Iterator[str]:
 
 
 def _known_again(result: dict[str, Any]) -> Iterator[str]:
-    for judge, title in result["judges"].items():
-        rows = {name: row["recognition"][judge] for name, row in result["variants"].items()}
+    for verifier_name, title in result["judges"].items():
+        rows = {name: row["recognition"][verifier_name] for name, row in result["variants"].items()}
         threshold = rows[_SOURCE]["threshold"]
         yield from _recognition(
             rows,
@@ -146,7 +146,7 @@ def _known_again(result: dict[str, Any]) -> Iterator[str]:
         for variant in result["variants"].values()
         for row in variant["recognition"].values()
     ):
-        yield "  Nobody to compare with: one person at a time and no pictures of strangers given."
+        yield "  Nobody to compare with: one person at a time and no pictures of impostors given."
     yield (
         "  Others are other people's pictures with as many frames to choose from: what chance gives. "
         "AUC 0.5: knows nothing."
@@ -163,12 +163,12 @@ def _linked(variants: dict[str, Any], verifiers: Iterable[str]) -> Iterator[str]
     if not rows:
         return
     widths = (7, 16, 9, 16, 9)
-    for judge in verifiers:
-        yield f"Two keys of one track, taken for one person by {judge}"
+    for verifier_name in verifiers:
+        yield f"Two keys of one track, taken for one person by {verifier_name}"
         yield _line("", ("", "best pair of", "", "mean of", ""), widths)
         yield _line("", ("pairs", "frames, cosine", "linked", "track, cosine", "linked"), widths)
         for name, row in rows.items():
-            found, cells = row[judge], []
+            found, cells = row[verifier_name], []
             for way in ("best_pair", "mean"):
                 cells.append(_number(found[way]["cosine"], ".3f"))
                 cells.append(_percent(found[way]["linked"]["value"]))

@@ -47,17 +47,19 @@ def _motion(variants: Mapping[str, Any]) -> dict[str, Target]:
 def _privacy(variants: Mapping[str, Any]) -> dict[str, Target]:
     result = {}
     row, real = variants[GENERATE], variants.get(REAL_PERSON)
-    for judge, found in row["recognition"].items():
+    for verifier_name, found in row["recognition"].items():
         limit = 0
-        if real is not None and real["recognition"][judge]["keys"] == found["keys"]:
-            limit = max(limit, real["recognition"][judge]["keys_known"])
-        result[f"keys known again by {judge}"] = _at_most(found["keys_known"], limit)
+        if real is not None and real["recognition"][verifier_name]["keys"] == found["keys"]:
+            limit = max(limit, real["recognition"][verifier_name]["keys_known"])
+        result[f"keys known again by {verifier_name}"] = _at_most(found["keys_known"], limit)
     if real is None or "linked" not in row or "linked" not in real:
         return result
-    for judge, found in row["linked"].items():
+    for verifier_name, found in row["linked"].items():
         for way in ("best_pair", "mean"):
-            own, other = (one[way]["linked"]["value"] for one in (found, real["linked"][judge]))
-            name = f"two keys linked by {judge}, {way.replace('_', ' ')} / two real donors"
+            own, other = (
+                one[way]["linked"]["value"] for one in (found, real["linked"][verifier_name])
+            )
+            name = f"two keys linked by {verifier_name}, {way.replace('_', ' ')} / two real donors"
             if own is not None and other is not None and not other:
                 # Nothing to divide by: as good as the donors only where nothing is linked either.
                 result[name] = {"value": None, "limit": MAX_LINKED, "met": not own}

@@ -17,6 +17,7 @@ from PIL import Image
 
 from dp3_jax.common.choices import OBFUSCATIONS
 from dp3_jax.common.errors import UserError
+from dp3_jax.common.stages import Stage
 from dp3_jax.detection.tracks import Tracking, to_face
 from dp3_jax.evaluation.real_people import OnePerson
 from dp3_jax.evaluation.video_clip import Faces, Render
@@ -198,7 +199,7 @@ class Workshop:
         )
 
         def drawn(what: str, count: int, total: int | None) -> None:
-            if what == "drawing":
+            if what == Stage.RENDERING:
                 self._progress(name, count, total or source.frames)
 
         face_results, _ = job.process(request, anonymizer, drawn)
@@ -283,8 +284,8 @@ def standard(
         variants[REAL_PERSON] = [make(REAL_PERSON, lender, master_key) for master_key in own]
     variants[PER_FRAME] = [frame_by_frame(anonymizer, own[0])]
     for method in OBFUSCATIONS:
-        classic = Anonymizer(method=method, min_confidence=anonymizer.min_confidence)
-        variants[method] = [make(method, classic, own[0])]
+        obfuscations = Anonymizer(method=method, min_confidence=anonymizer.min_confidence)
+        variants[method] = [make(method, obfuscations, own[0])]
     if ablations:
         for field in dataclasses.fields(Coherence):
             name, value = field.name.replace("_", " "), field.default

@@ -28,7 +28,7 @@ class Dlib:
         Raises:
           UserError: dlib is missing, or its models cannot be fetched.
         """
-        with needed("the dlib judge", "'dp3_jax[audit]'"):
+        with needed("the dlib verifier", "'dp3_jax[audit]'"):
             import dlib
         self._dlib = dlib
         self._detector = dlib.get_frontal_face_detector()

@@ -52,15 +52,15 @@ class Iris:
           image: u8[h, w, 3] RGB.
           mesh: f[468, 2 or more] px, from `FaceMesh.points`.
         """
-        return self.look(image, mesh).centres
+        return self.measure(image, mesh).centres
 
-    def look(self, image: np.ndarray, mesh: np.ndarray) -> Eyes:
+    def measure(self, image: np.ndarray, mesh: np.ndarray) -> Eyes:
         """All that is known of the eyes; arguments as of `centres`."""
-        left = self._look(image, mesh[list(LEFT_EYE), :2], mirrored=True)
-        right = self._look(image, mesh[list(RIGHT_EYE), :2], mirrored=False)
+        left = self._measure_eye(image, mesh[list(LEFT_EYE), :2], mirrored=True)
+        right = self._measure_eye(image, mesh[list(RIGHT_EYE), :2], mirrored=False)
         return Eyes(np.stack([left[0], right[0]]), (left[1], right[1]))
 
-    def _look(
+    def _measure_eye(
         self, image: np.ndarray, corners: np.ndarray, mirrored: bool
     ) -> tuple[np.ndarray, float]:
         """Centre, f32[2] px, and opening of an eye.

@@ -106,7 +106,7 @@ def skipped_summary(reports: Sequence[Report]) -> list[str]:
 
 
 def exit_status(reports: Sequence[Report]) -> int:
-    """COMPLETE or INCOMPLETE: a file skipped or damaged, or a face covered because no new one could be made."""
+    """COMPLETE or INCOMPLETE: a file skipped or damaged, or a face covered as no new one could be made."""
     bad = any(r.error or r.damage or any(o.fell_back for o in r.face_results) for r in reports)
     return INCOMPLETE if bad else COMPLETE
 

@@ -37,7 +37,7 @@ class FaceMemory(Protocol):
 
     candidate: int | None
 
-    def look(self, view: np.ndarray, mask: np.ndarray) -> None:
+    def observe(self, view: np.ndarray, mask: np.ndarray) -> None:
         """Sees how far the surroundings have changed: u8[S, S, 3] background-filled view, f32[S, S, 1]
         mask.
         """
@@ -53,7 +53,7 @@ class FaceMemory(Protocol):
         """As `blending.add_grain`, with the grain of this frame."""
         ...
 
-    def stabilise_exposure(self, look: Callable[[], Exposure]) -> Exposure:
+    def stabilise_exposure(self, observe: Callable[[], Exposure]) -> Exposure:
         """The exposure round the face over time, looked at now and then."""
         ...
 
@@ -197,13 +197,13 @@ def _obfuscate(
 def _exposure(background_fill: np.ndarray, request: InpaintRequest) -> Exposure | None:
     """The exposure round a face; None for the usual one. A lit stage does not light the audience."""
 
-    def look() -> Exposure:
+    def observe() -> Exposure:
         part, _ = blending.neighbourhood(request.target, background_fill.shape, _ROUND)
         return surroundings.exposure(background_fill[part])
 
     if not request.target.inside.any():
         return None
-    found = look() if request.memory is None else request.memory.stabilise_exposure(look)
+    found = observe() if request.memory is None else request.memory.stabilise_exposure(observe)
     return None if found.is_usual else found
 
 
@@ -252,7 +252,7 @@ class _Filling:
             self.background_fill, task.request.alignment, quick=task.request.memory is not None
         )
         if task.request.memory is not None:
-            task.request.memory.look(view, task.request.mask)
+            task.request.memory.observe(view, task.request.mask)
         return view
 
     def _draw(

@@ -38,10 +38,10 @@ def read_master_key(path: str | os.PathLike) -> bytes:
     try:
         content = pathlib.Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read the secret {path}: {error.strerror}") from error
+        raise UserError(f"cannot read the master key {path}: {error.strerror}") from error
     if len(content) < 16:
         raise UserError(
-            f"the secret {path} has {len(content)} bytes, too few to be one; make it with "
+            f"the master key {path} has {len(content)} bytes, too few to be one; make it with "
             f"`head -c 32 /dev/urandom > {path}`"
         )
     return content

@@ -131,7 +131,7 @@ class Memory:
         """After a cut or a gap."""
         self.motion, self.dilation, self.vectors = None, 0.0, VectorFilter()
 
-    def look(self, view: np.ndarray, mask: np.ndarray) -> None:
+    def observe(self, view: np.ndarray, mask: np.ndarray) -> None:
         """Sees how far the surroundings have changed, and forgets the pictures where that is wholly.
 
         Args:
@@ -150,7 +150,7 @@ class Memory:
         return self.tries <= _EAGER or self.tries % _EAGER == 0
 
     def skips_inference(self) -> bool:
-        """Whether the last drawing of a network will do, after `look`: it takes a third of all the time.
+        """Whether the last drawing of a network will do, after `observe`: it takes a third of all the time.
 
         It runs when `now` has passed a multiple of so many frames, so that many faces come together.
         """
@@ -175,7 +175,7 @@ class Memory:
         """What the fusion network said, brought to this frame; None where it is not remembered.
 
         Args:
-          view, mask: as of `look`.
+          view, mask: as of `observe`.
         """
         if not self.use.blend_previous:
             self.carried = None
@@ -210,28 +210,28 @@ class Memory:
             self.correct = correct
         return correct
 
-    def stabilise_exposure(self, look: Callable[[], Exposure]) -> Exposure:
+    def stabilise_exposure(self, observe: Callable[[], Exposure]) -> Exposure:
         """The exposure round the face, on average; looked at now and then."""
         if self.exposure is None:
-            self.exposure = tuple(look())
+            self.exposure = tuple(observe())
         elif self.age % _GRAIN_EVERY == 0:
-            pairs = zip(self.exposure, look(), strict=True)
+            pairs = zip(self.exposure, observe(), strict=True)
             self.exposure = tuple(old + _GRAIN_WEIGHT * (new - old) for old, new in pairs)
         return Exposure(*self.exposure)
 
-    def stabilise_blur(self, look: Callable[[], float]) -> float:
+    def stabilise_blur(self, observe: Callable[[], float]) -> float:
         """Standard deviation in px by which a rendering is to be blurred; looked at now and then."""
         if self.looked % _GRAIN_EVERY == 0:
             share = _GRAIN_WEIGHT if self.looked and self.use.stabilise_grain else 1.0
-            self.blur += share * (look() - self.blur)
+            self.blur += share * (observe() - self.blur)
         self.looked += 1
         return self.blur
 
     def compose(self, view: np.ndarray, new: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """A drawn face as it is shown, u8[S, S, 3], after `look`: joined with what is remembered.
+        """A drawn face as it is shown, u8[S, S, 3], after `observe`: joined with what is remembered.
 
         Args:
-          view, mask: as of `look`.
+          view, mask: as of `observe`.
           new: u8[S, S, 3], the new face in the view, which may be `latest`.
         """
         self.latest, change_score = new, self._share_due

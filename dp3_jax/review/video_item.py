@@ -11,6 +11,7 @@ import numpy as np
 
 from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
+from dp3_jax.common.stages import Stage
 from dp3_jax.detection import tracks
 from dp3_jax.detection.tracks import Track
 from dp3_jax.media.photos import replace_file
@@ -44,7 +45,7 @@ class VideoItem:
         self._read: tuple[bytes, TrackFile] | None = None
         self._index: tuple[bytes, Callable] | None = None
         self._accesses: dict[pathlib.Path, tuple[Any, FrameAccess]] = {}
-        self._drawings: dict[str, _Drawing] = {}
+        self._renderings: dict[str, _Rendering] = {}
 
     def read(self) -> bytes | None:
         """The tracks file; None where there is none."""
@@ -127,7 +128,7 @@ class VideoItem:
             "frame": seen.frame,
             "frames": (track.first, track.last),
             "box": tuple(seen.box),
-            "points": None if seen.points is None else seen.points.astype(float).tolist(),
+            "points": None if seen.keypoints is None else seen.keypoints.astype(float).tolist(),
             "confidence": seen.confidence,
             "key": read.keys[track.number].hex(),
             "vector": None if seen.vector is None else seen.vector._asdict(),
@@ -181,12 +182,12 @@ class VideoItem:
         who ask do not disturb each other, each names its own `line`.
         """
         image, faces = self.original(frame), self._by_frame(content)(frame)
-        drawing = self._drawings.get(line)
-        if drawing is None or drawing.content != content:
+        rendering = self._renderings.get(line)
+        if rendering is None or rendering.content != content:
             read = self.tracks(content)
-            drawing = _Drawing(content, read, self._anonymizer(read), self._motion)
-            self._drawings[line] = drawing
-        return drawing.frame(frame, image, faces)
+            rendering = _Rendering(content, read, self._anonymizer(read), self._motion)
+            self._renderings[line] = rendering
+        return rendering.frame(frame, image, faces)
 
     def _anonymizer(self, read: TrackFile) -> Anonymizer:
         """Draws with what the tracks were drawn with, where it is the built-in generator."""
@@ -223,7 +224,7 @@ class VideoItem:
     def _process(self, anonymizer: Anonymizer, progress: Progress, **more: Any) -> None:
         if self.item.source is None:
             raise UserError(f"{self.item.name}: {self.item.problem}")
-        done = dict.fromkeys(("finding faces", "drawing"), 0)
+        done = dict.fromkeys(Stage, 0)
 
         def told(what: str, count: int, total: int | None) -> None:
             done[what] = done.get(what, 0) + count
@@ -246,7 +247,7 @@ class VideoItem:
                 access.close()
 
 
-class _Drawing:
+class _Rendering:
     """Draws frames with one state of the tracks; what is remembered holds while they come in order."""
 
     def __init__(self, content: bytes, read: TrackFile, anonymizer: Anonymizer, motion: str):
@@ -256,9 +257,9 @@ class _Drawing:
         makes = any(
             (t.method or read.settings.method) == "generate" for t in shown.tracks if not t.keep
         )
-        drawing, is_face = anonymizer.parts() if makes else (None, None)
+        rendering, is_face = anonymizer.parts() if makes else (None, None)
         self._new: Callable[[], Renderer] = lambda: Renderer(
-            read.settings, drawing, read.keys, is_face=is_face, motion=motion, cuts=self._cuts
+            read.settings, rendering, read.keys, is_face=is_face, motion=motion, cuts=self._cuts
         )
         self._renderer = self._new()
         self._last: int | None = None

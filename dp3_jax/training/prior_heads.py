@@ -94,7 +94,7 @@ def draw_latents(params: Params, faces: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @jax.jit
-def _look(
+def _activations(
     params: Params, w: jax.Array, full: jax.Array | None
 ) -> dict[int, tuple[jax.Array, jax.Array]]:
     """For each size (features of its layer, the full picture reduced to it), of w f32[1, 512].
@@ -130,7 +130,7 @@ def gather(
     for face in range(done, len(w)):
         full = None if rendered is None else np.float32(rendered[face : face + 1]) / 127.5 - 1
         rng = np.random.default_rng([1, face])
-        for size, (features, picture) in _look(params, w[face : face + 1], full).items():
+        for size, (features, picture) in _activations(params, w[face : face + 1], full).items():
             x, y = np.asarray(features), np.rint((np.asarray(picture) + 1) * 127.5)
             for i in range(CROPS):
                 r, c = rng.integers(0, len(x) - CROP + 1, 2)

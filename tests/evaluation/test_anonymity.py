@@ -229,7 +229,7 @@ def test_photos_of_people_are_brought_into_the_canonical_frame(photos):
     assert pictures.images.shape[1:] == (128, 128, 3)
     assert set(pictures.identities.tolist()) == {0, 1, 2, 3}
     detector = Detector(rotations=False)
-    points = [detector.detect(image)[0].points for image in pictures.images[:4]]
+    points = [detector.detect(image)[0].keypoints for image in pictures.images[:4]]
     assert np.abs(np.array(points) - masks.CANONICAL_POINTS).mean() < 4
 
 
@@ -280,18 +280,18 @@ def test_judges_tell_real_people_apart(photos, name):
     if name == "dlib":
         pytest.importorskip("dlib", reason="needs dlib, the extra `audit`")
         _cached("dlib_face", "dlib_points")
-        judge = verification.open_verifier("dlib")
-        assert not judge.embed(np.full((1, 128, 128, 3), 128, np.uint8))[1].any()
+        verifier = verification.open_verifier("dlib")
+        assert not verifier.embed(np.full((1, 128, 128, 3), 128, np.uint8))[1].any()
     else:
         _cached("sface")
-        judge = verification.open_verifier("sface_forced")
+        verifier = verification.open_verifier("sface_forced")
     pictures, _ = photos
-    embeddings, found = judge.embed(pictures.images)
+    embeddings, found = verifier.embed(pictures.images)
     assert found.mean() > 0.8
     np.testing.assert_allclose(np.linalg.norm(embeddings[found], axis=1), 1, atol=1e-5)
     same, different = verification.identity_pairs(np.where(found, pictures.identities, -1), 12, 0)
     cosine = embeddings @ embeddings.T
     area = identification.area_under_curve(cosine[tuple(same.T)], cosine[tuple(different.T)])
     assert area > 0.9
-    assert (cosine[tuple(same.T)] >= judge.threshold).mean() > 0.7
-    assert (cosine[tuple(different.T)] >= judge.threshold).mean() < 0.2
+    assert (cosine[tuple(same.T)] >= verifier.threshold).mean() > 0.7
+    assert (cosine[tuple(different.T)] >= verifier.threshold).mean() < 0.2

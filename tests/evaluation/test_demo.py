@@ -86,7 +86,7 @@ def test_without_the_prior_the_clip_is_the_photo():
 
 def test_the_generated_person_moves_smoothly_blinks_and_begins_anew():
     steps = 4 * demo_person.RATE
-    looks = np.array([demo_person.look(i / demo_person.RATE) for i in range(steps + 1)])
+    looks = np.array([demo_person.expression_at(i / demo_person.RATE) for i in range(steps + 1)])
     np.testing.assert_allclose(looks[-1], looks[0], atol=1e-9)
     yaw, pitch, opening, eyes = looks.T
     assert np.abs(np.diff(yaw)).max() < 1 and np.abs(np.diff(pitch)).max() < 1  # degrees a frame

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dp3_jax.common import stages
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.pipelines.video import boxes, detection_pass, time_ranges
 from dp3_jax.pipelines.video.work_folder import work_folder
@@ -45,7 +45,7 @@ def test_without_spans_faces_are_hidden_always():
 
 @pytest.mark.parametrize("text", ["5", "9-5", "a-b", "1:75-", "", "5-5", "1-2,", "1--2"])
 def test_a_text_that_is_no_span_is_answered_in_one_line(text):
-    with pytest.raises(UserError, match=r"^--spans .*(span|ends)"):
+    with pytest.raises(UserError, match=r"^--spans .*(range|ends)"):
         time_ranges.parse_time_ranges(text)
 
 
@@ -146,7 +146,7 @@ def test_after_an_exception_of_the_caller_the_background_is_not_waited_for():
 
 
 def seen_in(frames, box, confidence):
-    return {n: [Face(box, None, confidence)] for n in frames}
+    return {n: [Detection(box, None, confidence)] for n in frames}
 
 
 def joined(*parts):
@@ -184,7 +184,7 @@ def test_only_what_is_surely_a_face_gets_a_new_one(confidences, method):
     info = types.SimpleNamespace(canvas_size=(640, 360), rate=25)
     box = (100, 50, 60, 80)
     found = [
-        detection_pass.FrameDetections(n, n, False, (Face(box, None, c),))
+        detection_pass.FrameDetections(n, n, False, (Detection(box, None, c),))
         for n, c in enumerate(confidences)
     ]
     (track,) = detection_pass.link(info, found).tracks
@@ -194,7 +194,7 @@ def test_only_what_is_surely_a_face_gets_a_new_one(confidences, method):
 @pytest.mark.parametrize("known", [False, True])
 def test_a_large_face_that_the_mesh_never_knows_gets_no_new_one(known):
     info = types.SimpleNamespace(canvas_size=(640, 360), rate=25)
-    one, other = Face((100, 50, 90, 99), None, 0.9), Face((400, 50, 90, 99), None, 0.9)
+    one, other = Detection((100, 50, 90, 99), None, 0.9), Detection((400, 50, 90, 99), None, 0.9)
     told = FaceVector(1.0, 2.0, 0.1, 0.9)
     found = [
         detection_pass.FrameDetections(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.common.stages import Stage
 from dp3_jax.media import image_sequences
 from dp3_jax.media.video import reading
 from dp3_jax.pipelines.anonymize import Anonymizer
@@ -219,7 +220,7 @@ def test_pictures_that_change_meanwhile_are_not_released(parts, tmp_path, target
     source = write(tmp_path / "in")
 
     def swap(what, count, total):
-        if what == "drawing" and count == 0:
+        if what == Stage.RENDERING and count == 0:
             image = background()
             draw(image, (100, 40, 32, 40))
             Image.fromarray(image).save(tmp_path / "in" / "00012.png")
@@ -291,7 +292,7 @@ def test_a_job_does_not_go_on_with_other_pictures(parts, tmp_path):
     request = job.Request(source=source, target=target, master_key=b"k" * 32)
 
     def stop(what, count, total):
-        if what == "drawing" and count:
+        if what == Stage.RENDERING and count:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

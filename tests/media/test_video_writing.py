@@ -177,9 +177,9 @@ def test_chapters_and_subtitles_stay_and_private_metadata_goes(tmp_path):
         assert set(after.metadata) <= {"major_brand", "minor_version", "compatible_brands"}
         assert [s.language for s in after.streams.subtitles] == ["fra"]
     content = (tmp_path / "b.mp4").read_bytes()
-    for master_key in (b"48.85", b"Jane Doe", b"secret comment", b"at home", b"Lavf"):
-        assert master_key in source.read_bytes() + b"Lavf"
-        assert master_key not in content
+    for planted in (b"48.85", b"Jane Doe", b"secret comment", b"at home", b"Lavf"):
+        assert planted in source.read_bytes() + b"Lavf"
+        assert planted not in content
 
 
 def test_the_time_of_the_take_is_kept_on_request_and_nothing_else(tmp_path):

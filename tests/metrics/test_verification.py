@@ -17,11 +17,11 @@ def squares(*colours):
 
 
 def test_pairs_without_a_face_are_neither_same_nor_different():
-    judge = Colours()
+    verifier = Colours()
     red, green, black = (255, 0, 0), (0, 255, 0), (0, 0, 0)
-    a = judge.embed(squares(red, red, black, green, black))
-    b = judge.embed(squares(red, green, black, black, red))
-    verdict = verification.verify(judge, a, b)
+    a = verifier.embed(squares(red, red, black, green, black))
+    b = verifier.embed(squares(red, green, black, black, red))
+    verdict = verification.verify(verifier, a, b)
     assert verdict == {
         "pairs": 5, "face_not_found": 3, "same_person": 1, "same_person_share": 0.5,
         "mean_cosine": pytest.approx(0.5),
@@ -29,9 +29,9 @@ def test_pairs_without_a_face_are_neither_same_nor_different():
 
 
 def test_no_face_at_all_is_no_verdict():
-    judge = Colours()
-    black = judge.embed(squares((0, 0, 0), (0, 0, 0)))
-    verdict = verification.verify(judge, black, black)
+    verifier = Colours()
+    black = verifier.embed(squares((0, 0, 0), (0, 0, 0)))
+    verdict = verification.verify(verifier, black, black)
     assert verdict["face_not_found"] == 2
     assert verdict["same_person_share"] is None
 
@@ -123,19 +123,19 @@ def deepface(tmp_path, monkeypatch):
 
 
 def test_deepface_is_talked_to_in_an_environment_of_its_own(deepface):
-    judge = verification.open_verifier("deepface")
-    assert judge.threshold == pytest.approx(0.32)
+    verifier = verification.open_verifier("deepface")
+    assert verifier.threshold == pytest.approx(0.32)
     pictures = np.zeros((3, 8, 9, 3), np.uint8)
     pictures[1:] = [[[3, 4, 0]]], [[[0, 0, 7]]]  # RGB, handed on as BGR
-    embeddings, found = judge.embed(pictures)
+    embeddings, found = verifier.embed(pictures)
     assert found.tolist() == [False, True, True]
     np.testing.assert_allclose(embeddings[1:], [[0.6, 0.8, 0], [0, 0, 1]], atol=1e-6)
 
 
 def test_only_deepfaces_own_word_for_it_means_that_no_face_was_found(deepface):
-    judge = verification.open_verifier("deepface")
+    verifier = verification.open_verifier("deepface")
     with pytest.raises(UserError, match=r"VGG-Face: ValueError: could not download yunet\.onnx"):
-        judge.embed(np.full((1, 8, 8, 3), 255, np.uint8))
+        verifier.embed(np.full((1, 8, 8, 3), 255, np.uint8))
 
 
 def test_a_deepface_that_cannot_run_is_one_clear_line(deepface, monkeypatch):
@@ -153,11 +153,11 @@ def test_a_deepface_that_cannot_run_is_one_clear_line(deepface, monkeypatch):
         verification.open_verifier("deepface")
 
 
-@pytest.mark.parametrize(("module", "judge"), [("dlib", "dlib"), ("cv2", "sface")])
-def test_a_missing_package_is_named_with_what_to_do(monkeypatch, module, judge):
+@pytest.mark.parametrize(("module", "verifier"), [("dlib", "dlib"), ("cv2", "sface")])
+def test_a_missing_package_is_named_with_what_to_do(monkeypatch, module, verifier):
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not there
     with pytest.raises(UserError, match=rf"{module}.*: pip install [^,;]*$") as caught:
-        verification.open_verifier(judge)
+        verification.open_verifier(verifier)
     assert "\n" not in str(caught.value)
 
 

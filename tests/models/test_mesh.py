@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.face_vector import measure_raw
-from dp3_jax.detection.faces import Face
 from dp3_jax.metrics.head_pose import rotation
 from dp3_jax.models import iris, mesh
 from dp3_jax.models.mesh import five_points, yaw_pitch_roll
@@ -117,7 +117,7 @@ def test_eyes_of_a_mirrored_face_change_places(network, eyes, photo):
     mirrored = np.ascontiguousarray(image[:, ::-1])
     there = (five * [-1, 1] + [511, 0])[[1, 0, 2, 4, 3]].astype(np.float32)
     points, others = network.points(image, five=five)[0], network.points(mirrored, five=there)[0]
-    seen, other = eyes.look(image, points), eyes.look(mirrored, others)
+    seen, other = eyes.measure(image, points), eyes.measure(mirrored, others)
     assert all(0.2 < opening < 0.6 for opening in seen.openings)
     np.testing.assert_allclose(other.openings, seen.openings[::-1], atol=0.08)
     across, down = iris.gaze(points, seen.centres)
@@ -136,14 +136,14 @@ def test_lids_drawn_over_the_eyes_shut_them(network, eyes, photo):
         lashes = (middle[0], middle[1] + 0.12 * width), (1.0 * width, 0.3 * width)
         cv2.ellipse(shut, tuple(map(round, lashes[0])), tuple(round(v / 2) for v in lashes[1]), 0, 15, 165,
                     (40, 25, 20), 2)  # fmt: skip
-    before, after = (eyes.look(one, points).openings for one in (image, shut))
+    before, after = (eyes.measure(one, points).openings for one in (image, shut))
     assert all(b < 0.6 * a for a, b in zip(before, after, strict=True)), (before, after)
 
 
 def test_colours_and_light_have_next_to_no_part_in_the_vector(network, eyes, photo):
     """Motion passes from the masked face, not how it looks."""
     image, five = photo
-    face = Face((190.0, 70.0, 70.0 * 1.0, 92.0), five, 0.9)
+    face = Detection((190.0, 70.0, 70.0 * 1.0, 92.0), five, 0.9)
     light = np.array([0.7, 0.8, 1.0]) * image
     for other in (image[..., ::-1], light, 255 * (image / 255.0) ** 0.7):
         looks = np.ascontiguousarray(other, dtype=np.uint8)

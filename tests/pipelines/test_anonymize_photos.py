@@ -13,7 +13,7 @@ from PIL import Image
 import dp3_jax
 from dp3_jax.common.choices import EXTENTS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.pipelines import allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer, anonymize_frame
 from dp3_jax.replacement import face_actions, key_derivation
@@ -48,11 +48,11 @@ def group():
     """A frame with five faces, some overlapping, one cut off by the border, one without points."""
     frame = np.tile(astronaut(), (1, 2, 1))
     placed = [
-        Face(BOX, POINTS, 1.0),
-        Face((BOX[0] + 60, BOX[1] + 30, *BOX[2:]), POINTS + np.float32([60, 30]), 1.0),
-        Face((-30.0, 300.0, 90.0, 120.0), None, 1.0),
-        Face((700.0, 200.0, 300.0, 400.0), None, 1.0),
-        Face((640.0, 60.0, 40.0, 50.0), None, 1.0),
+        Detection(BOX, POINTS, 1.0),
+        Detection((BOX[0] + 60, BOX[1] + 30, *BOX[2:]), POINTS + np.float32([60, 30]), 1.0),
+        Detection((-30.0, 300.0, 90.0, 120.0), None, 1.0),
+        Detection((700.0, 200.0, 300.0, 400.0), None, 1.0),
+        Detection((640.0, 60.0, 40.0, 50.0), None, 1.0),
     ]
     return frame, placed
 
@@ -115,7 +115,7 @@ def test_the_generator_is_never_shown_a_face():
 )
 def test_any_box_anywhere_is_handled(x, y, width, height, seed):
     frame = np.random.default_rng(seed).integers(0, 256, (300, 400, 3), np.uint8)
-    one = Face((x, y, width, height), None, 1.0)
+    one = Detection((x, y, width, height), None, 1.0)
     inside = masked(one, (300, 400))
     for settings in (GENERATE, face_actions.Settings(method="blur", cover="head")):
         result, face_results = render(frame, [one], settings=settings)
@@ -141,7 +141,7 @@ def test_same_secret_same_result_other_secret_other_face():
 def test_new_faces_of_a_crowd_are_drawn_in_few_calls():
     frame = np.tile(astronaut(), (2, 4, 1))
     faces = [
-        Face((BOX[0] + 512 * i, BOX[1] + 512 * j, *BOX[2:]), None, 1.0)
+        Detection((BOX[0] + 512 * i, BOX[1] + 512 * j, *BOX[2:]), None, 1.0)
         for i in range(4)
         for j in range(2)
     ]
@@ -152,7 +152,7 @@ def test_new_faces_of_a_crowd_are_drawn_in_few_calls():
 
 def test_a_large_face_is_in_front_of_a_small_one_and_sees_it_replaced():
     frame = astronaut()
-    small = Face((255.0, 90.0, 50.0, 66.0), None, 1.0)
+    small = Detection((255.0, 90.0, 50.0, 66.0), None, 1.0)
     painter = Painter()
     result, _ = render(frame, [face(), small], painter)
     assert len(painter.seen) == 2
@@ -193,7 +193,7 @@ def test_the_candidate_that_fits_best_is_taken():
             )
 
     frame = np.full((300, 300, 3), 120, np.uint8)
-    one = Face((100.0, 100.0, 85.0, 112.0), None, 1.0)
+    one = Detection((100.0, 100.0, 85.0, 112.0), None, 1.0)
     _, (face_result,) = render(frame, [one], Brightness(), face_actions.Settings(candidates=6))
     key = key_derivation.track_key(MASTER_KEY, 0)
     z = [abs(key_derivation.latent(key, i, 8)[0]) for i in range(6)]
@@ -204,7 +204,7 @@ def test_grain_is_matched():
     random = np.random.default_rng(0)
     noisy = np.clip(120 + random.normal(0, 8, (400, 400, 1)), 0, 255).repeat(3, -1).astype(np.uint8)
     flat = np.full_like(noisy, 120)
-    one = Face((120.0, 120.0, 120.0, 160.0), None, 1.0)
+    one = Detection((120.0, 120.0, 120.0, 160.0), None, 1.0)
     core = geometry.region(geometry.align_box(one.box), inference_mask(), noisy.shape)
     for frame, low, high in ((noisy, 5, 10), (flat, 0, 0.5)):
         result, _ = render(frame, [one])
@@ -248,16 +248,16 @@ def test_a_generator_that_fails_at_first_gets_more_tries():
 
 
 def test_small_faces_are_pixelated_and_that_is_no_failure():
-    small = Face((200.0, 90.0, 20.0, 27.0), None, 1.0)
+    small = Detection((200.0, 90.0, 20.0, 27.0), None, 1.0)
     _, (face_result,) = render(astronaut(), [small])
     assert (face_result.done, face_result.fell_back) == ("pixelated", False)
     assert str(SMALLEST_GENERATED) in face_result.reason
 
 
 def test_what_is_not_surely_a_face_gets_no_new_one_unless_asked_for():
-    unsure = Face(BOX, POINTS, 0.7, "unsure")
-    assert render(astronaut(), [unsure])[1][0].done == "pixelated"
-    asked = face_actions.FaceAction(unsure, MASTER_KEY, method="generate")
+    low_confidence = Detection(BOX, POINTS, 0.7, "unsure")
+    assert render(astronaut(), [low_confidence])[1][0].done == "pixelated"
+    asked = face_actions.FaceAction(low_confidence, MASTER_KEY, method="generate")
     _, (face_result,) = anonymize_frame(
         astronaut(), [asked], GENERATE, BuiltinRenderer(Painter()), everyone
     )

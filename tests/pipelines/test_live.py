@@ -285,7 +285,7 @@ def test_with_a_delay_new_faces_are_carried_back_but_not_over_a_cut():
 
 
 def test_what_was_never_clear_is_covered_until_it_is_clear():
-    class Unsure(Finder):
+    class LowConfidence(Finder):
         def __call__(self, *arguments):
             confidence = 0.9 if len(self.budgets) == 4 else 0.6
             return [
@@ -293,7 +293,7 @@ def test_what_was_never_clear_is_covered_until_it_is_clear():
                 for face in super().__call__(*arguments)
             ]
 
-    policy = make_policy(Unsure(), delay=1, low_confidence="blur")
+    policy = make_policy(LowConfidence(), delay=1, low_confidence="blur")
     scene = [([Walk(0, 9, 100, 80, 1.0)], 8)]
     released = [one for frame in live_scenes.frames(scene) for one in policy.take(frame, EVERY)]
     released += policy.finish()

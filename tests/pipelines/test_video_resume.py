@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.common.stages import Stage
 from dp3_jax.detection import sequence_detection
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import job, rendering_pass, work_folder
@@ -168,7 +169,7 @@ def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
                 b.confidence,
                 b.source,
             )
-            np.testing.assert_array_equal(a.points, b.points)
+            np.testing.assert_array_equal(a.keypoints, b.keypoints)
 
 
 def work(target):
@@ -213,8 +214,8 @@ def test_a_job_does_not_go_on_with_faces_of_other_weights(parts, monkeypatch, tm
     monkeypatch.setattr(Anonymizer, "generator", other)
     drawn = []
     job.process(request, Anonymizer(), lambda what, count, _: drawn.append((what, count)))
-    assert sum(count for what, count in drawn if what == "drawing") == 30
-    assert ("drawing", 0) in drawn and ("finding faces", 30) in drawn
+    assert sum(count for what, count in drawn if what == Stage.RENDERING) == 30
+    assert (Stage.RENDERING, 0) in drawn and (Stage.DETECTION, 30) in drawn
 
 
 def test_what_must_not_be_gone_on_with_is_thrown_away(parts, tmp_path):
@@ -237,7 +238,7 @@ def test_another_file_under_the_same_tracks_is_noticed(parts, tmp_path):
     source = scene(tmp_path / "a.mkv", boxes)
 
     def swap(what, count, total):
-        if what == "drawing":
+        if what == Stage.RENDERING:
             scene(source, boxes, times=[0, *range(150, 150 + 11 * 100, 100)])
 
     with pytest.raises(UserError, match="frame 1 is not the one that was looked at"):

@@ -55,7 +55,7 @@ def test_a_pose_says_all_of_an_alignment(a, b):
 
 def test_smoothing_leaves_less_than_half_of_the_shaking():
     shaking = track(40, noise=1.0)
-    raw = [geometry.align(s.box, s.points) for s in shaking.observations]
+    raw = [s.alignment() for s in shaking.observations]
     assert jitter(coherence.smooth_alignments(shaking)) < 0.4 * jitter(raw)
 
 
@@ -88,9 +88,9 @@ def test_nothing_is_smoothed_across_a_cut():
     joined = Track(1, (*before, *after))
     found = coherence.smooth_alignments(joined, cuts=(10,))
     for alignment, one in zip(found, joined.observations, strict=True):
-        assert poses.moved(alignment, geometry.align(one.box, one.points)) < 0.01
+        assert poses.moved(alignment, one.alignment()) < 0.01
     mixed = coherence.smooth_alignments(joined)[9]
-    assert poses.moved(mixed, geometry.align(before[9].box, before[9].points)) > 1
+    assert poses.moved(mixed, geometry.align(before[9].box, before[9].keypoints)) > 1
 
 
 @given(st.integers(0, 9), st.floats(0, 60), st.integers(1, 30))
@@ -99,7 +99,7 @@ def test_smoothing_never_moves_a_face_far(seed, noise, count):
     found = coherence.smooth_alignments(wild)
     assert len(found) == count
     for alignment, one in zip(found, wild.observations, strict=True):
-        raw = geometry.align(one.box, one.points)
+        raw = one.alignment()
         assert poses.moved(alignment, raw) <= 12
 
 
@@ -112,7 +112,7 @@ def follow(poses):
 
 
 def test_the_causal_filter_rests_with_the_face_and_keeps_up_with_it():
-    shaking = [poses.to_pose(geometry.align(s.box, s.points)) for s in track(60, 1.0).observations]
+    shaking = [poses.to_pose(s.alignment()) for s in track(60, 1.0).observations]
     smooth = [poses.to_alignment(p) for p in follow(shaking)][20:]
     assert jitter(smooth) < 0.6 * jitter([poses.to_alignment(p) for p in shaking][20:])
     fast = [poses.to_pose(moving(i, speed=12.0)) for i in range(60)]
@@ -201,7 +201,7 @@ def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
     for start in (0, 2):  # the second face comes later
         memory, own = Memory(start), []
         for memory.now in range(start, 30):
-            memory.look(view, mask)
+            memory.observe(view, mask)
             if not memory.skips_inference():
                 new = np.full_like(view, memory.now)
                 memory.drew()
@@ -209,7 +209,9 @@ def test_where_nothing_changes_the_network_rests_and_faces_are_drawn_together():
             memory.compose(view, new, mask)
         rendered.append(own)
     assert rendered[0] == list(range(0, 30, averaging.EVERY)) and rendered[1][1:] == rendered[0][1:]
-    memory.look(np.full_like(view, 200), mask)  # elsewhere: nothing is shown of what was drawn here
+    memory.observe(
+        np.full_like(view, 200), mask
+    )  # elsewhere: nothing is shown of what was drawn here
     assert not memory.skips_inference() and memory.view is None
 
 
@@ -218,7 +220,7 @@ def test_a_drawing_is_averaged_in_over_all_the_frames_that_it_is_shown_in():
     memory = Memory(0)
     shown = []
     for frame in range(12):
-        memory.look(view, mask)
+        memory.observe(view, mask)
         new = memory.latest if frame % 4 else np.full_like(view, 90 + frame)
         memory.compose(view, new, mask)
         shown.append(float(memory.view.mean()))
@@ -232,7 +234,7 @@ def boundaries(fills, use):
     shown = []
     for level in fills:
         view = np.where(mask > 0, np.uint8(level), VIEW)
-        memory.look(view, mask)
+        memory.observe(view, mask)
         shown.append(memory.compose(view, np.full_like(VIEW, 120), mask).astype(int))
     depth = cv2.distanceTransform((mask[..., 0] > 0).astype(np.uint8), cv2.DIST_L2, 5)
     return np.array(shown), depth

@@ -156,7 +156,7 @@ class Compared:
         return f"strangers, at a threshold that lets {recognition.FAR:.0%} of them pass", impostors
 
 
-def _judge(
+def _verdict(
     attack: "Verify", verifier: str, compared: Compared, threshold: float, level: float
 ) -> AttackResult:
     """The result of one verifier, with intervals of `level`."""
@@ -225,7 +225,7 @@ class Verify:
             )
             threshold = compared.threshold(self.thresholds, name)
             level = 1 - 0.05 / len(embedded["original"])
-            results[name] = _judge(self, name, compared, threshold, level)
+            results[name] = _verdict(self, name, compared, threshold, level)
         return results
 
     def identified(self, faces: FaceSet) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class Pipeline:
           UserError: the sink fails; other exceptions are bugs. A source that breaks off only ends the run
             (see `source_error`): what came before it is still worth something.
         """
-        work = (self._read, self._look, self._render, self._show)
+        work = (self._read, self._decide, self._render, self._show)
         threads = [
             threading.Thread(
                 target=self._guarded, args=(one, *queue), name=f"live {name}", daemon=True
@@ -248,7 +248,7 @@ class Pipeline:
                 self.meter.count("arrived")
                 self._arrived.put([frame])
 
-    def _look(self) -> None:
+    def _decide(self) -> None:
         for (frame,) in self._arrived:
             with self.meter.stage("detect"):
                 decided = self._policy.take(frame, self._controller.level)

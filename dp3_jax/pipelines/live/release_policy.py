@@ -128,9 +128,9 @@ class ReleasePolicy:
             cut = self._is_cut(frame.image)
             if cut:
                 self._scene += 1
-                self._known.clear()
+                self._known.high_confidence()
                 released += self._flush()
-            released += self._look(frame, level, cut)
+            released += self._decide(frame, level, cut)
         except (
             Exception
         ) as error:  # whatever it is, the frame is not shown and the next one is tried
@@ -162,7 +162,7 @@ class ReleasePolicy:
                 )
         return decided
 
-    def _look(self, frame: NumberedFrame, level: Level, cut: bool) -> list[TrackedFrame]:
+    def _decide(self, frame: NumberedFrame, level: Level, cut: bool) -> list[TrackedFrame]:
         full = cut or self._blind
         passes = full or self._undecided + 1 >= level.every
         self._count += 1
@@ -177,13 +177,15 @@ class ReleasePolicy:
         self._carry_back(seen, frame.image.shape)
         # What it was when it was seen says what it is in the frames where it is not.
         faces = {n: Track(n, (observation, self._known[n])) for n, observation in seen.items()}
-        clear = {
+        high_confidence = {
             n: tracks.to_face(s) for n, s in seen.items() if s.source != FaceSource.INTERPOLATED
         }
         vectors = self._beside.submit(
-            self._count, frame.image, tuple(clear.values()), every=level.every
+            self._count, frame.image, tuple(high_confidence.values()), every=level.every
         )
-        self._waiting.append(TrackedFrame(frame, faces, self._scene, tuple(clear), vectors))
+        self._waiting.append(
+            TrackedFrame(frame, faces, self._scene, tuple(high_confidence), vectors)
+        )
         self._undecided = 0 if passes else self._undecided + 1
         self._blind = False
         if self._undecided:

@@ -140,7 +140,7 @@ def detect(
         return cut
 
     before = found[-sequence_detection.MEMORY :]
-    for one in _look(info, detector, is_cut, allowed, before, size=size, meter=meter):
+    for one in _detections(info, detector, is_cut, allowed, before, size=size, meter=meter):
         chunk.append(one)
         if saw is not None:
             saw(one)
@@ -153,7 +153,7 @@ def detect(
     return found + chunk
 
 
-def _look(
+def _detections(
     info: VideoInfo,
     detector: VideoDetector,
     is_cut: Callable[[Image], bool],

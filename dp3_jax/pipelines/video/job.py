@@ -18,7 +18,7 @@ import numpy as np
 import dp3_jax
 from dp3_jax.common import allocator
 from dp3_jax.common.errors import UserError
-from dp3_jax.common.stages import Progress
+from dp3_jax.common.stages import Progress, Stage
 from dp3_jax.detection import tracks
 from dp3_jax.detection.keyframes import interval
 from dp3_jax.detection.sequence_detection import VideoDetector
@@ -127,7 +127,7 @@ def sidecar_path(target: pathlib.Path) -> pathlib.Path:
     return target.with_name(target.name + track_file.SUFFIX)
 
 
-class _Job:
+class _VideoJob:
     """The parts of one job that several steps need."""
 
     def __init__(self, request: Request, anonymizer: Anonymizer, progress: Progress):
@@ -216,7 +216,7 @@ class _Job:
             self.anonymizer.min_confidence,
             self.request.allowed,
             folder,
-            lambda count: self.progress("finding faces", count, self.info.frames_estimate),
+            lambda count: self.progress(Stage.DETECTION, count, self.info.frames_estimate),
             saw=preparation.saw,
             meter=self.meter,
         )
@@ -227,7 +227,7 @@ class _Job:
         target: pathlib.Path,
         segments: Sequence[pathlib.Path],
         generated: bool,
-        rendered: rendering_pass.SecondPass,
+        rendered: rendering_pass.RenderingPass,
     ) -> tuple[str, ...]:
         """Writes the whole video, in which faces were `generated` or not; returns remarks for the user."""
         if isinstance(self.encoding, sequence_writing.Pictures):
@@ -254,7 +254,7 @@ class _Job:
             remarks.append(clocks.restarted(len(rendered.jumps)))
         return (*(f"left out: {what}" for what in left_out), *remarks)
 
-    def _until(self, rendered: rendering_pass.SecondPass) -> float | None:
+    def _until(self, rendered: rendering_pass.RenderingPass) -> float | None:
         """Seconds up to which an undamaged file shows its last frame, where nothing else tells its length."""
         if rendered.damage or rendered.jumps or self.info.audio or self.is_sequence:
             return None
@@ -330,7 +330,7 @@ def process(
     Args:
       request: what to do.
       anonymizer: detector, generator and settings.
-      progress: told how many frames are done, of "finding faces" and of "drawing".
+      progress: told how many frames are done, of each Stage.
 
     Returns:
       One outcome for each track (the worst of its frames), and a summary.
@@ -338,7 +338,7 @@ def process(
     Raises:
       UserError: the video cannot be read or written, or what was given does not fit it.
     """
-    job = _Job(request, anonymizer, progress)
+    job = _VideoJob(request, anonymizer, progress)
     identity = job.identity()
     allocator.keep_freed_memory()  # pictures are made and thrown away all the time
     with (
@@ -357,7 +357,7 @@ def process(
         how = {"motion": request.video.motion, "cuts": shown.cuts}
         use = request.video.coherence
         renderer = Renderer(settings, face_renderer, keys, use, is_face, **how)
-        render = rendering_pass.SecondPass(
+        render = rendering_pass.RenderingPass(
             job.info,
             shown,
             renderer,
@@ -367,7 +367,7 @@ def process(
             times=job.times,
             masked_times=request.video.masked_times,
         )
-        segments, tally = render.run(lambda n: progress("drawing", n, found.frames))
+        segments, tally = render.run(lambda n: progress(Stage.RENDERING, n, found.frames))
         face_results = [_face_result(track, tally, keys) for track in shown.tracks]
         generated = any(face_result.done == Done.GENERATED for face_result in face_results)
         remarks = job.assemble(folder.path / "result", segments, generated, render)
@@ -394,5 +394,5 @@ def _face_result(
     )
     # None: wholly outside the spans.
     return tally.face_result(track.number, action) or FaceResult(
-        action, Done.KEPT, reason="outside the spans"
+        action, Done.KEPT, reason="outside the time ranges"
     )

@@ -89,7 +89,7 @@ def _is_whole(path: pathlib.Path) -> bool:
     return True
 
 
-class SecondPass:
+class RenderingPass:
     """Renders a clip into segments in a work folder.
 
     Attributes:

@@ -7,7 +7,7 @@ import re
 from dp3_jax.common.errors import UserError
 
 _TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)")
-_FORM = "spans are START-END in seconds or [H:]MM:SS, e.g. 5-9.5,1:02:00-; no END means to the end"
+_FORM = "time ranges are START-END in seconds or [H:]MM:SS, e.g. 5-9.5,1:02:00-; no END means to the end"
 
 
 @dataclasses.dataclass(frozen=True)
