@@ -241,7 +241,7 @@ def evaluate(
     rng = np.random.default_rng(settings.seed)
     similarity = _similarity(pictures, settings.match, rng)
     distances = _kid(pictures, settings.kid_features, settings.batch_size, rng)
-    faces, face_distance = _faces(pictures, settings.verifier_name, settings.seed)
+    faces, face_distance = _faces(pictures, settings.judge, settings.seed)
     result = {
         "checkpoint_step": decoder.step,
         "data": {
