@@ -65,6 +65,40 @@ def test_a_damaged_file_is_replaced(cache):
     assert kept.read_bytes() == content
 
 
+def test_a_later_process_neither_traces_nor_compiles(cache, monkeypatch):
+    def other(tree, x):
+        return jnp.sin(x @ tree["kernel"]).sum() - tree["bias"]
+
+    expected = np.asarray(KeptProgram(other, "f")(*arguments()))
+    monkeypatch.setattr(compilations, "_compiled", never)
+    np.testing.assert_array_equal(np.asarray(KeptProgram(never, "f")(*arguments())), expected)
+
+
+def test_a_damaged_program_is_compiled_anew(cache):
+    def other(tree, x):
+        return jnp.cos(x @ tree["kernel"]).sum() + tree["bias"]
+
+    expected = np.asarray(KeptProgram(other, "f")(*arguments()))
+    (kept,) = (cache.parent / "programs").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-9])
+    np.testing.assert_array_equal(np.asarray(KeptProgram(other, "f")(*arguments())), expected)
+
+
+def test_another_machine_does_not_take_it(cache, monkeypatch):
+    def other(tree, x):
+        return jnp.exp(x @ tree["kernel"]).sum() * tree["bias"]
+
+    KeptProgram(other, "f")(*arguments())
+    monkeypatch.setattr(compilations, "_machine", lambda: "another")
+    compiled = []
+    original = compilations._compiled
+    monkeypatch.setattr(
+        compilations, "_compiled", lambda *given: compiled.append(1) or original(*given)
+    )
+    KeptProgram(other, "f")(*arguments())
+    assert compiled
+
+
 def test_without_a_place_to_keep_them_programs_run_all_the_same(cache):
     cache.parent.mkdir()
     cache.write_text("a file where the folder would be")
