@@ -1,0 +1,247 @@
+"""The audit as a whole: pairs of files in, a report out; what is done once is not done again."""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import dp3_jax
+from dp3_jax.common.errors import UserError
+from dp3_jax.detection.face_detection import Detector
+from dp3_jax.evaluation.audit import (
+    attacking,
+    calibration,
+    coverage,
+    gathering,
+    recognition,
+    verdicts,
+)
+from dp3_jax.evaluation.audit.clips import clip_faces
+from dp3_jax.evaluation.audit.faces import AuditedFace, photo_faces
+from dp3_jax.evaluation.audit.pairing import Pair, Pairing
+from dp3_jax.evaluation.audit.store import Store
+from dp3_jax.metrics import batch_embedding
+
+FORMAT = "dp3 audit 1"
+_MAX_LISTED = 500  # faces of a file that are listed; a clip may have more
+# How bad a face is, for sorting: 1 still shows. Each verifier that recognises it adds its part to the last.
+_RISK = {coverage.SHOWN: 1.0, coverage.TOO_LITTLE: 0.9, coverage.CHANGED: 0.0, coverage.KEPT: 0.0}
+_RISK_RECOGNISED = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is asked for.
+
+    Attributes:
+      people: {name of a pair: number of its person}.
+      attacks: names.
+      min_confidence: of detections in originals.
+      seed: of all that is drawn.
+    """
+
+    people: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    attacks: Sequence[str] = ()
+    min_confidence: float = 0.5
+    seed: int = 0
+
+
+class Progress:
+    """Told how far the audit is; this one says nothing."""
+
+    def files(self, done: int, total: int, name: str) -> None:
+        """`done` of `total` files are looked at, the last one `name`."""
+
+    def step(self, what: str) -> None:
+        """What is done next."""
+
+
+def _look(pair: Pair, detectors: Mapping[bool, Detector], progress: Progress) -> list[AuditedFace]:
+    if not pair.is_video:
+        return photo_faces(pair.original, pair.anonymized, detectors[False])
+    return clip_faces(
+        pair.original,
+        pair.anonymized,
+        detectors[True],
+        lambda done, most: progress.step(f"{pair.name}: frame {done} of up to {most}"),
+    )
+
+
+def look_at_all(
+    pairs: Sequence[Pair], store: Store, min_confidence: float, progress: Progress
+) -> None:
+    """Finds the faces of all pairs that the store does not know yet; files that cannot be used are noted."""
+    detectors = {video: Detector(min_confidence, rotations=not video) for video in (False, True)}
+    for done, pair in enumerate(pairs):
+        progress.files(done, len(pairs), pair.name)
+        if pair in store:
+            continue
+        try:
+            store.write(pair, _look(pair, detectors, progress))
+        except UserError as error:
+            if "cannot write" in str(error):
+                raise
+            store.write(pair, [], str(error))
+    progress.files(len(pairs), len(pairs), "")
+
+
+def _risk(face: AuditedFace, by: Sequence[str]) -> float:
+    if face.state == coverage.KEPT:
+        return 0.0
+    return max(_RISK[face.state], round(_RISK_RECOGNISED * len(by), 3))
+
+
+def _face(face: AuditedFace, cosines: Mapping[str, float], by: Sequence[str]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "box": [round(v, 1) for v in face.box],
+        "confidence": round(face.confidence, 3),
+        "sure": face.sure,
+        "state": face.state,
+        "difference": round(face.change.difference, 2),
+        "outside": round(face.change.outside, 2),
+        "alike": round(face.change.alike, 3),
+        "cosines": {name: round(value, 4) for name, value in cosines.items()},
+        "recognised_by": list(by),
+        "risk": _risk(face, by),
+    }
+    if face.track:
+        told |= {"track": face.track, "frame": face.frame}
+    return told
+
+
+def _listed(
+    pair: Pair,
+    faces: Sequence[AuditedFace],
+    error: str,
+    told: Callable[[int], tuple[Mapping[str, float], Sequence[str]]],
+) -> dict[str, Any]:
+    """What the report says of a file, its worst faces first."""
+    entry = {"name": pair.name, "original": str(pair.original), "anonymized": str(pair.anonymized)}
+    if error:
+        return {**entry, "error": error, "faces": [], "risk": 0.0}
+    entries = [_face(face, *told(j)) for j, face in enumerate(faces)]
+    entries.sort(key=lambda face: (not face["sure"], -face["risk"]))
+    sure = [face["risk"] for face in entries if face["sure"]]
+    return {
+        **entry,
+        "error": "",
+        "count": len(entries),
+        "states": dict(Counter(face["state"] for face in entries)),
+        "faces": entries[:_MAX_LISTED],
+        "risk": max(sure, default=0.0),
+    }
+
+
+def _told(
+    found: gathering.Gathered,
+    results: Sequence[recognition.Recognised],
+    embed: recognition.Embeddings,
+) -> Callable[[int, int], tuple[Mapping[str, float], Sequence[str]]]:
+    """(pair, face) -> (its cosines by verifier, the verifiers that recognise it)."""
+    rows = {place: row for row, place in enumerate(found.places)}
+    told = (
+        recognition.recognised_by(found.faces, results, embed)
+        if results
+        else {"cosines": {}, "passed": {}}
+    )
+
+    def of(i: int, j: int) -> tuple[Mapping[str, float], Sequence[str]]:
+        row = rows.get((i, j))
+        if row is None:
+            return {}, ()
+        cosines = {name: float(each[row]) for name, each in told["cosines"].items()}
+        return cosines, [name for name, each in told["passed"].items() if each[row]]
+
+    return of
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - start, 1)
+
+
+def audit(
+    pairing: Pairing, report: pathlib.Path, options: Options, progress: Progress
+) -> dict[str, Any]:
+    """Audits all pairs.
+
+    Args:
+      pairing: of the files.
+      report: folder; what is known while the audit runs lies in it, for the next run of an interrupted one.
+      options: see there.
+      progress: is told how far it is.
+
+    Returns:
+      The content of audit.json; "status" is the exit status.
+
+    Raises:
+      UserError: a network cannot be had, an attack has no such name, or the folder cannot be written.
+    """
+    chosen = attacking.choose(options.attacks)
+    batch_embedding.open_all()
+    store, seconds = Store(report), {}
+    with _timed(seconds, "looking"):
+        look_at_all(pairing.pairs, store, options.min_confidence, progress)
+    read = [store.read(pair) for pair in pairing.pairs]
+    parts, errors = [faces for faces, _ in read], [error for _, error in read]
+    found = gathering.gather(pairing.pairs, parts, options.people, store, options.seed)
+    seen = gathering.count_states([f for f, error in read if not error])
+    embed, results = recognition.Embeddings(), []
+    with _timed(seconds, "recognition"):
+        if len(found.faces):
+            progress.step(f"comparing {len(found.faces)} faces by {len(embed.names)} verifiers")
+            results = recognition.recognise(found.faces, found.tracked, embed)
+    with _timed(seconds, "attacks"):
+        tried = attacking.try_all(chosen, found.faces, options.seed, progress.step)
+    risks = [
+        *verdicts.of_coverage(seen),
+        *verdicts.of_recognition(results, len(found.faces)),
+        *verdicts.of_attacks(tried),
+    ]
+    skipped = sum(map(bool, errors))
+    told = _told(found, results, embed)
+    listed = [
+        _listed(pair, faces, error, lambda j, i=i: told(i, j))
+        for i, (pair, faces, error) in enumerate(zip(pairing.pairs, parts, errors, strict=True))
+    ]
+    return attacking.plain(
+        {
+            "format": FORMAT,
+            "version": dp3_jax.__version__,
+            "status": verdicts.status(risks, skipped),
+            "summary": verdicts.summary(risks, skipped),
+            "risks": [verdicts.as_dict(risk) for risk in risks],
+            "coverage": {"files": seen.files, "states": seen.states, "unsure": seen.low_confidence},
+            "compared": {
+                "faces": len(found.faces),
+                "different": recognition.distinct(found.faces, found.tracked),
+                "people": _known_people(found, options.people),
+                "left_out": found.left_out,
+            },
+            "thresholds": calibration.about(),
+            "recognition": results,
+            "attacks": [one.as_dict() for one in tried],
+            "skipped": [f"{e['name']}: {e['error']}" for e in listed if e["error"]],
+            "without_result": pairing.without_result,
+            "without_original": pairing.without_original,
+            "seconds": seconds,
+            "files": sorted(listed, key=lambda entry: -entry["risk"]),
+        }
+    )
+
+
+def _known_people(found: gathering.Gathered, people: Mapping[str, int]) -> int:
+    named = np.isin(found.faces.people, list(set(people.values())))
+    return len(np.unique(found.faces.people[named]))
+
+
+def remove_parts(report: pathlib.Path) -> None:
+    """Removes what was kept for an interrupted run, views of original faces among it."""
+    Store(report).remove()
