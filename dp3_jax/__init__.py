@@ -4,7 +4,7 @@ import dp3_jax
 new = dp3_jax.anonymize(image)  # u8[h, w, 3] RGB or a Pillow image
 
 anonymizer = dp3_jax.Anonymizer(method="generate")  # for many pictures
-result = anonymizer(frame)  # result.frame, result.outcomes
+result = anonymizer(frame)  # result.frame, result.face_results
 
 generate = dp3_jax.load_generator("runs/celeba128")  # a trained GAN: generate(jax.random.key(0), 8)
 """
