@@ -13,13 +13,13 @@ from collections.abc import Collection, Mapping, Sequence
 import cv2
 import numpy as np
 
-from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.detection.face_detection import Detector, Detection
 from dp3_jax.media.video import reading
 from dp3_jax.vision import geometry
 
 COVERED = 0.9  # share of a face's ellipse from which on it counts as covered
 
-Faces = Mapping[int, Sequence[Face]]
+Faces = Mapping[int, Sequence[Detection]]
 
 
 def reference(clip: pathlib.Path, every: int) -> Faces:
@@ -34,7 +34,7 @@ def reference(clip: pathlib.Path, every: int) -> Faces:
     return found
 
 
-def ellipse(face: Face, shape: tuple[int, int]) -> np.ndarray:
+def ellipse(face: Detection, shape: tuple[int, int]) -> np.ndarray:
     """bool[h, w]: the ellipse in a face's box."""
     x, y, width, height = face.box
     image = np.zeros(shape, np.uint8)

@@ -7,7 +7,7 @@ import pytest
 import skimage.data
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.detection.face_detection import Detection, Detector
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.vision import geometry
 
@@ -23,7 +23,7 @@ def astronaut():
 
 
 def face():
-    return Face(BOX, POINTS, 1.0, "user")
+    return Detection(BOX, POINTS, 1.0, "user")
 
 
 @functools.cache
@@ -93,7 +93,7 @@ def stand_in_generator(monkeypatch):
 
 def masked(one, shape=(512, 512), yaw=0.0):
     """bool of `shape`: the pixels that a new face replaces, of one that is turned by `yaw` degrees."""
-    alignment = geometry.align(one.box, one.points)
+    alignment = one.alignment()
     target = geometry.region(alignment, geometry.face_mask(alignment, one.box, yaw=yaw), shape)
     inside = np.zeros(shape, bool)
     inside[target.slices] = target.inside

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dp3_jax.detection import tracks
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.vision.masks import CANONICAL_POINTS
 
 WIDTH, HEIGHT = 640, 360
@@ -13,7 +13,7 @@ _IN_BOX = (CANONICAL_POINTS - np.array([33.4, 35.4])) / np.array([62.3, 82.4])
 def face(box, confidence=0.9, source="detected"):
     """A face with its five points where they usually are."""
     points = np.array(box[:2]) + _IN_BOX * np.array(box[2:])
-    return Face(tuple(float(v) for v in box), points.astype(np.float32), confidence, source)
+    return Detection(tuple(float(v) for v in box), points.astype(np.float32), confidence, source)
 
 
 def straight(frames, start, speed, size=(40.0, 50.0)):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from dp3_jax.cli.main import main
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.media.video import reading
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import job
@@ -123,9 +123,9 @@ class Finder:
 
     def _faces(self, frame):
         if self.told is not None:
-            return [Face(box, None, 0.9, "detected") for box in self.told[frame.number]]
+            return [Detection(box, None, 0.9, "detected") for box in self.told[frame.number]]
         y, x = np.nonzero(signal(np.asarray(frame.image)))
         if not len(x):
             return []
         box = (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)
-        return [Face(tuple(map(float, box)), None, 0.9, "detected")]
+        return [Detection(tuple(map(float, box)), None, 0.9, "detected")]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dp3_jax.detection import carrying, face_detection, region_detection
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.prediction import measured
 from dp3_jax.media.video.lazy_pictures import GreyParts
 
@@ -40,7 +40,7 @@ class _Last:
     """The frame before: its picture, and the faces in it with the frames since each was detected."""
 
     picture: GreyParts
-    faces: list[tuple[Face, int]]
+    faces: list[tuple[Detection, int]]
 
 
 class LiveDetector(region_detection.RegionDetector):
@@ -62,8 +62,8 @@ class LiveDetector(region_detection.RegionDetector):
         self._last: _Last | None = None
 
     def detect(
-        self, image: np.ndarray, predicted: Sequence[Face], budget: Budget | None = None
-    ) -> list[Face]:
+        self, image: np.ndarray, predicted: Sequence[Detection], budget: Budget | None = None
+    ) -> list[Detection]:
         """The faces that are found in a frame.
 
         Args:
@@ -95,13 +95,13 @@ class LiveDetector(region_detection.RegionDetector):
         return found
 
     def _carried(
-        self, last: _Last, now: GreyParts, predicted: Sequence[Face]
-    ) -> list[tuple[Face, int]]:
+        self, last: _Last, now: GreyParts, predicted: Sequence[Detection]
+    ) -> list[tuple[Detection, int]]:
         """Those faces that the motion in the picture leads to where they are predicted, as of `_Last`."""
         known = [(face, count + 1) for face, count in last.faces if count < _UNCHECKED]
         pairs = region_detection.paired(predicted, [face for face, _ in known])
 
-        def carry(i: int, j: int) -> tuple[Face, int] | None:
+        def carry(i: int, j: int) -> tuple[Detection, int] | None:
             face, count = known[j]
             way = (measured(predicted[i].box) - measured(face.box))[:2]
             chain = carrying.chained(face, way, (last.picture, now))
@@ -111,7 +111,7 @@ class LiveDetector(region_detection.RegionDetector):
 
         return [one for one in self.pool.map(carry, pairs.keys(), pairs.values()) if one]
 
-    def _scan(self, image: np.ndarray, coarse_faces: float) -> list[Face]:
+    def _scan(self, image: np.ndarray, coarse_faces: float) -> list[Detection]:
         """What the next piece shows of what a glance does not."""
         self._turn += 1
         return self.detector.one_pass(image, self._turn, _LIVE_TILE, _LIVE_TURNED, coarse_faces)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection
 
 # Standard deviations, in sizes of the face.
 NOISE = 0.05  # of a detected box
@@ -95,9 +95,9 @@ def measured(box: Sequence[float]) -> np.ndarray:
     return np.array([x + width / 2, y + height / 2, width, height], np.float64)
 
 
-def moved(face: Face, way: np.ndarray) -> Face:
+def moved(face: Detection, way: np.ndarray) -> Detection:
     """The face f64[2] px further on."""
     x, y, width, height = face.box
-    points = None if face.points is None else (face.points + way).astype(np.float32)
+    points = None if face.keypoints is None else (face.keypoints + way).astype(np.float32)
     box = (x + float(way[0]), y + float(way[1]), width, height)
-    return dataclasses.replace(face, box=box, points=points)
+    return dataclasses.replace(face, box=box, keypoints=points)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from dp3_jax.detection import carrying, face_detection, region_detection
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.keyframes import CHUNK, Schedule, Search
 from dp3_jax.detection.motion import Step
 from dp3_jax.media.video import lazy_pictures
@@ -43,7 +43,7 @@ class FrameDetections(NamedTuple):
     """
 
     number: int
-    faces: list[Face]
+    faces: list[Detection]
     cut: bool
     steps: Mapping[int, Step | None]
 
@@ -123,7 +123,7 @@ class VideoDetector(region_detection.RegionDetector):
         self,
         frames: Iterable[NumberedFrame],
         is_cut: Callable[[Image], bool],
-        before: Sequence[Sequence[Face]] = (),
+        before: Sequence[Sequence[Detection]] = (),
         last: Image | None = None,
     ) -> Iterator[FrameDetections]:
         """Yields what is in each frame, in order.
@@ -179,8 +179,8 @@ class VideoDetector(region_detection.RegionDetector):
             view.passes.extend(self.pool.submit(one) for one in passes)
 
     def _finish(
-        self, views: Sequence[_View], recent: list[list[Face]], previous: np.ndarray | None
-    ) -> tuple[list[FrameDetections], list[list[Face]]]:
+        self, views: Sequence[_View], recent: list[list[Detection]], previous: np.ndarray | None
+    ) -> tuple[list[FrameDetections], list[list[Detection]]]:
         """The results of a chunk, and what was found in the last frames since a cut.
 
         Args:
@@ -209,7 +209,7 @@ class VideoDetector(region_detection.RegionDetector):
             results.append(FrameDetections(view.number, faces, view.cut, bridge.steps_of(i)))
         return results, recent
 
-    def in_key(self, view: _View, expected: Sequence[Face]) -> list[Face]:
+    def in_key(self, view: _View, expected: Sequence[Detection]) -> list[Detection]:
         """The faces that the passes over a keyframe find, and those expected ones that looks do."""
         picture, coarse_faces = view.coarse_detection.result()
         faces = self.confirmed(picture, coarse_faces, expected)
@@ -222,12 +222,12 @@ class VideoDetector(region_detection.RegionDetector):
 class _Scene:
     """What is known of the faces up to a frame, in one direction of time."""
 
-    def __init__(self, recent: Iterable[Sequence[Face]] = ()):
+    def __init__(self, recent: Iterable[Sequence[Detection]] = ()):
         self.known: list[region_detection.Known] = []
         for faces in recent:
             self.add(faces)
 
-    def add(self, faces: Sequence[Face]) -> None:
+    def add(self, faces: Sequence[Detection]) -> None:
         """Takes in what was found in the next frame."""
         self.known = region_detection.advanced(self.known, faces)
 
@@ -244,11 +244,11 @@ class _Bridge:
     """
 
     def __init__(self, detector: VideoDetector, views: Sequence[_View]):
-        self.found: list[list[Face]] = [[] for _ in views]
+        self.found: list[list[Detection]] = [[] for _ in views]
         self._detector = detector
         self._views = views
         self._steps: dict[
-            int, tuple[Face, Step]
+            int, tuple[Detection, Step]
         ] = {}  # by the id of the face, which it keeps alive
 
     def steps_of(self, frame: int) -> dict[int, Step]:
@@ -305,7 +305,7 @@ class _Bridge:
         frames: range,
         known: Sequence[region_detection.Known],
         chains: Sequence[carrying.Chain],
-        led: Sequence[Face],
+        led: Sequence[Detection],
     ) -> None:
         """Adds the faces between that the flow tells, and how heads have moved there."""
         for i, j in region_detection.paired(led, self.found[frames[-1]]).items():
@@ -333,7 +333,7 @@ class _Bridge:
 
 def _led(
     known: Sequence[region_detection.Known], chains: Sequence[carrying.Chain], count: int
-) -> list[Face]:
+) -> list[Detection]:
     """Where faces should be so many frames on: by the flow, else by how they moved before."""
     return [
         chain.faces[-1] if len(chain.faces) == count else one.expected(count)

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.face_vector import FaceVector, measure_raw
-from dp3_jax.detection.faces import Face
 from dp3_jax.detection.prediction import moved
 from dp3_jax.media.video.lazy_pictures import Image
 from dp3_jax.models.iris import Iris
@@ -64,7 +64,9 @@ class VectorMeter:
         except UserError:
             return None
 
-    def __call__(self, number: int, image: Image, faces: Sequence[Face], every: int = 1) -> Vectors:
+    def __call__(
+        self, number: int, image: Image, faces: Sequence[Detection], every: int = 1
+    ) -> Vectors:
         """One for each face, None where it is not known or not looked at in this frame.
 
         Args:
@@ -78,7 +80,9 @@ class VectorMeter:
         eyes = number // every % self._eyes_every == 0
         return tuple(self._measured(image, face, number % every == 0, eyes) for face in faces)
 
-    def _measured(self, image: Image, face: Face, looked: bool, eyes: bool) -> FaceVector | None:
+    def _measured(
+        self, image: Image, face: Detection, looked: bool, eyes: bool
+    ) -> FaceVector | None:
         if min(face.box[2:]) < MIN_SIZE:
             return measure_raw(image, face, None)
         if not looked:
@@ -87,7 +91,7 @@ class VectorMeter:
         return measure_raw(part, face, self._mesh, self._iris if eyes else None)
 
 
-def _close_up(image: Image, face: Face) -> tuple[np.ndarray, Face]:
+def _close_up(image: Image, face: Detection) -> tuple[np.ndarray, Detection]:
     """All of a frame that is looked at to measure a face, and the face in it."""
     x, y, width, height = face.box
     reach = _REACH * max(width, height)
@@ -118,7 +122,7 @@ class BesideMeter:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(
-        self, number: int, image: Image, faces: Sequence[Face], every: int = 1
+        self, number: int, image: Image, faces: Sequence[Detection], every: int = 1
     ) -> Future[Vectors] | None:
         """What the meter gives for these arguments, None without one; waits while too many frames do."""
         if self._meter is None or not faces:

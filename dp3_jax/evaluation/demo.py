@@ -9,7 +9,7 @@ from PIL import Image
 
 from dp3_jax.common import images
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.evaluation import demo_clip
 from dp3_jax.metrics.verification import Verifier
 from dp3_jax.pipelines import preview
@@ -32,9 +32,11 @@ def demo_photo() -> np.ndarray:
     return skimage.data.astronaut()
 
 
-def similarity(verifier: Verifier, left: np.ndarray, right: np.ndarray, face: Face) -> float | None:
+def similarity(
+    verifier: Verifier, left: np.ndarray, right: np.ndarray, face: Detection
+) -> float | None:
     """Cosine of the embeddings of one face region in two frames u8[h, w, 3]; None: no face found in one."""
-    alignment = geometry.align(face.box, face.points)
+    alignment = face.alignment()
     crops = np.stack([geometry.extract(frame, alignment) for frame in (left, right)])
     embeddings, found = verifier.embed(crops)
     return float(embeddings[0] @ embeddings[1]) if found.all() else None

@@ -27,7 +27,7 @@ def select(measures: Measures, index: np.ndarray) -> Measures:
     return {name: values[places] for name, values in measures.items()}
 
 
-def _outcomes(
+def _agreement(
     measures: Measures, verifier: str, gallery: Measures, same: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each probe whether it is verified, and its credit at rank 1; nan where no face was found.
@@ -63,7 +63,8 @@ def above_baseline(
         return None
     people = np.argmax(same, 1)
     pairs = [
-        _outcomes(rows[name], verifier, gallery, same, threshold) for name in ("new", "real_person")
+        _agreement(rows[name], verifier, gallery, same, threshold)
+        for name in ("new", "real_person")
     ]
     names = ("verified", "rank_1")
     return {

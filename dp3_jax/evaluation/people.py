@@ -132,13 +132,13 @@ def read_folder(path: pathlib.Path, photos_each: int = 0) -> tuple[ImageSet, int
         except OSError as error:
             logging.warning("cannot read %s: %s", file, error)
             continue
-        faces = [face for face in detector.detect(photo) if face.points is not None]
+        faces = [face for face in detector.detect(photo) if face.keypoints is not None]
         if not faces:
             missed += 1
             continue
         middle = np.array(photo.shape[1::-1]) / 2
-        face = min(faces, key=lambda f: float(np.abs(f.points.mean(0) - middle).max()))
-        crops.append(geometry.extract(photo, geometry.align_points(face.points)))
+        face = min(faces, key=lambda f: float(np.abs(f.keypoints.mean(0) - middle).max()))
+        crops.append(geometry.extract(photo, geometry.align_points(face.keypoints)))
         identities.append(people[file.parent.name])
         names.append(str(file.relative_to(path)))
     if not crops:

@@ -10,7 +10,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection
 from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement.fusing import FusionNetwork
@@ -43,7 +43,7 @@ class Replacer(Protocol):
     fingerprint: str
 
     def __call__(
-        self, photo: np.ndarray, face: Face, key: bytes, source: IdentitySource | None
+        self, photo: np.ndarray, face: Detection, key: bytes, source: IdentitySource | None
     ) -> Replaced:
         """Replaces the face in u8[h, w, 3] `photo` by the person of a key of 32 bytes, who is of `source`."""
         ...
@@ -58,7 +58,7 @@ class Inpainting:
         self.fingerprint = anonymizer.generator.fingerprint
 
     def __call__(
-        self, photo: np.ndarray, face: Face, key: bytes, source: IdentitySource | None = None
+        self, photo: np.ndarray, face: Detection, key: bytes, source: IdentitySource | None = None
     ) -> Replaced:
         """See `Replacer`."""
         del source
@@ -70,7 +70,7 @@ _SOFT = 3.0  # canonical px, standard deviation of the edge
 _LOW = 8.0  # canonical px, standard deviation above which colours are the photo's
 
 
-def paste(photo: np.ndarray, face: Face, donor: Rendering) -> np.ndarray:
+def paste(photo: np.ndarray, face: Detection, donor: Rendering) -> np.ndarray:
     """u8[h, w, 3]: a donor laid over a face, with the low frequencies of what was there; nothing is learned.
 
     Args:
@@ -78,7 +78,7 @@ def paste(photo: np.ndarray, face: Face, donor: Rendering) -> np.ndarray:
       face: where.
       donor: whose face.
     """
-    alignment = geometry.align(face.box, face.points)
+    alignment = face.alignment()
     size = photo.shape[1::-1]
     points = alignment.invert(geometry.align_points(donor.points).apply(donor.points))
     onto = geometry.align_points(donor.points, points)
@@ -113,10 +113,10 @@ class Pasting:
         self.fingerprint = f"pasted onto {below.fingerprint}"
 
     def __call__(
-        self, photo: np.ndarray, face: Face, key: bytes, source: IdentitySource | None
+        self, photo: np.ndarray, face: Detection, key: bytes, source: IdentitySource | None
     ) -> Replaced:
         """See `Replacer`; asks the source for a person in the face's pose and with its expression."""
-        mesh, _ = self._mesh.points(photo, box=face.box, five=face.points)
+        mesh, _ = self._mesh.points(photo, box=face.box, five=face.keypoints)
         pose, mouth = yaw_pitch_roll(mesh), expression(mesh)
         donor = source.render(key, Classes(), pose, mouth, SIZE)
         return Replaced(paste(self._below(photo, face, key).photo, face, donor), donor)
@@ -155,7 +155,7 @@ class Fusing:
         return self._ready[source.fingerprint]
 
     def __call__(
-        self, photo: np.ndarray, face: Face, key: bytes, source: IdentitySource | None
+        self, photo: np.ndarray, face: Detection, key: bytes, source: IdentitySource | None
     ) -> Replaced:
         """See `Replacer`."""
         remembering, anonymizer = self._with(source)

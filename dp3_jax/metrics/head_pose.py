@@ -31,7 +31,7 @@ def head_pose(points: np.ndarray, size: int = SIZE) -> np.ndarray:
     degrees: the model is no particular person, and five points do not tell a long nose from a raised chin.
 
     Args:
-      points: f[5, 2] px as in `dp3_jax.detection.face_detection.Face`.
+      points: f[5, 2] px as in `dp3_jax.detection.face_detection.Detection`.
       size: side of the square picture that they lie in, px.
     """
     middle = (size - 1) / 2

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.detection.face_detection import Detection, Detector
 from dp3_jax.media.photos import read_photo
 from dp3_jax.models import embedders
 
@@ -79,17 +79,17 @@ class Allowlist:
             raise UserError(f"--keep {path}: the photo shows {found}; it must show one person's")
         return self._embed(frame, faces[0])
 
-    def _comparable(self, face: Face) -> bool:
+    def _comparable(self, face: Detection) -> bool:
         clear = face.confidence >= _MIN_CONFIDENCE and min(face.box[2:]) >= _MIN_WIDTH
-        return face.points is not None and clear
+        return face.keypoints is not None and clear
 
-    def _embed(self, frame: np.ndarray, face: Face) -> np.ndarray:
+    def _embed(self, frame: np.ndarray, face: Detection) -> np.ndarray:
         """f32[128] of length 1: SFace (Zhong et al., 2021) of the face aligned by its five points."""
         if self._embedder is None:
             self._embedder = embedders.SFace()
-        return embedders.unit(embedders.embed(self._embedder, [frame], [face.points])[0])
+        return embedders.unit(embedders.embed(self._embedder, [frame], [face.keypoints])[0])
 
-    def decide(self, frame: np.ndarray, faces: Sequence[Face]) -> list[str]:
+    def decide(self, frame: np.ndarray, faces: Sequence[Detection]) -> list[str]:
         """For each face why it is kept; empty texts for those to be anonymized."""
         reasons = [self._by_region(face) for face in faces]
         if not self._people:
@@ -108,7 +108,7 @@ class Allowlist:
             reasons[i] = reasons[i] or f"like {name} ({best:.2f})"
         return reasons
 
-    def _by_region(self, face: Face) -> str:
+    def _by_region(self, face: Detection) -> str:
         x, y, w, h = face.box
         for one in self._regions:
             left, top, width, height = one.box

@@ -63,7 +63,9 @@ def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[i
     alignment = action.face.alignment()
     method, reason = obfuscation_of(action, settings)
     if method:
-        target = obfuscation.extent(alignment, action.face.box, settings.cover, shape)
+        target = obfuscation.extent(
+            alignment, action.face.box, settings.cover, shape, kind=action.face.kind
+        )
         return FaceTask(
             action,
             reason,

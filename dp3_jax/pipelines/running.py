@@ -211,7 +211,7 @@ class _Digest:
         if self._boxes is not None and not task.is_video:
             with contextlib.suppress(UserError):  # it is not listed, which is reported later
                 faces = [
-                    _described(face.box) + _described(face.points)
+                    _described(face.box) + _described(face.keypoints)
                     for face in self._boxes.of(task.source)
                 ]
         return hashlib.sha256((self._common + json.dumps(faces)).encode()).hexdigest()

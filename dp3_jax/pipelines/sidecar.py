@@ -23,6 +23,7 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.kinds import FACE, KINDS
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 from dp3_jax.replacement.identities import Wishes
@@ -41,7 +42,7 @@ def _numbers(values: Any) -> list:
 def _face(face_result: FaceResult) -> dict[str, Any]:
     action = face_result.action
     face = action.face
-    more = {}
+    more = {} if face.kind is FACE else {"kind": face.kind.name}
     if action.vector is not None:
         more["vector"] = action.vector._asdict()
     if face_result.person is not None:
@@ -203,7 +204,10 @@ def _action(entry: Any, number: int, master_key: bytes, where: str) -> FaceActio
     except (TypeError, ValueError):
         key = b""
     _check(len(key) == key_derivation.KEY_BYTES, f"face {number}: key is not 64 hexadecimal digits")
-    face = Detection(box, points, float(confidence), str(entry.get("source", FaceSource.USER)))
+    kind = entry.get("kind", FACE.name)
+    _check(kind in KINDS, f"face {number}: kind {kind!r} is not one of {', '.join(KINDS)}")
+    source = str(entry.get("source", FaceSource.USER))
+    face = Detection(box, points, float(confidence), source, KINDS[kind])
     vector = _vector(entry.get("vector"), number)
     # Kept because a person has written so, not a rule that would have to be applied again.
     return FaceAction(

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dp3_jax.detection.detections import Detection, merge, once_each
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.faces import Face, merge, once_each
 from dp3_jax.media.alpha import BLACK, FADE_SHARE, MAX_FADE, NEAR, WHITE, is_outline, over
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
 from dp3_jax.replacement import obfuscation
@@ -24,7 +24,7 @@ from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.geometry import Region
 
 
-def find(anonymizer: Anonymizer, pixels: np.ndarray, alpha: np.ndarray | None) -> list[Face]:
+def find(anonymizer: Anonymizer, pixels: np.ndarray, alpha: np.ndarray | None) -> list[Detection]:
     """The faces of a photo, as `Anonymizer.find`, in its colours and in it over white and over black."""
     faces = list(anonymizer.find(pixels))
     if alpha is None or alpha.min() == 255:
@@ -79,10 +79,12 @@ def _measured_once(
 
 def _target(action: FaceAction, settings: Settings, shape: Sequence[int]) -> Region:
     """The pixels that are changed where a face is treated as planned."""
-    alignment = geometry.align(action.face.box, action.face.points)
+    alignment = action.face.alignment()
     if obfuscation_of(action, settings)[0]:
-        return obfuscation.extent(alignment, action.face.box, settings.cover, shape)
-    mask = geometry.face_mask(alignment, action.face.box, yaw=action.yaw)
+        return obfuscation.extent(
+            alignment, action.face.box, settings.cover, shape, kind=action.face.kind
+        )
+    mask = action.face.kind.mask(alignment, action.face.box, yaw=action.yaw)
     return geometry.region(alignment, mask, shape)
 
 

@@ -69,7 +69,7 @@ NONE = Coherence(*(False,) * len(dataclasses.fields(Coherence)))
 
 @functools.lru_cache(maxsize=4096)  # each observation is in the windows of its neighbours
 def _pose(observation: Observation) -> Pose:
-    return to_pose(geometry.align(observation.box, observation.points))
+    return to_pose(observation.alignment())
 
 
 def _local(offsets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[complex, complex]:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dp3_jax.vision.geometry import Alignment, Region, face_mask, region
+from dp3_jax.detection.kinds import FACE, TargetKind
+from dp3_jax.vision.geometry import Alignment, Region, region
 from dp3_jax.vision.masks import SIZE
 
 CELLS = 5  # across the face: eyes, nose and mouth melt into two or three cells each way
@@ -41,20 +42,27 @@ def head_mask() -> np.ndarray:
 
 
 def extent(
-    alignment: Alignment, box: Sequence[float], cover: str, shape: Sequence[int], dilation: int = 0
+    alignment: Alignment,
+    box: Sequence[float],
+    cover: str,
+    shape: Sequence[int],
+    dilation: int = 0,
+    *,
+    kind: TargetKind = FACE,
 ) -> Region:
     """The pixels to cover.
 
     Args:
-      alignment, box: of the face.
+      alignment, box: of the target.
       cover: "face", what a new face would replace with a rim round it, or "head", with hair and neck.
       shape: of the frame.
       dilation: canonical px by which to reach further.
+      kind: of the target.
     """
     if cover == "head":
         alignment = alignment.shifted(_HEAD_PADDING, _HEAD_PADDING)
         return region(alignment.shifted(dilation, dilation), dilated(head_mask(), dilation), shape)
-    mask = cv2.dilate(face_mask(alignment, box)[..., 0], _disk(_DILATION))
+    mask = cv2.dilate(kind.mask(alignment, box)[..., 0], _disk(_DILATION))
     return region(alignment.shifted(dilation, dilation), dilated(mask, dilation), shape)
 
 

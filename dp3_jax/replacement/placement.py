@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dp3_jax.detection.detections import Detection
 from dp3_jax.replacement import generation, obfuscation
 from dp3_jax.replacement.face_actions import FaceAction
 from dp3_jax.vision import geometry
@@ -44,19 +45,19 @@ def request(
     number: int, action: FaceAction, place: Place, shape: Sequence[int], memory: Any
 ) -> generation.InpaintRequest:
     """A face to be made; hidden is the face by its smoothed and by its raw alignment."""
-    mask, own = _dilated(place.smooth, action.face.box, place.dilation, shape)
+    mask, own = _dilated(place.smooth, action.face, place.dilation, shape)
     target = own
     if place.raw is not place.smooth:
-        _, raw = _dilated(place.raw, action.face.box, place.raw_dilation, shape)
+        _, raw = _dilated(place.raw, action.face, place.raw_dilation, shape)
         target = geometry.joined(own, raw)
     return generation.InpaintRequest(number, action, place.smooth, mask, target, own, memory)
 
 
 def _dilated(
-    alignment: geometry.Alignment, box: Sequence[float], by: int, shape: Sequence[int]
+    alignment: geometry.Alignment, face: Detection, by: int, shape: Sequence[int]
 ) -> tuple[np.ndarray, geometry.Region]:
     """A face's mask f32[S, S, 1] grown by canonical px, and its pixels, beyond the canonical view too."""
-    mask = geometry.face_mask(alignment, box, enough=1.0)
+    mask = face.kind.mask(alignment, face.box, enough=1.0)
     dilated = (
         _usual_dilated(by) if mask is inference_mask() else obfuscation.dilated(mask[..., 0], by)
     )

@@ -287,7 +287,7 @@ def _context(request: InpaintRequest, seen: np.ndarray) -> np.ndarray:
 
 def _placed(request: InpaintRequest, rendering: Rendering) -> Donor:
     """The rendering where the face lies: in a photo by its five points, in a clip by its alignment alone."""
-    points = request.action.face.points
+    points = request.action.face.keypoints
     if points is None or request.memory is not None:
         return fusing.place_donor(rendering, None, request.mask, quick=request.memory is not None)
     return fusing.place_donor(rendering, request.alignment.apply(points), request.mask)

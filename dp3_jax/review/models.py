@@ -1,6 +1,7 @@
 """What draws new faces for a review, loaded once and used by one thread at a time."""
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -9,10 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.face_detection import Detector
-from dp3_jax.detection.faces import Face
 from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.replacement.generation import FaceRenderer
 from dp3_jax.replacement.options import IdentityOptions
+from dp3_jax.review.remembering import RememberingRenderer
 
 T = TypeVar("T")
 
@@ -20,6 +23,18 @@ _ROOM = 1.0  # of a drawn box, that is looked at on each side of it
 _MIN_ASSIST = 0.15  # confidence of a face that a drawn box is laid on
 _MIN_OVERLAP = 0.4  # of both boxes' union
 _MIN_SIDE = 96  # px of what is looked at
+
+
+class _Remembering(Anonymizer):
+    """An anonymizer that does not draw a person again who stays as she is."""
+
+    @functools.cached_property
+    def opened(self) -> tuple[FaceRenderer, str]:
+        """As of `Anonymizer`; the built-in generator draws all faces at once, so it stays as it is."""
+        renderer, instead = super().opened
+        if renderer.identity == "builtin":
+            return renderer, instead
+        return RememberingRenderer(renderer), instead
 
 
 class Models:
@@ -46,7 +61,7 @@ class Models:
         key = dataclasses.astuple(identity)
         with self._lock:
             if key not in self._made:
-                self._made[key] = Anonymizer(identity=identity)
+                self._made[key] = _Remembering(identity=identity)
             return self._made[key]
 
     def run(self, work: Callable[[], T]) -> T:
@@ -70,7 +85,7 @@ class Models:
         """Waits for what is being drawn; nothing more is begun."""
         self._thread.shutdown(cancel_futures=True)
 
-    def face_near(self, image: np.ndarray, box: Sequence[float]) -> Face | None:
+    def face_near(self, image: np.ndarray, box: Sequence[float]) -> Detection | None:
         """A face in u8[h, w, 3] that a hand-drawn box means, be it far from sure; None: none is found.
 
         Its box and points are truer than a hand is; without points a new face is upright and looks ahead.
@@ -102,10 +117,12 @@ def _around(image: np.ndarray, box: Sequence[float]) -> tuple[int, int, int, int
     )
 
 
-def _moved(face: Face, left: float, top: float) -> Face:
+def _moved(face: Detection, left: float, top: float) -> Detection:
     x, y, width, height = face.box
-    points = None if face.points is None else np.asarray(face.points) + np.float32([left, top])
-    return Face((x + left, y + top, width, height), points, face.confidence, face.source)
+    points = (
+        None if face.keypoints is None else np.asarray(face.keypoints) + np.float32([left, top])
+    )
+    return Detection((x + left, y + top, width, height), points, face.confidence, face.source)
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:

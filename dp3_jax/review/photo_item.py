@@ -1,8 +1,9 @@
 """One photo of a review: what its sidecar says, and its result made anew from that."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,19 @@ class PhotoItem:
         Raises:
           UserError: the original is gone or another, or a file cannot be written.
         """
+        self._write(self.models.run(self._work(content)), note)
+
+    def prepare(self, content: bytes) -> None:
+        """Draws the faces in the background, for nothing but that a change finds the others drawn."""
+
+        def work() -> None:
+            with contextlib.suppress(UserError):
+                self._work(content)()
+
+        self.models.later(work)
+
+    def _work(self, content: bytes) -> Callable[[], records.Record]:
+        """What makes the result that a sidecar asks for; raises as `render`, now or when it is called."""
         known, where = self._parsed(content), str(self.item.sidecar)
         identity = sidecar.parse_identity(known, where)
         photo = self._original()
@@ -83,17 +97,14 @@ class PhotoItem:
             known, photo.pixels.shape, key_derivation.new_master_key(), where
         )
         options = self._options(self.models.anonymizer(identity), known)
-        record = self.models.run(
-            lambda: records.render_record(
-                photo,
-                actions,
-                settings,
-                options,
-                container=container_of(self.item.result),
-                name=str(self.item.result),
-            )
+        return lambda: records.render_record(
+            photo,
+            actions,
+            settings,
+            options,
+            container=container_of(self.item.result),
+            name=str(self.item.result),
         )
-        self._write(record, note)
 
     def first(self, note: Any) -> bytes:
         """Finds the faces of the original, and writes a result and a sidecar; the latter's content."""
@@ -155,8 +166,10 @@ class PhotoItem:
         found = self.models.face_near(self._original().pixels, edit.box)
         if found is None:
             return edit
-        points = None if found.points is None else np.asarray(found.points, np.float64).tolist()
-        return dataclasses.replace(edit, box=tuple(map(float, found.box)), points=points)
+        points = (
+            None if found.keypoints is None else np.asarray(found.keypoints, np.float64).tolist()
+        )
+        return dataclasses.replace(edit, box=tuple(map(float, found.box)), keypoints=points)
 
     def _options(self, anonymizer: Anonymizer, known: Mapping[str, Any]) -> records.RecordOptions:
         """What a new result has like the one before: metadata that were kept, a mark that was left out."""

@@ -13,7 +13,7 @@ from dp3_jax.cli.main import build_parser, main
 from dp3_jax.cli.unused_options import VIDEO_ONLY
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.media import photos
 from dp3_jax.pipelines import allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer
@@ -35,7 +35,7 @@ from tests.face_photos import (
 
 def test_keep_by_region_needs_the_face_well_inside():
     allowed = allowlist.Allowlist(["170,60,110,130"])
-    inside, outside = Face(BOX, None, 1.0), Face((240.0, 68.0, 85.0, 112.0), None, 1.0)
+    inside, outside = Detection(BOX, None, 1.0), Detection((240.0, 68.0, 85.0, 112.0), None, 1.0)
     assert [bool(r) for r in allowed.decide(astronaut(), [inside, outside])] == [True, False]
     with pytest.raises(UserError, match="positive size"):
         allowlist.Allowlist(["1,2,0,4"])
@@ -55,7 +55,7 @@ def test_keep_by_reference_keeps_that_person_only(tmp_path):
     for picture, kept in ((frame, 1), (mirrored, 0)):
         faces = [f for f in detector.detect(picture) if f.confidence > 0.8]
         assert sum(bool(r) for r in allowed.decide(picture, faces)) == kept
-    unclear = Face(BOX, None, 1.0, "user")  # no points, so it cannot be compared
+    unclear = Detection(BOX, None, 1.0, "user")  # no points, so it cannot be compared
     assert allowed.decide(frame, [unclear]) == [""]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.data import DataOptions, clip_people, clip_views, clips
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection
 from dp3_jax.models import embedders
 from dp3_jax.vision import flow, masks
 from tests.face_photos import astronaut, detector_or_skip
@@ -50,7 +50,7 @@ def test_a_cut_gives_no_pair():
 
 def test_faces_of_neighbouring_frames_are_matched_by_their_place():
     def face(x, y, size=40):
-        return Face((x, y, size, size), None, 0.9)
+        return Detection((x, y, size, size), None, 0.9)
 
     before = [face(0, 0), face(100, 0), face(300, 0)]
     after = [face(104, 3), face(2, 0), face(500, 0)]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import face_detection, pyramid
-from dp3_jax.detection.face_detection import Detector, Face
+from dp3_jax.detection.face_detection import Detection, Detector
 from dp3_jax.vision import geometry
 from tests.face_photos import BOX, POINTS, astronaut, detector_or_skip
 
@@ -29,7 +29,7 @@ def found_at(faces, box):
 
 
 def as_face(x, y, w, h, confidence):
-    return Face((x, y, w, h), None, confidence)
+    return Detection((x, y, w, h), None, confidence)
 
 
 boxes = st.builds(
@@ -88,7 +88,7 @@ def test_the_face_of_the_astronaut_is_found_where_it_is():
     best = faces[0]
     assert best.confidence > 0.8
     np.testing.assert_allclose(best.box, BOX, atol=8)
-    np.testing.assert_allclose(best.points, POINTS, atol=7)
+    np.testing.assert_allclose(best.keypoints, POINTS, atol=7)
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
@@ -99,7 +99,7 @@ def test_points_of_a_turned_face_are_in_the_frame_s_coordinates(quarters):
     points = POINTS.astype(float)
     for _ in range(quarters):
         points = np.stack([points[:, 1], 511 - points[:, 0]], 1)
-    np.testing.assert_allclose(best.points, points, atol=8)
+    np.testing.assert_allclose(best.keypoints, points, atol=8)
 
 
 @pytest.mark.parametrize("angle", [-30, 20, 60, 120])
@@ -158,7 +158,7 @@ def test_the_number_of_threads_changes_nothing():
             (f.box, f.confidence, f.source) for f in one
         ]
         for a, b in zip(one, several, strict=True):
-            np.testing.assert_array_equal(a.points, b.points)
+            np.testing.assert_array_equal(a.keypoints, b.keypoints)
 
 
 def test_one_detector_serves_several_threads_at_once():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.detection import motion
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.motion import Step
 from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.pipelines.video import detection_pass, track_file
@@ -61,14 +61,14 @@ def seen_steps(observations, alignment=head_at):
     pictures = {s.frame: picture(s.frame, alignment) for s in observations}
     found = {}
     for one in observations[1:]:
-        step = motion.step(pictures[one.frame - 1], pictures[one.frame], one.box, one.points)
+        step = motion.step(pictures[one.frame - 1], pictures[one.frame], one.box, one.keypoints)
         if step is not None:
             found[one.frame, one.box] = step
     return found
 
 
 def aligned(one):
-    return geometry.align(one.box, one.points)
+    return one.alignment()
 
 
 def errors(track, alignment=head_at):
@@ -85,7 +85,7 @@ def jittering(track, alignment=head_at):
 
 def test_the_motion_of_a_head_is_seen_in_spite_of_its_background():
     one = noisy(10, np.random.default_rng(0))
-    found = motion.step(picture(9), picture(10), one.box, one.points)
+    found = motion.step(picture(9), picture(10), one.box, one.keypoints)
     before, after = head_at(9), head_at(10)
     assert abs(found.a - before.a / after.a) < 0.003
     middle = complex(*before.invert(np.array([64.0, 74.0])))
@@ -118,9 +118,9 @@ def test_an_opening_mouth_does_not_move_the_face():
 def test_a_cut_or_a_flat_picture_has_no_motion():
     one = noisy(5, np.random.default_rng(2))
     other = texture(9, SHAPE).astype(np.uint8)
-    assert motion.step(other, picture(5), one.box, one.points) is None
+    assert motion.step(other, picture(5), one.box, one.keypoints) is None
     flat = np.full(SHAPE, 90, np.uint8)
-    assert motion.step(flat, flat, one.box, one.points) is None
+    assert motion.step(flat, flat, one.box, one.keypoints) is None
     assert motion.step(other, other, (900.0, 900.0, 40.0, 50.0), CANONICAL_POINTS + 850) is None
 
 
@@ -141,7 +141,7 @@ def test_what_nobody_saw_stays_as_it_is_and_no_motion_leads_over_it():
 
 
 def points_of(track):
-    return [None if s.points is None else s.points.tolist() for s in track.observations]
+    return [None if s.keypoints is None else s.keypoints.tolist() for s in track.observations]
 
 
 def test_a_motion_that_the_detections_contradict_is_not_used():
@@ -178,8 +178,8 @@ def test_no_face_is_moved_far_from_where_it_was_detected(drawn, seed):
     }
     stable = motion.stabilised(track, steps)
     for old, new in zip(track.observations, stable.observations, strict=True):
-        before = geometry.align(old.box, old.points)
-        after = geometry.align_points(new.points)
+        before = old.alignment()
+        after = geometry.align_points(new.keypoints)
         assert poses.moved(after, before) < 9.2
 
 
@@ -196,7 +196,7 @@ def test_steady_tracks_come_back_from_their_file(tmp_path):
 
 @pytest.mark.parametrize("steps", [(), (None,), (Step(0.1 + 0.7j, 1 / 3 - 2j),)])
 def test_the_journal_keeps_motions_exactly(steps):
-    face = Face((1.5, 2.5, 30.0, 40.0), None, 0.9, "detected")
+    face = Detection((1.5, 2.5, 30.0, 40.0), None, 0.9, "detected")
     found = detection_pass.FrameDetections(3, 40, False, (face,), None, steps)
     again = detection_pass._from_json(json.loads(json.dumps(detection_pass._to_json(found))))
     assert again.steps == steps

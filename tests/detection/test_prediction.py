@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.prediction import CALM, Motion, coasting, moved
 
 speeds = st.floats(-8, 8)
@@ -36,8 +36,8 @@ def test_one_odd_detection_changes_little_and_a_face_at_rest_stays():
 
 @given(speeds, speeds)
 def test_a_face_is_moved_with_its_points(right, down):
-    face = Face((10.0, 20.0, 30.0, 40.0), np.zeros((5, 2), np.float32), 0.9)
+    face = Detection((10.0, 20.0, 30.0, 40.0), np.zeros((5, 2), np.float32), 0.9)
     there = moved(face, np.array([right, down]))
     assert there.box == (10.0 + right, 20.0 + down, 30.0, 40.0)
-    np.testing.assert_allclose(there.points, np.tile([right, down], (5, 1)), atol=1e-5)
-    assert moved(Face(face.box, None, 0.5), np.ones(2)).points is None
+    np.testing.assert_allclose(there.keypoints, np.tile([right, down], (5, 1)), atol=1e-5)
+    assert moved(Detection(face.box, None, 0.5), np.ones(2)).keypoints is None

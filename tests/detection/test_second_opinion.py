@@ -7,7 +7,7 @@ import pytest
 
 from dp3_jax.common import assets
 from dp3_jax.detection import second_opinion
-from dp3_jax.detection.faces import Face, once_each
+from dp3_jax.detection.detections import Detection, once_each
 from dp3_jax.media.photos import read_photo
 from dp3_jax.pipelines.anonymize import Anonymizer
 from tests.face_photos import BOX, POINTS, Painter, astronaut, detector_or_skip, face
@@ -62,9 +62,9 @@ def test_covering_asks_nobody():
 
 def test_a_part_of_a_face_is_not_a_second_one():
     points = POINTS.astype(np.float32)
-    whole = Face(BOX, points, 0.95)
-    part = Face((200.0, 100.0, 50.0, 60.0), points + 0.5, 0.74)
-    neighbour = Face((260.0, 68.0, 85.0, 112.0), points + np.float32([80, 0]), 0.9)
+    whole = Detection(BOX, points, 0.95)
+    part = Detection((200.0, 100.0, 50.0, 60.0), points + 0.5, 0.74)
+    neighbour = Detection((260.0, 68.0, 85.0, 112.0), points + np.float32([80, 0]), 0.9)
     assert once_each([whole, part, neighbour]) == [whole, neighbour]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.detection import region_detection
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.live_detection import Budget, LiveDetector
 from dp3_jax.detection.sequence_detection import VideoDetector
 from tests.face_photos import BOX, astronaut, detector_or_skip
@@ -68,7 +68,7 @@ def find(images, cuts=(), threads=2, **options):
 
 def as_numbers(result):
     return [
-        (number, [(f.box, f.points.tolist(), f.confidence, f.source) for f in faces], cut, steps)
+        (number, [(f.box, f.keypoints.tolist(), f.confidence, f.source) for f in faces], cut, steps)
         for number, faces, cut, steps in result
     ]
 
@@ -103,10 +103,10 @@ def test_a_face_upside_down_is_followed_and_keeps_its_points():
     places = [(250 + 12 * i, 180, 70, 180 + 2 * i) for i in range(CHUNK)]
     images = [shown(*place) for place in places]
     wrong = coarse_faces(images[2])  # the wrong way up, if at all
-    assert all(face.points[:2, 1].mean() < face.points[3:, 1].mean() for face in wrong)
+    assert all(face.keypoints[:2, 1].mean() < face.keypoints[3:, 1].mean() for face in wrong)
     for place, (_, faces, *_) in zip(places, find(images), strict=True):
         assert [is_at(face, *place[:3]) for face in faces] == [True]
-        eyes, mouth = faces[0].points[:2].mean(0), faces[0].points[3:].mean(0)
+        eyes, mouth = faces[0].keypoints[:2].mean(0), faces[0].keypoints[3:].mean(0)
         assert eyes[1] > mouth[1]
 
 
@@ -186,7 +186,7 @@ def test_between_keyframes_a_face_is_carried_to_where_it_is():
     looked = [detector.confirmed(*detector.coarse_detection(image, 1.0))[0] for image in images]
     for one, alone in zip(find(images), looked, strict=True):
         assert len(one.faces) == 1
-        points = np.linalg.norm(one.faces[0].points - alone.points, axis=1)
+        points = np.linalg.norm(one.faces[0].keypoints - alone.keypoints, axis=1)
         assert points.max() < 0.12 * alone.box[2], one.number
         assert np.abs(np.subtract(one.faces[0].box, alone.box)).max() < 0.15 * alone.box[2]
 
@@ -240,9 +240,9 @@ def test_live_a_face_is_found_at_once_and_then_by_looks_alone():
         assert [is_at(face, *place) for face in faces] == [True]
     nothing = Budget(side=None, scan=False)
     assert detector.detect(shown(200, 180, 60), [], nothing) == []
-    only_a_box = Face(box_at(190, 175, 60), None, 0.0, "user")
+    only_a_box = Detection(box_at(190, 175, 60), None, 0.0, "user")
     assert len(detector.detect(shown(200, 180, 60), [only_a_box], nothing)) == 1
-    elsewhere = Face(box_at(900, 900, 60), None, 0.0)
+    elsewhere = Detection(box_at(900, 900, 60), None, 0.0)
     assert detector.detect(shown(200, 180, 60), [elsewhere], nothing) == []
 
 
@@ -275,7 +275,7 @@ def test_live_small_and_turned_faces_are_found_within_a_round_and_kept(width, an
 
 
 boxes = st.builds(
-    lambda x, y, w, h, c: Face((x, y, w, h), None, c),
+    lambda x, y, w, h, c: Detection((x, y, w, h), None, c),
     st.floats(0, 300),
     st.floats(0, 300),
     st.floats(8, 80),
@@ -298,10 +298,10 @@ def test_a_known_face_is_expected_where_its_motion_takes_it():
     known = []
     for x in (10.0, 16.0):
         points = np.full((5, 2), x, np.float32)
-        known = region_detection.advanced(known, [Face((x, 5.0, 30.0, 40.0), points, 0.9)])
+        known = region_detection.advanced(known, [Detection((x, 5.0, 30.0, 40.0), points, 0.9)])
     # A speed seen once is believed nearly, not wholly.
     np.testing.assert_allclose(known[0].expected().box, (22.0, 5.0, 30.0, 40.0), atol=0.5)
-    np.testing.assert_allclose(known[0].expected().points[:, 0], 22.0, atol=0.5)
+    np.testing.assert_allclose(known[0].expected().keypoints[:, 0], 22.0, atol=0.5)
 
 
 @given(st.lists(boxes, max_size=8), st.lists(boxes, max_size=8))

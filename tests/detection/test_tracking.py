@@ -149,7 +149,7 @@ def test_points_are_filled_with_the_boxes():
     path = straight(30, (200, 100), (3, 1))
     (track,) = linked(seen([path], lambda p, f: 10 <= f < 20), frames=30)
     for s, box in zip(track.observations, path, strict=True):
-        np.testing.assert_allclose(s.points, face(box).points, atol=0.5)
+        np.testing.assert_allclose(s.keypoints, face(box).keypoints, atol=0.5)
 
 
 def test_a_face_that_goes_out_stays_at_the_border():

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.detection import face_vector, vector_meter, vectors
+from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.faces import Face
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.detection.vectors import NUMBERS, VectorFilter, smooth
 
@@ -198,7 +198,7 @@ def test_measuring_costs_the_same_at_any_rate_and_is_bounded(monkeypatch, rate, 
         vector_meter, "measure_raw", lambda image, face, mesh, iris=None: asked.append((mesh, iris))
     )
     meter = Named(rate, live=live)
-    faces = [Face((0.0, 0.0, 100.0, 120.0), None, 0.9)] * count
+    faces = [Detection((0.0, 0.0, 100.0, 120.0), None, 0.9)] * count
     for number in range(24):
         assert len(meter(number, np.zeros((1, 1, 3), np.uint8), faces)) == count
     assert (

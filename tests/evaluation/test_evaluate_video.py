@@ -108,7 +108,7 @@ def test_people_on_screen_together_serve_as_each_others_strangers(clip, tmp_path
     def beside(number):
         seen = observation(number)
         box = (seen.box[0] + SIDE, *seen.box[1:])
-        return Observation(number, box, seen.points + np.float32([SIDE, 0]), 1.0)
+        return Observation(number, box, seen.keypoints + np.float32([SIDE, 0]), 1.0)
 
     first = Track(1, tuple(observation(n) for n in range(count)))
     together = Track(2, tuple(beside(n) for n in range(count)))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from dp3_jax.detection.faces import Face
+from dp3_jax.detection.detections import Detection
 from dp3_jax.evaluation import identities_pictures as pictures
 from dp3_jax.evaluation import identities_suite as suite
 from dp3_jax.evaluation import identities_tables as tables
@@ -19,7 +19,7 @@ from dp3_jax.replacement.identities import Rendering
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import CANONICAL_POINTS
 
-FACE = Face(geometry.CANONICAL_BOX, CANONICAL_POINTS, 1.0, "user")
+FACE = Detection(geometry.CANONICAL_BOX, CANONICAL_POINTS, 1.0, "user")
 
 
 def unit(rows):

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.live import release_policy
 from tests import face_photos, video_makers
@@ -39,7 +39,7 @@ class Finder:
         if not len(x):
             return []
         box = (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)
-        return [Face(tuple(map(float, box)), None, 0.9)]
+        return [Detection(tuple(map(float, box)), None, 0.9)]
 
 
 @pytest.fixture

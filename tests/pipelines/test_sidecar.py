@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dp3_jax.common import normal
 from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.pipelines import boxes, outputs, sidecar
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
@@ -26,7 +26,11 @@ points = st.none() | st.lists(numbers, min_size=10, max_size=10).map(
     lambda values: np.array(values, np.float32).reshape(5, 2)
 )
 faces = st.builds(
-    Face, st.tuples(numbers, numbers, sizes, sizes), points, st.floats(0, 1), st.just("detected")
+    Detection,
+    st.tuples(numbers, numbers, sizes, sizes),
+    points,
+    st.floats(0, 1),
+    st.just("detected"),
 )
 actions = st.builds(
     FaceAction,
@@ -63,15 +67,15 @@ def test_what_is_written_is_valid_and_read_back_exactly(done, used, generator):
         assert action.key == face_result.action.key
         assert (action.keep, action.method) == (face_result.action.keep, face_result.action.method)
         assert action.candidate == face_result.candidate
-        if action.face.points is None:
-            assert face_result.action.face.points is None
+        if action.face.keypoints is None:
+            assert face_result.action.face.keypoints is None
         else:
-            np.testing.assert_array_equal(action.face.points, face_result.action.face.points)
+            np.testing.assert_array_equal(action.face.keypoints, face_result.action.face.keypoints)
 
 
 def test_the_form_is_stable():
     """Sidecars lie in people's archives: a change here must keep reading format 1."""
-    face = Face((1.5, 2.0, 30.0, 40.0), np.arange(10, dtype=np.float32).reshape(5, 2), 0.75)
+    face = Detection((1.5, 2.0, 30.0, 40.0), np.arange(10, dtype=np.float32).reshape(5, 2), 0.75)
     done = [FaceResult(FaceAction(face, bytes(32)), "generated", 2)]
     content = sidecar.describe((480, 640, 3), done, Settings(candidates=3), "f" * 64)
     content["version"] = "1"
@@ -174,7 +178,7 @@ def test_boxes_come_in_many_forms(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
     photo = boxes.pathlib.Path("folder/p.jpg")
     (found,) = boxes.Boxes(tmp_path / name).of(photo)
-    assert (found.box, found.points, found.source) == ((10.0, 20.0, 30.0, 40.0), None, "user")
+    assert (found.box, found.keypoints, found.source) == ((10.0, 20.0, 30.0, 40.0), None, "user")
 
 
 @pytest.mark.parametrize(

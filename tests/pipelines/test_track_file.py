@@ -41,8 +41,8 @@ def same(a, b):
     def plain(observation):
         points = (
             None
-            if observation.points is None
-            else (observation.points.dtype, observation.points.tobytes())
+            if observation.keypoints is None
+            else (observation.keypoints.dtype, observation.keypoints.tobytes())
         )
         return (
             observation.frame,

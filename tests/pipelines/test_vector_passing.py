@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.media.video import reading
@@ -89,7 +89,7 @@ def test_a_killed_first_pass_goes_on_with_the_same_vectors(clip, tmp_path, at):
 
 
 def test_given_boxes_are_measured_too(clip):
-    box = Face((10.0, 20.0, 32.0, 40.0), None, 1.0, "user")
+    box = Detection((10.0, 20.0, 32.0, 40.0), None, 1.0, "user")
     found = detection_pass.given(clip, FRAMES, {2: [box], 3: [box]}, None, meter)
     assert [one.vectors for one in found[1:5]] == [(), (told(2, box),), (told(3, box),), ()]
     (track,) = detection_pass.link(clip, found).tracks
@@ -174,7 +174,7 @@ def test_the_meter_waits_rather_than_holding_all_frames():
         held.append(number)
         return (None,)
 
-    face = Face((0.0, 0.0, 10.0, 10.0), None, 0.9)
+    face = Detection((0.0, 0.0, 10.0, 10.0), None, 0.9)
     with vector_meter.BesideMeter(slow) as beside:
         image = np.zeros((2, 2, 3), np.uint8)
         assert beside.submit(0, image, []) is None

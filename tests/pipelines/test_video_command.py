@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.media.video import reading
 from dp3_jax.pipelines.video import job
 from tests import video_makers
@@ -184,7 +184,9 @@ def test_what_is_hardly_a_face_is_covered_as_asked(finder, monkeypatch, tmp_path
     """Where new faces are made it is blurred; a stronger cover must not become a blur."""
     source = scene(tmp_path / "a.mkv", ONE)
     monkeypatch.setattr(
-        type(finder), "_faces", lambda self, f: [Face(ONE[f.number][0], None, 0.55, "detected")]
+        type(finder),
+        "_faces",
+        lambda self, f: [Detection(ONE[f.number][0], None, 0.55, "detected")],
     )
     record = tmp_path / "solid.mkv.tracks.json"
     for method in ("solid", "generate"):

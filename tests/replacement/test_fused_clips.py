@@ -40,7 +40,7 @@ def track(scale=2.4, vector=lambda i: FaceVector(2.0 * i, 1.0, 0.02 * i, 0.9, 0.
 def masked(one, number):
     """bool[h, w]: what must not matter in a frame."""
     seen = one.observations[number]
-    alignment = geometry.align(seen.box, seen.points)
+    alignment = seen.alignment()
     target = geometry.region(alignment, geometry.face_mask(alignment, seen.box), SHAPE)
     inside = np.zeros(SHAPE[:2], bool)
     inside[target.slices] |= target.inside

@@ -11,8 +11,8 @@ from PIL import Image
 from dp3_jax.cli.main import main
 from dp3_jax.common import assets
 from dp3_jax.detection import face_vector
+from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.faces import Face
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.pipelines import anonymize, transparency
 from dp3_jax.pipelines.anonymize import Anonymizer, anonymize_frame
@@ -84,7 +84,7 @@ def scaled(factor):
     """The astronaut enlarged, and the face in it."""
     frame = cv2.resize(astronaut(), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     box = tuple(v * factor for v in BOX)
-    return frame, Face(box, (POINTS * factor).astype(np.float32), 1.0)
+    return frame, Detection(box, (POINTS * factor).astype(np.float32), 1.0)
 
 
 @pytest.mark.parametrize(("factor", "yaw"), [(0.4, 4.0), (1.0, 4.0), (3.0, 4.0), (1.0, 30.0)])
@@ -134,7 +134,7 @@ def test_a_large_face_has_the_detail_of_its_rendering(network):
     """Stripes finer than a px of the network's picture are there, as sharp as in the rendering."""
     frame, one = scaled(4.0)
     result, _ = render(frame, [one], network)
-    alignment = geometry.align(one.box, one.points)
+    alignment = one.alignment()
     x, y = alignment.invert(np.array([[56.0, 84.0], [72.0, 84.0]])).round().astype(int).T
     row = result[y[0], x[0] : x[1], 1].astype(float)
     steps = np.abs(np.diff(row))
@@ -173,8 +173,8 @@ def test_a_person_that_cannot_be_rendered_gives_way_to_the_next(network, fails, 
 def test_a_face_without_points_and_one_at_the_border_are_handled(network):
     frame = astronaut()
     faces = [
-        Face((-30.0, 300.0, 90.0, 120.0), None, 1.0),
-        Face((400.0, 420.0, 200.0, 260.0), None, 1.0),
+        Detection((-30.0, 300.0, 90.0, 120.0), None, 1.0),
+        Detection((400.0, 420.0, 200.0, 260.0), None, 1.0),
     ]
     result, face_results = render(frame, faces, network)
     assert [o.done for o in face_results] == ["generated"] * 2
@@ -258,7 +258,7 @@ def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypat
     monkeypatch.setattr(anonymize, "mesh_at_hand", lambda: None)
     turned = POINTS.copy()
     turned[2, 0] -= 14  # the nose
-    one = Face(BOX, turned.astype(np.float32), 1.0)
+    one = Detection(BOX, turned.astype(np.float32), 1.0)
     planned = face_actions.face_actions_of([one], MASTER_KEY)
     alpha = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY)
     black = np.zeros_like(astronaut())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp3_jax.common.choices import OBFUSCATIONS
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.pipelines.anonymize import anonymize_frame
 from dp3_jax.replacement import coherence, face_actions, key_derivation
@@ -88,7 +88,7 @@ def known(tracks, frame, shape=SHAPE):
     inside = np.zeros(shape[:2], bool)
     for track, one in faces_in(tracks, frame):
         if not track.keep:
-            alignment = geometry.align(one.box, one.points)
+            alignment = one.alignment()
             target = geometry.region(alignment, geometry.face_mask(alignment, one.box), shape)
             inside[target.slices] |= target.inside
     return inside
@@ -316,7 +316,9 @@ def test_without_coherence_a_frame_is_treated_as_a_photo():
     shown, _ = play(renderer(use=coherence.NONE), [scene()] * 2, tracks)
     for i, result in enumerate(shown):
         one = tracks[0].observations[i]
-        planned = [face_actions.FaceAction(Face(one.box, one.points, 1.0), KEYS[1], candidate=0)]
+        planned = [
+            face_actions.FaceAction(Detection(one.box, one.keypoints, 1.0), KEYS[1], candidate=0)
+        ]
         renderings = BuiltinRenderer(Painter())
         photo, _ = anonymize_frame(scene(), planned, face_actions.Settings(), renderings, everyone)
         assert np.abs(result.astype(int) - photo).mean() < 0.5

@@ -21,6 +21,7 @@ from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
 from dp3_jax.evaluation.attacks import parrot, recognition
 from dp3_jax.evaluation.attacks.attack import AttackResult, FaceSet, gallery_and_probes
+from dp3_jax.evaluation.attacks.remembering import Marked, remembered
 from dp3_jax.metrics import identification, verification
 from dp3_jax.models import embedders
 
@@ -91,8 +92,13 @@ def embeddings(network: Network, params: Params, maps: np.ndarray) -> np.ndarray
     return np.concatenate(done)
 
 
+@remembered
+def _maps(network: Network, pictures: np.ndarray) -> np.ndarray:
+    return network.maps(pictures)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lessons:
+class Lessons(Marked):
     """What is learned from: f[n, ...] maps, unit targets f[n, D] and i[n], whose they are."""
 
     maps: np.ndarray
@@ -112,6 +118,7 @@ def _area(network: Network, params: Params, lessons: Lessons) -> float:
     return float(recognition.preferred(scores, same).mean())
 
 
+@remembered
 def train(network: Network, lessons: Lessons, updates: int, seed: int) -> Params:
     """Parameters that bring maps near the targets of the same people, and not near others'."""
     rng = np.random.default_rng(seed)
@@ -163,12 +170,12 @@ class FittedTuned:
         if len(gallery) < 3:
             return recognition.unjudged(self.attack, "three people need two faces each")
         network = self.network
-        whose = embeddings(network, network.params, network.maps(faces.originals[gallery]))
+        whose = embeddings(network, network.params, _maps(network, faces.originals[gallery]))
         whose = np.asarray(_unit(whose - self.mean))
         scores = {}
         for kind, pictures in parrot.kinds_of(faces).items():
             params = self.params.get(kind, network.params)
-            seen = embeddings(network, params, network.maps(pictures[probes]))
+            seen = embeddings(network, params, _maps(network, pictures[probes]))
             scores[kind] = (seen - self.mean if kind == "originals" else seen) @ whose.T
         return recognition.recognised(
             self.attack,
@@ -209,7 +216,7 @@ class Tuned:
                 f"it takes {_MIN_PEOPLE}"
             )
         network, people = self.network(), faces.people[probes]
-        whose = embeddings(network, network.params, network.maps(faces.originals[gallery]))
+        whose = embeddings(network, network.params, _maps(network, faces.originals[gallery]))
         mean = whose.mean(0)
         row_of = {person: row for row, person in enumerate(faces.people[gallery].tolist())}
         target = np.asarray(_unit(whose - mean))[[row_of[p] for p in people.tolist()]]
@@ -217,7 +224,7 @@ class Tuned:
         params = {
             kind: train(
                 network,
-                Lessons(network.maps(pictures[kind][probes]), target, people),
+                Lessons(_maps(network, pictures[kind][probes]), target, people),
                 self.updates,
                 seed,
             )

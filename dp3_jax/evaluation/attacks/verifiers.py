@@ -10,14 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dp3_jax.metrics import verification
+from dp3_jax.metrics import batch_embedding, verification
 from dp3_jax.models import embedders
-
-VERIFIERS = (
-    "sface",
-    "dlib_resnet",
-    "faceres",
-)  # trained on other data, by others, with other losses
 
 Embed = Callable[
     [np.ndarray], Mapping[str, np.ndarray]
@@ -31,23 +25,19 @@ class FaceVerifiers:
     Originals come again in every attack and with every anonymizer that is compared; a face takes 5 kB.
     """
 
-    def __init__(self, names: Sequence[str] = VERIFIERS):
+    def __init__(self, names: Sequence[str] = batch_embedding.VERIFIERS):
         """Loads nothing.
 
         Args:
-          names: of `models.embedders.EMBEDDERS`.
+          names: of `batch_embedding.WIDTHS`.
         """
         self._names = tuple(names)
         self._known: dict[bytes, dict[str, np.ndarray]] = {}
 
-    @functools.cached_property
-    def _embedders(self) -> dict[str, embedders.Embedder]:
-        return {name: embedders.EMBEDDERS[name]() for name in self._names}
-
     @property
     def thresholds(self) -> dict[str, float]:
-        """The published least cosines of one person; raises UserError where a network cannot be had."""
-        return {name: embedder.threshold for name, embedder in self._embedders.items()}
+        """The published least cosines of one person, by verifier."""
+        return {name: embedders.EMBEDDERS[name].threshold for name in self._names}
 
     def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
         """See `Embed`.
@@ -58,12 +48,7 @@ class FaceVerifiers:
         marks = [hashlib.sha1(picture.tobytes()).digest() for picture in pictures]
         new = {mark: row for row, mark in enumerate(marks) if mark not in self._known}
         if new:
-            shown = np.ascontiguousarray(pictures[list(new.values())])
-            points = verification.canonical_points(shown)
-            rows = {
-                name: embedders.unit(embedders.embed(embedder, shown, points))
-                for name, embedder in self._embedders.items()
-            }
+            rows = batch_embedding.embed(pictures[list(new.values())], self._names)
             for place, mark in enumerate(new):
                 self._known[mark] = {name: row[place] for name, row in rows.items()}
         return {

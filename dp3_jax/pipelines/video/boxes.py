@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.face_detection import Face
+from dp3_jax.detection.face_detection import Detection
 from dp3_jax.pipelines.boxes import face_of, read_rows
 from dp3_jax.pipelines.sidecar import read_json
 
-Spanning = tuple[int, int, Face]  # first frame, last frame, the face in all of them
+Spanning = tuple[int, int, Detection]  # first frame, last frame, the face in all of them
 
 
 def _time_range(first: Any, last: Any, where: str) -> tuple[int, int]:
@@ -54,17 +54,19 @@ def _read_json(path: str | os.PathLike) -> Iterator[Spanning]:
         yield *_time_range(*frames, where), face_of(entry, where)
 
 
-def _stretched(face: Face, x: float, y: float) -> Face:
+def _stretched(face: Detection, x: float, y: float) -> Detection:
     if x == y == 1:
         return face
     left, top, width, height = face.box
-    points = None if face.points is None else face.points * np.array([x, y], np.float32)
-    return dataclasses.replace(face, box=(x * left, y * top, x * width, y * height), points=points)
+    points = None if face.keypoints is None else face.keypoints * np.array([x, y], np.float32)
+    return dataclasses.replace(
+        face, box=(x * left, y * top, x * width, y * height), keypoints=points
+    )
 
 
 def read(
     path: str | os.PathLike, frames: int, scale: tuple[float, float] = (1.0, 1.0)
-) -> dict[int, list[Face]]:
+) -> dict[int, list[Detection]]:
     """The faces in a boxes file, by frame.
 
     Args:
@@ -76,7 +78,7 @@ def read(
       UserError: it cannot be read, is not in one of the forms, or names a frame that the video does not have.
     """
     is_csv = pathlib.Path(path).suffix.lower() == ".csv"
-    found: dict[int, list[Face]] = {}
+    found: dict[int, list[Detection]] = {}
     for first, last, face in _read_csv(path) if is_csv else _read_json(path):
         if last >= frames:
             raise UserError(f"{path} names frame {last}; the video's last one is {frames - 1}")

@@ -16,11 +16,11 @@ const RISKS = {
   kept: ["kept as it is", "bad"],
 };
 const VERDICTS = [
-  ["eyes", "Eyes look wrong"],
-  ["mouth", "Mouth looks wrong"],
-  ["boundary", "Boundary shows"],
-  ["colour", "Colour does not fit"],
-  ["age_sex", "Age or sex does not fit"],
+  ["eyes", "Eyes"],
+  ["mouth", "Mouth"],
+  ["boundary", "Boundary"],
+  ["colour", "Colour"],
+  ["age_sex", "Age or sex"],
   ["recognised", "I still recognise this person"],
 ];
 const METHODS = [["generate", "New face", "G"], ["blur", "Blur", "B"], ["pixelate", "Pixelate", "X"], ["solid", "Solid", "S"]];
@@ -87,7 +87,7 @@ function picture(path) {
   })();
   made.catch(() => held.delete(path));
   held.set(path, made);
-  if (held.size > 80) {
+  if (held.size > 240) {
     const [oldest, address] = held.entries().next().value;
     held.delete(oldest);
     address.then((url) => setTimeout(() => URL.revokeObjectURL(url), 2000), () => {});
@@ -138,11 +138,13 @@ function listed() {
   return found.sort((a, b) => b.score - a.score || a.name.localeCompare(b.name));
 }
 
+const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+
 function factsOf(item) {
   if (item.error) return [item.error, true];
   if (item.count === null) return ["not anonymized", true];
   const named = item.risks.filter((risk) => RISKS[risk]).map((risk) => RISKS[risk][0]);
-  const count = `${item.count} ${item.kind === "video" ? "track" : "face"}${item.count === 1 ? "" : "s"}`;
+  const count = counted(item.count, item.kind === "video" ? "track" : "face");
   const parts = [count, ...(item.audit ? ["audit"] : []), ...(item.pending ? ["to be exported"] : []), ...named];
   return [parts.join(", "), named.length > 0 || item.audit];
 }
@@ -186,13 +188,14 @@ async function open(id) {
   state.zoom = false;
   state.frame = 0;
   state.face = null;
+  state.seen = [];
   drawList();
   const item = await ask("items/" + id);
   if (state.id !== id) return;
   take(item);
   const worst = faces().find((face) => face.risks.length) || faces()[0];
   if (worst) select(worst.number, true);
-  say(`${item.name}: ${faces().length} ${isVideo() ? "tracks" : "faces"}`);
+  say(`${item.name}: ${counted(faces().length, isVideo() ? "track" : "face")}`);
 }
 
 function take(item) {
@@ -233,6 +236,7 @@ function draw() {
   if (isVideo()) drawTimeline();
   drawPictures();
   drawInspector();
+  drawStrip();
 }
 
 async function boxesNow() {
@@ -266,8 +270,8 @@ function view() {
   const seen = state.seen && state.seen.find((one) => one.face.number === state.face);
   if (!state.zoom || !seen) return [0, 0, width, height];
   const [x, y, w, h] = seen.box;
-  const side = Math.max(w, h) * 2.2;
-  return [x + w / 2 - side / 2, y + h / 2 - side / 2, side, side];
+  const side = Math.max(w, h) * 1.9, across = side * Math.max(1, width / height), down = side * Math.max(1, height / width);
+  return [x + w / 2 - across / 2, y + h / 2 - down / 2, across, down];
 }
 
 async function drawPictures() {
@@ -275,12 +279,15 @@ async function drawPictures() {
   const item = state.item;
   const seen = await boxesNow().catch(() => []);
   if (load !== state.loads || state.item !== item) return;
+  const fresh = seen !== state.seen;
   state.seen = seen;
+  if (isVideo() && fresh && !state.playing) drawInspector();
   const before = $("before"), after = $("after");
   const stamp = `${item.revision}-${item.stamp}`;
   const sides = [[before, "before", item.has_original], [after, "after", item.has_result || item.pending]];
   for (const [svg, side, there] of sides) {
     svg.setAttribute("viewBox", view().join(" "));
+    if (item.size) svg.style.aspectRatio = `${item.size[0]} / ${item.size[1]}`;
     if (svg.dataset.item !== item.id) svg.replaceChildren();
     svg.dataset.item = item.id;
     drawBoxes(svg, seen, side);
@@ -421,23 +428,46 @@ function button(id, text, keys, run, extra = {}) {
   return make("button", { type: "button", id, onclick: run, ...extra }, make("span", { textContent: text }), ...(keys ? [key(keys)] : []));
 }
 
+function cropOf(box, room) {
+  const side = Math.max(box[2], box[3]) * room;
+  return [box[0] + box[2] / 2 - side / 2, box[1] + box[3] / 2 - side / 2, side, side].map((v) => Math.max(0, Math.round(v)));
+}
+
+function closeup(face, box, side, size) {
+  const item = state.item, frame = isVideo() ? `&frame=${state.frame}` : "";
+  const image = make("img", { alt: `${label(face)}, ${side}` });
+  const path = `items/${item.id}/${side}/picture?v=${item.revision}-${item.stamp}${frame}&crop=${cropOf(box, 1.6).join(",")}&size=${size}`;
+  picture(path).then((url) => { image.src = url; }, () => {});
+  return image;
+}
+
+// All faces of a photo, before and after, to be scanned at a glance.
+function drawStrip() {
+  const item = state.item;
+  $("strip").hidden = isVideo() || !faces().length;
+  if ($("strip").hidden) return;
+  const cells = faces().map((face) => make("button", {
+    type: "button", onclick: () => select(face.number), "aria-pressed": face.number === state.face, "aria-label": describe(face),
+    className: face.risks.length ? "risky" : "",
+  }, make("span", { className: "pair" }, closeup(face, face.box, "before", 160), item.has_result ? closeup(face, face.box, "after", 160) : null),
+  make("span", { className: "caption" }, label(face), make("span", { textContent: verdictOf(face) }))));
+  $("strip").replaceChildren(...cells);
+}
+
+function verdictOf(face) {
+  if (face.verdicts === null) return face.risks.length ? RISKS[face.risks[0]][0] : "";
+  return face.verdicts.length ? "looks wrong" : "looks right";
+}
+
 function faceParts(item, face, locked) {
   const seen = (state.seen || []).find((one) => one.face.number === face.number);
-  const parts = [make("h2", { textContent: label(face) })];
+  const parts = [];
   const box = face.box || (seen && seen.box);
+  const risks = face.risks.map((risk) => make("span", { className: "chip " + RISKS[risk][1], textContent: RISKS[risk][0] }));
+  parts.push(make("div", { className: "who" }, make("h2", { textContent: label(face) }), make("div", { className: "chips" }, ...risks)));
   if (box) {
-    const side = Math.max(box[2], box[3]) * 1.6;
-    const crop = [box[0] + box[2] / 2 - side / 2, box[1] + box[3] / 2 - side / 2, side, side].map((v) => Math.max(0, Math.round(v)));
-    const frame = isVideo() ? `&frame=${state.frame}` : "";
-    const closeup = (kind, text) => {
-      const image = make("img", { alt: `${label(face)}, ${text}` });
-      picture(`items/${item.id}/${kind}/picture?v=${item.revision}-${item.stamp}${frame}&crop=${crop.join(",")}&size=320`).then((url) => { image.src = url; }, () => {});
-      return make("figure", {}, image, make("figcaption", { textContent: text }));
-    };
-    parts.push(make("div", { className: "closeups" }, closeup("before", "before"), closeup("after", "after")));
-  }
-  if (face.risks.length) {
-    parts.push(make("div", { className: "chips" }, ...face.risks.map((risk) => make("span", { className: "chip " + RISKS[risk][1], textContent: RISKS[risk][0] }))));
+    const figure = (side) => make("figure", {}, closeup(face, box, side, 320), make("figcaption", { textContent: side }));
+    parts.push(make("div", { className: "closeups" }, figure("before"), figure("after")));
   }
   const facts = [["confidence", face.confidence === null ? "unknown" : face.confidence.toFixed(2)]];
   if (isVideo()) {
@@ -448,21 +478,21 @@ function faceParts(item, face, locked) {
   const edit = (action, more = {}) => () => change(action, more);
   const off = { disabled: locked };
   const method = face.method || (face.keep ? null : item.method);
-  parts.push(make("section", {}, make("h3", { textContent: "What it is" }), make("div", { className: "stack" },
+  parts.push(make("section", {}, make("h3", { textContent: "Correct it" }), make("div", { className: "two" },
     button("not_a_face", "Not a face", "N", edit("not_a_face"), off),
-    button("keep", face.keep ? "Anonymize it again" : "Keep this person", "K", edit(face.keep ? "unkeep" : "keep"), { ...off, "aria-pressed": face.keep }),
-    button("adjust", "Move the box", "E", () => beginDrawing(face), off))));
-  parts.push(make("section", {}, make("h3", { textContent: "How it is anonymized" }), make("div", { className: "two" },
-    ...METHODS.map(([name, text, keys]) => button("method-" + name, text, keys, edit("method", { method: name }), { ...off, "aria-pressed": !face.keep && method === name }))),
-  make("div", { className: "stack", style: "" }, button("another", "Another person", "P", edit("another_person"), off))));
-  if (faces().length > 1) parts.push(together(face, off));
+    button("adjust", "Move the box", "E", () => beginDrawing(face), off),
+    button("keep", face.keep ? "Do not keep" : "Keep person", "K", edit(face.keep ? "unkeep" : "keep"), { ...off, "aria-pressed": face.keep }),
+    button("another", "Other person", "P", edit("another_person"), off),
+    ...METHODS.map(([name, text, keys]) => button("method-" + name, text, keys, edit("method", { method: name }), { ...off, "aria-pressed": !face.keep && method === name })))));
   if (isVideo()) parts.push(trackParts(face, edit, off));
   const verdicts = face.verdicts;
-  parts.push(make("section", {}, make("h3", { textContent: "How it looks" }), make("div", { className: "stack" },
-    button("verdict-0", "Looks right", "0", () => rate([]), { "aria-pressed": verdicts !== null && verdicts.length === 0, ...off }),
-    ...VERDICTS.map(([name, text], place) => button("verdict-" + name, text, String(place + 1), () => toggle(name), {
-      "aria-pressed": Boolean(verdicts && verdicts.includes(name)), className: "risk", ...off,
-    })))));
+  const verdict = ([name, text], place) => button("verdict-" + name, text, String(place + 1), () => toggle(name), {
+    "aria-pressed": Boolean(verdicts && verdicts.includes(name)), className: name === "recognised" ? "risk wide" : "risk", ...off,
+  });
+  parts.push(make("section", {}, make("h3", { textContent: "What looks wrong" }), make("div", { className: "two" },
+    button("verdict-0", "Nothing", "0", () => rate([]), { "aria-pressed": verdicts !== null && verdicts.length === 0, ...off }),
+    ...VERDICTS.map(verdict))));
+  if (faces().length > 1) parts.push(together(face, off));
   return parts;
 }
 
@@ -475,10 +505,10 @@ function together(face, off) {
 }
 
 function trackParts(face, edit, off) {
-  return make("section", {}, make("h3", { textContent: "Its time" }), make("div", { className: "stack" },
-    button("split", "Split at this frame", "T", edit("split"), off),
-    button("begin", "Begins at this frame", "[", edit("range", { first: state.frame }), off),
-    button("end", "Ends at this frame", "]", edit("range", { last: state.frame }), off)));
+  return make("section", {}, make("h3", { textContent: "Its time" }), make("div", { className: "two" },
+    button("begin", "Begins here", "[", () => change("range", { first: state.frame }), off),
+    button("end", "Ends here", "]", () => change("range", { last: state.frame }), off),
+    button("split", "Split here", "T", edit("split"), off)));
 }
 
 // ---- changing -----------------------------------------------------------------------------------------------
@@ -520,7 +550,7 @@ function change(action, more) {
 async function rate(verdicts) {
   if (!faceOf(state.face) || state.item.problem) return;
   const done = await act("rate", { face: state.face, verdicts });
-  if (done) say(verdicts.length ? "Rated: " + VERDICTS.filter(([name]) => verdicts.includes(name)).map((one) => one[1]).join("; ") : "Rated: looks right");
+  if (done) say(verdicts.length ? "Rated: " + VERDICTS.filter(([name]) => verdicts.includes(name)).map((one) => one[1].toLowerCase()).join(", ") : "Rated: looks right");
 }
 
 function toggle(name) {
