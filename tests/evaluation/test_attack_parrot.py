@@ -27,9 +27,7 @@ def inner(pictures):
 
 def open_eyes():
     """Compares faces; sees all pixels of them."""
-    return Eyes(
-        inner, lambda x: np.concatenate([inner(x), pixels(x[:, 8:24, 8:24])], 1), "pixels"
-    )
+    return Eyes(inner, lambda x: np.concatenate([inner(x), pixels(x[:, 8:24, 8:24])], 1), "pixels")
 
 
 def open_wide_eyes():

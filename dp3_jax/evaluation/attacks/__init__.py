@@ -20,7 +20,7 @@ from dp3_jax.evaluation.attacks.context import Context
 from dp3_jax.evaluation.attacks.inversion import Inversion
 from dp3_jax.evaluation.attacks.linkage import Linkage
 from dp3_jax.evaluation.attacks.memorisation import Memorisation
-from dp3_jax.evaluation.attacks.motion import Motion
+from dp3_jax.evaluation.attacks.motion import MotionAttack
 from dp3_jax.evaluation.attacks.parrot import Parrot
 from dp3_jax.evaluation.attacks.repeat import Repeat
 from dp3_jax.evaluation.attacks.restoration import Restoration
@@ -71,7 +71,7 @@ for _attack in (
     Conditioning(),
     Inversion(),
     Restoration(),
-    Motion(),
+    MotionAttack(),
 ):
     register(_attack)
 

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from dp3_jax.evaluation.attacks.remembering import Marked
+
 UNKNOWN = -1  # in `FaceSet.people`
 GREY = 128  # what a blanked masked region shows
 
@@ -18,7 +20,7 @@ Anonymize = Callable[[np.ndarray, bytes], np.ndarray]  # (u8[h, w, 3] picture, k
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FaceSet:
+class FaceSet(Marked):
     """Faces before and after anonymization, in the canonical face frame (`vision.masks`).
 
     Attributes:

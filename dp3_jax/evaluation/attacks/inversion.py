@@ -21,8 +21,11 @@ import optax
 from dp3_jax.common.errors import UserError
 from dp3_jax.evaluation.attacks import restoring
 from dp3_jax.evaluation.attacks.attack import AttackResult, FaceSet
+from dp3_jax.evaluation.attacks.remembering import remembered
 from dp3_jax.evaluation.attacks.restoring import Restore
 from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS, Embed
+from dp3_jax.models.anonymizer import space_to_depth
+from dp3_jax.models.dcgan import depth_to_space
 
 SIDE = 64  # px, of what is drawn
 BATCH = 16
@@ -34,15 +37,17 @@ class UNet(nn.Module):
     """f32[B, S, S, 3] in [-1, 1] to the same: what it draws is added to what it sees.
 
     Attributes:
-      widths: channels at S, S/2, S/4, ... px.
+      widths: channels at S/2, S/4, ... px. Four neighbouring pixels are one place of the first map, which
+        costs a third of a map of all pixels.
     """
 
-    widths: tuple[int, ...] = (16, 32, 64, 96)
+    widths: tuple[int, ...] = (24, 48, 96)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Draws."""
         shown, kept = x, []
+        x = space_to_depth(x)
         for level, width in enumerate(self.widths):
             x = nn.Conv(width, (3, 3), strides=2 if level else 1)(x)
             x = nn.silu(nn.GroupNorm(8)(x))
@@ -52,7 +57,8 @@ class UNet(nn.Module):
             x = jax.image.resize(x, (*skip.shape[:3], x.shape[-1]), "nearest")
             x = nn.Conv(width, (3, 3))(jnp.concatenate([x, skip], -1))
             x = nn.silu(nn.GroupNorm(8)(x))
-        return shown + nn.Conv(3, (3, 3), kernel_init=nn.initializers.zeros)(x)
+        drawn = nn.Conv(12, (3, 3), kernel_init=nn.initializers.zeros)(x)
+        return shown + depth_to_space(drawn)
 
 
 def _small(pictures: np.ndarray) -> np.ndarray:
@@ -69,6 +75,7 @@ def _loss(network: UNet, params: Any, batch: tuple[jax.Array, ...]) -> jax.Array
     return jnp.abs(error).mean() + across
 
 
+@remembered
 def train(
     pictures: np.ndarray, originals: np.ndarray, masks: np.ndarray, updates: int, seed: int
 ) -> Restore:
@@ -138,7 +145,7 @@ class Inversion:
     """
 
     embed: Embed = FACE_VERIFIERS
-    updates: int = 400
+    updates: int = 300
 
     name: ClassVar[str] = "inversion"
     title: ClassVar[str] = "Network trained to restore the original"

@@ -43,13 +43,16 @@ def laid_in(faces: FaceSet, shift: int) -> np.ndarray:
 
 
 def _two_impostors(people: np.ndarray) -> tuple[int, int]:
-    """Two shifts of rows by which, for most rows, two other people come in."""
+    """Two shifts of rows by which two other people come in, in as many rows as can be."""
     n = len(people)
     alone = np.where(people == UNKNOWN, -2 - np.arange(n), people)
-    apart = [shift for shift in range(1, n) if (np.roll(alone, -shift) != alone).mean() > 0.5]
-    first = apart[0] if apart else 1
-    far = [s for s in apart if (np.roll(alone, -s) != np.roll(alone, -first)).mean() > 0.5]
-    return first, far[0] if far else (first + 1) % max(n, 2)
+    rolled = {shift: np.roll(alone, -shift) for shift in range(1, n)}
+    first = max(rolled, key=lambda shift: (rolled[shift] != alone).mean())
+    second = max(
+        rolled,
+        key=lambda shift: ((rolled[shift] != alone) & (rolled[shift] != rolled[first])).mean(),
+    )
+    return first, second
 
 
 def _tracks(faces: FaceSet, tracks: bool) -> np.ndarray:

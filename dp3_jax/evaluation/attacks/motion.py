@@ -191,7 +191,7 @@ MEASURE = "a second of movement is told whose it is"
 
 
 @dataclasses.dataclass(frozen=True)
-class Motion:
+class MotionAttack:
     """The attack on vectors of clips; it learns from the beginning of each track itself.
 
     Attributes:
@@ -205,7 +205,7 @@ class Motion:
     trains: ClassVar[bool] = False
     needs_people: ClassVar[bool] = True
 
-    def fit(self, faces: FaceSet, seed: int) -> "Motion":
+    def fit(self, faces: FaceSet, seed: int) -> "MotionAttack":
         """See `Attack`."""
         del faces, seed
         return self

@@ -15,6 +15,7 @@ import numpy as np
 
 from dp3_jax.evaluation.attacks import recognition, restoring, ridge
 from dp3_jax.evaluation.attacks.attack import AttackResult, FaceSet, gallery_and_probes
+from dp3_jax.evaluation.attacks.remembering import remembered
 from dp3_jax.evaluation.attacks.restoring import Restore, within
 from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS, FAST, Embed
 
@@ -109,12 +110,16 @@ def _area(pictures: np.ndarray, faces: FaceSet, restore: Restore, embed: Embed) 
     return float(recognition.preferred(scores, same).mean())
 
 
-def _best(
-    pictures: np.ndarray, faces: FaceSet, embed: Embed, rng: np.random.Generator
-) -> tuple[str, Restore]:
-    """(name, way) that recognises most of the people who are held back, made from all of them."""
+@remembered
+def _best(pictures: np.ndarray, faces: FaceSet, embed: Embed, seed: int) -> tuple[str, Restore]:
+    """(name, way) that recognises most of the people who are held back, made from all of them.
+
+    Of `faces` the originals are used, and who is who.
+    """
     everyone = np.unique(faces.people[gallery_and_probes(faces.people)[0]])
-    back = rng.permutation(everyone)[: max(3, round(_HELD_BACK * len(everyone)))]
+    back = np.random.default_rng(seed).permutation(everyone)[
+        : max(3, round(_HELD_BACK * len(everyone)))
+    ]
     held = np.isin(faces.people, back)
     areas = {}
     for name, make in _ways().items():
@@ -160,7 +165,9 @@ class Restoration:
         if len(gallery_and_probes(faces.people)[0]) < _MIN_PEOPLE:
             same = "as released", lambda shown: shown
             return FittedRestoration(self, {"anonymized": same, "blanked": same})
-        ways = {}
-        for kind, pictures in (("anonymized", faces.anonymized), ("blanked", faces.blanked)):
-            ways[kind] = _best(pictures, faces, self.choose, np.random.default_rng(seed))
+        known = dataclasses.replace(faces, anonymized=faces.originals)
+        ways = {
+            kind: _best(pictures, known, self.choose, seed)
+            for kind, pictures in (("anonymized", faces.anonymized), ("blanked", faces.blanked))
+        }
         return FittedRestoration(self, ways)
