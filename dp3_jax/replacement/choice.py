@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 
 from dp3_jax.common import assets
-from dp3_jax.common.compilations import remember_compilations
 from dp3_jax.common.errors import UserError
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.generation import FaceRenderer, Generator
@@ -48,7 +47,6 @@ def open_renderer(
 def _fused(options: IdentityOptions, wanted: str) -> FusedRenderer:
     from dp3_jax.replacement.classes import ContextClassifier
 
-    remember_compilations()
     network, classifier = fusing.load_fusion(), ContextClassifier()
     _in_background(network.warm, classifier.warm)
     if wanted == "bank":

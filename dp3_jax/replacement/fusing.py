@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dp3_jax.common.compilations import KeptProgram, remember_compilations
+from dp3_jax.common.compilations import KeptProgram
 from dp3_jax.common.errors import UserError
 from dp3_jax.models import mesh
 from dp3_jax.models.weights import nested
@@ -223,7 +223,6 @@ class FusionNetwork:
 def _compiled(model: dict[str, Any], variables: Any) -> tuple[Callable, Any]:
     import jax
 
-    remember_compilations()
     widths = tuple(model["generator_widths"])
 
     def apply(variables, image, mask, donor, donor_mask):
@@ -243,11 +242,6 @@ def _compiled(model: dict[str, Any], variables: Any) -> tuple[Callable, Any]:
     variables = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(variables))
     name = f"fusion-{'-'.join(map(str, (*widths, model['style_dim'])))}"
     return KeptProgram(apply, name), jax.device_put(variables)
-
-
-def has_weights() -> bool:
-    """Whether this package comes with a trained network."""
-    return WEIGHTS.is_file()
 
 
 def load_fusion(path: str | os.PathLike | None = None) -> FusionNetwork:
@@ -285,15 +279,10 @@ def _model(path: pathlib.Path) -> dict[str, Any]:
     return model
 
 
-def random_fusion(seed: int = 0) -> FusionNetwork:
-    """A network of the shipped shape with random weights, for tests and timing."""
-    import jax
+def fusion_of(model: Mapping[str, Any], variables: Any, fingerprint: str) -> FusionNetwork:
+    """The network that a `model` section describes, with given variables (as of its `init`).
 
-    from dp3_jax.models.fusion import FusionGenerator
-
-    model = DEFAULT_MODEL
-    network = FusionGenerator(model["generator_widths"], model["style_dim"])
-    shapes = ((1, SIZE, SIZE, 3), (1, SIZE, SIZE, 1)) * 2
-    inputs = [np.zeros(shape, np.float32) for shape in shapes]
-    variables = jax.jit(network.init)(jax.random.key(seed), *inputs)
-    return FusionNetwork(f"random {seed}", lambda: _compiled(model, variables))
+    Args:
+      fingerprint: tells networks apart; of files it is the SHA-256 of their content.
+    """
+    return FusionNetwork(fingerprint, lambda: _compiled(model, variables))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from dp3_jax.common import compilations
 from dp3_jax.common.compilations import KeptProgram
@@ -16,7 +17,12 @@ from dp3_jax.common.compilations import KeptProgram
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "dp3_jax" / "traced"
+    before = jax.config.jax_compilation_cache_dir  # what comes from there cannot be kept
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    yield tmp_path / "dp3_jax" / "traced"
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 def function(tree, x):
