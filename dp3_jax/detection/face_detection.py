@@ -36,15 +36,13 @@ _DIAGONAL = (
     0.7  # of that in the diagonal ones, which only see better what the two beside them see too
 )
 _ROTATED_EXTRA = 0.15  # more confidence asked of a face found in a rotated pass
-# Every face of at least _LOOK_WIDTH is looked at again, upright and at the size that YuNet knows best. Of 399
-# detections above _SURE in the shared photos all were confirmed with 0.67 or more; hands, shirts, bricks and
+# Every face of at least REDETECTION_WIDTH is looked at again, upright and at the size that YuNet knows best. Of 399
+# detections above SURE in the shared photos all were confirmed with 0.67 or more; hands, shirts, bricks and
 # gaps between two faces are not found again at all, or with next to no confidence.
-_REDETECTION_WIDTH = (
-    24  # px; a smaller one is only covered, and a speck too much covered does not matter
-)
+REDETECTION_WIDTH = 24  # px; a smaller one is only covered, and a speck too much does not matter
 _REDETECTION_MARGIN = 32  # canonical px
-_SURE = 0.85  # a face found with this confidence stays whatever the second look says
-_UNCONFIRMED = 0.1  # below, the second look denies a face
+SURE = 0.85  # a face found with this confidence stays whatever the second look says
+UNCONFIRMED = 0.1  # below, the second look denies a face
 _UNCONFIRMED_ROTATED = 0.3  # upside-down leaves and fur look like faces more often
 _PRECISE = 0.6  # from here on the second look's five points are taken
 _MIN_CONFIDENCE_OF_NEW = 0.3  # confidence asked of a face that was made
@@ -152,7 +150,7 @@ class Detector:
         import cv2
 
         border = round(_BORDER * max(image.shape[:2]))
-        image = cv2.copyMakeBorder(image, *(border,) * 4, cv2.BORDER_CONSTANT)
+        image = cv2.copyMakeBorder(np.asarray(image), *(border,) * 4, cv2.BORDER_CONSTANT)
         rows = self.rows(image, self.min_confidence)
         return _faces(rows, lambda p: (p - border) / scale, FaceSource.DETECTED)
 
@@ -256,11 +254,11 @@ class Detector:
 
     def _redetected(self, frame: np.ndarray, face: Detection) -> list[Detection]:
         """The face with the points found in its canonical view; none when there is no face in it."""
-        if min(face.box[2:]) < _REDETECTION_WIDTH:
+        if min(face.box[2:]) < REDETECTION_WIDTH:
             return [face]
         alignment = face.alignment().shifted(_REDETECTION_MARGIN, _REDETECTION_MARGIN)
         side = geometry.SIZE + 2 * _REDETECTION_MARGIN
-        rows = self.rows(geometry.extract(frame, alignment, side), _UNCONFIRMED)
+        rows = self.rows(geometry.extract(frame, alignment, side), UNCONFIRMED)
         x, y, w, h = geometry.CANONICAL_BOX
         expected = np.array([x + w / 2, y + h / 2]) + _REDETECTION_MARGIN
         away = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - expected).max(1)
@@ -268,7 +266,7 @@ class Detector:
         best = rows[np.argmax(rows[:, 14])] if len(rows) else None
         score = 0.0 if best is None else float(best[14])
         turned = face.source != FaceSource.DETECTED
-        if face.confidence < _SURE and score < (_UNCONFIRMED_ROTATED if turned else _UNCONFIRMED):
+        if face.confidence < SURE and score < (_UNCONFIRMED_ROTATED if turned else UNCONFIRMED):
             return []
         if score < _PRECISE:
             return [face]
@@ -309,14 +307,14 @@ class Detector:
         seen = self._all(functools.partial(self._redetected, frame, face) for face in merged)
         seen = once_each(seen)
         upright = any(
-            f.source == FaceSource.DETECTED and f.confidence >= _SURE for f in [*seen, *beside]
+            f.source == FaceSource.DETECTED and f.confidence >= SURE for f in [*seen, *beside]
         )
         return [_judged(face, upright) for face in seen]
 
 
 def _judged(face: Detection, upright: bool) -> Detection:
     """The face, called unsure where a weak one is turned in a frame with `upright` ones: often a hand."""
-    if upright and face.source == FaceSource.ROTATED and face.confidence < _SURE:
+    if upright and face.source == FaceSource.ROTATED and face.confidence < SURE:
         return dataclasses.replace(face, source=FaceSource.LOW_CONFIDENCE)
     return face
 

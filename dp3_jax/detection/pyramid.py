@@ -40,7 +40,7 @@ def turned(image: np.ndarray, degrees: float) -> tuple[np.ndarray, geometry.Alig
     moved = geometry.Alignment(a, 0j).apply(corners)
     turn = geometry.Alignment(a, -complex(*moved.min(0)))
     size = np.round(np.ptp(moved, axis=0)).astype(int) + 1
-    return cv2.warpAffine(image, turn.matrix, (int(size[0]), int(size[1]))), turn
+    return cv2.warpAffine(np.asarray(image), turn.matrix, (int(size[0]), int(size[1]))), turn
 
 
 class Pyramid:
@@ -64,7 +64,7 @@ class Pyramid:
         if factor == 1:
             return self.frame
         if factor > 1:
-            return cv2.resize(self.frame, size, interpolation=cv2.INTER_LINEAR)
+            return cv2.resize(np.asarray(self.frame), size, interpolation=cv2.INTER_LINEAR)
         large = [image for image in self._shrunk if image.shape[1] >= 2 * size[0]]
         source = np.asarray(min(large, key=len) if large else self.frame)
         self._shrunk.append(cv2.resize(source, size, interpolation=cv2.INTER_AREA))

@@ -14,8 +14,12 @@ from PIL import Image
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import face_detection, pyramid
 from dp3_jax.detection.face_detection import Detection, Detector
+from dp3_jax.detection.pyramid import Pyramid
+from dp3_jax.media.video import reading
+from dp3_jax.media.video.lazy_pictures import LazyPicture
 from dp3_jax.vision import geometry
 from tests.face_photos import BOX, POINTS, astronaut, detector_or_skip
+from tests.video_makers import Clip
 
 
 def found_at(faces, box):
@@ -190,3 +194,13 @@ def test_every_annotated_face_of_the_real_photos_is_found(shared_data):
         faces = detector.detect(frame)
         missed += [(name, box) for box in boxes if not found_at(faces, box)]
     assert missed == []
+
+
+def test_a_clip_of_few_pixels_is_searched_though_its_frames_are_converted_lazily(tmp_path):
+    path = Clip(tmp_path / "a.mp4", frames=1, width=96, height=64).write()
+    with reading.read_frames(path, lazy=True) as frames:
+        image = next(iter(frames)).image
+        assert isinstance(image, LazyPicture)
+        detector_or_skip().coarse_detection(image, np.asarray(image))
+        assert Pyramid(image).resized(2).shape == (128, 192, 3)
+        assert pyramid.turned(image, 90)[0].shape == (96, 64, 3)
