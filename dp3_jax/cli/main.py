@@ -74,7 +74,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from dp3_jax.metrics.verification import open_verifier
 
     folder = pathlib.Path(arguments.output)
-    report = demo.run(folder, open_verifier("sface"), arguments.seed)
+    report = demo.run_demo(folder, open_verifier("sface"), arguments.seed)
     print(demo.format_report(report, folder))
     return 0
 

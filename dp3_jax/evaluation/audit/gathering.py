@@ -8,12 +8,14 @@ import numpy as np
 
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.evaluation.attacks import UNKNOWN, FaceSet
+from dp3_jax.evaluation.attacks.recognition import MIN_FACES
 from dp3_jax.evaluation.audit import coverage
 from dp3_jax.evaluation.audit.faces import AuditedFace
 from dp3_jax.evaluation.audit.pairing import Pair
 from dp3_jax.evaluation.audit.store import Store
 from dp3_jax.evaluation.audit.verdicts import Seen
 
+MIN_NAMED = MIN_FACES  # of people known by name: then others are not compared with them
 MAX_FACES = 2000  # whose pictures are compared, 110 kB each; others are judged by coverage alone
 
 Place = tuple[int, int]  # of a pair, and of a face of it
@@ -84,7 +86,8 @@ def gather(
     """The set of faces that verifiers and attacks compare.
 
     A person who is named for a file is its largest face, in a clip that face's track; every other track is a
-    person of its own, every other face of a photo is of somebody unknown.
+    person of its own, every other face of a photo is of somebody unknown. With enough who are named the
+    others are left out: compared with their own picture alone they would tell something else.
 
     Args:
       pairs: that were looked at.
@@ -109,6 +112,8 @@ def gather(
             names[i, j] = f"{pair.name} {'track' if face.track else 'face'} {face.track or j + 1}"
             if _is_compared(face) and face.has_views:
                 rows.append((i, j))
+    known = [place for place in rows if people[place] in set(who.values())]
+    rows = known if len(known) >= MIN_NAMED else rows
     chosen = np.random.default_rng(seed).permutation(len(rows))[:MAX_FACES]
     kept = [rows[place] for place in sorted(chosen)]
     views, masks = _pictures(pairs, kept, store)

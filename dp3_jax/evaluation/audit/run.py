@@ -184,7 +184,7 @@ def audit(
     Raises:
       UserError: a network cannot be had, an attack has no such name, or the folder cannot be written.
     """
-    chosen = attacking.choose(options.attacks)
+    chosen = attacking.choose_attacks(options.attacks)
     batch_embedding.open_all()
     store, seconds = Store(report), {}
     with _timed(seconds, "looking"):

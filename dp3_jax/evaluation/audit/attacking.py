@@ -1,0 +1,103 @@
+"""The attacks that a user asks for by name, tried on the faces of an audit."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dp3_jax.common.errors import UserError
+from dp3_jax.evaluation import attacks
+from dp3_jax.evaluation.attacks.attack import Attack, AttackResult, FaceSet, split_people
+from dp3_jax.evaluation.attacks.recognition import unjudged
+
+LEARNED = 0.5  # share of the known people whom an attacker learns from
+ALL = "all"
+BY_ITSELF = "verify"  # what every audit does
+
+
+def _anonymizer() -> attacks.Anonymize:
+    """Anonymizes again with `dp3 anonymize` as it is by default: for attacks that must."""
+    from dp3_jax.pipelines.anonymize import Anonymizer
+
+    anonymizer = Anonymizer()
+
+    def again(picture: np.ndarray, key: bytes) -> np.ndarray:
+        return anonymizer(picture, master_key=key).frame
+
+    return again
+
+
+def names() -> list[str]:
+    """Of all attacks that can be asked for."""
+    return sorted({*attacks.ATTACKS, *attacks.offered(_unused)} - {BY_ITSELF})
+
+
+def _unused(picture: np.ndarray, key: bytes) -> np.ndarray:
+    raise NotImplementedError
+
+
+def check(asked: Sequence[str]) -> list[str]:
+    """The names of the attacks that these ask for; ALL is every one.
+
+    Raises:
+      UserError: there is none of a name.
+    """
+    known = names()
+    wanted = known if ALL in asked else [name for name in asked if name != BY_ITSELF]
+    for name in wanted:
+        if name not in known:
+            why = attacks.NEEDING_MORE.get(name)
+            told = f"it needs {why}" if why else f"there are {ALL}, {', '.join(known)}"
+            raise UserError(f"--attacks: no attack {name!r} here; {told}")
+    return list(dict.fromkeys(wanted))
+
+
+def choose_attacks(asked: Sequence[str]) -> dict[str, Attack]:
+    """The attacks of these names, which `check` has let pass."""
+    wanted = check(asked)
+    again = set(wanted) - set(attacks.ATTACKS)
+    offered = attacks.offered(_anonymizer() if again else None)
+    return {name: offered[name] for name in wanted}
+
+
+def try_all(
+    chosen: Mapping[str, Attack],
+    faces: FaceSet,
+    seed: int,
+    progress: Callable[[str], None],
+) -> list[AttackResult]:
+    """The results of the attacks; those that learn do so from half of the known people.
+
+    Args:
+      chosen: by name.
+      faces: of the audit.
+      seed: of what is drawn.
+      progress: is told each attack's title before it begins.
+    """
+    results = []
+    learned, left = split_people(faces, LEARNED, seed)
+    for attack in chosen.values():
+        progress(attack.title)
+        if attack.trains and not len(learned):
+            results.append(unjudged(attack, "it must be told who is who: give --people"))
+            continue
+        try:
+            shown = left if attack.trains else faces
+            results.append(attack.fit(learned if attack.trains else faces, seed).score(shown))
+        except UserError as error:
+            results.append(unjudged(attack, str(error)))
+    return results
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold, of numbers, arrays, mappings and sequences; what is no number becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not np.isfinite(value) else value
