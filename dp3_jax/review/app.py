@@ -188,8 +188,9 @@ class _Handlers:
         }
 
     def item(self, request: Request, body: Any) -> Any:
-        """One item."""
+        """One item, which is looked at now."""
         del body
+        self._session.prepare(request.path_params["item"])
         return self._session.describe(request.path_params["item"])
 
     def boxes(self, request: Request, body: Any) -> Any:

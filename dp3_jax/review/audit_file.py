@@ -1,11 +1,12 @@
-"""What `dp3 audit` found, by item: read leniently, as it only decides what is looked at first."""
+"""What `dp3 audit` found, by item: it decides what is looked at first, and says where."""
 
 import dataclasses
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dp3_jax.common.errors import UserError
@@ -15,12 +16,7 @@ NAMES = (
     "report/audit.json",
     "audit.json",
 )  # looked for in the reviewed folder, beside it, and here
-
-_FILES = ("anonymized", "result", "file", "path", "original", "source", "name")
-_TEXTS = ("sentence", "verdict", "reason", "text", "message")
-# Numbers that are larger the worse it is, the first one that is there counts.
-_SCORES = ("risk", "score", "worst", "similarity", "cosine", "likeness", "unchanged")
-_COUNTS = ("shown", "faces_shown", "not_covered", "uncovered", "recognised", "recognized")
+_FINE = ("changed", "kept on purpose")  # what is said of faces that need no look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +24,14 @@ class Finding:
     """What an audit says of one file.
 
     Attributes:
-      score: 0 to 1, the worst of the file's faces; 1 is the worst of all files.
-      text: a sentence for people.
+      score: 0 to 1, the worst of the file's faces.
+      text: what was found, for people.
+      faces: that need a look: "box" in px, "state" in words, and of a video "frame".
     """
 
     score: float
     text: str
+    faces: tuple[Mapping[str, Any], ...] = ()
 
 
 def look_for(folder: pathlib.Path) -> pathlib.Path | None:
@@ -43,10 +41,12 @@ def look_for(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def read(path: pathlib.Path, items: Sequence[Item]) -> dict[str, Finding]:
-    """What the report of an audit says of each of the items, by id.
+    """What the report of an audit says of each of the items, by id; of those with nothing to look at nothing.
+
+    What is not as expected is left out: the review goes on without.
 
     Raises:
-      UserError: it cannot be read, or is not JSON.
+      UserError: it cannot be read, or is no report.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -54,69 +54,67 @@ def read(path: pathlib.Path, items: Sequence[Item]) -> dict[str, Finding]:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON; name the audit.json of dp3 audit") from error
-    known = _Names(items)
-    worst: dict[str, tuple[float, str]] = {}
-    for entry in _objects(content):
-        name = known.item(entry, path.parent)
-        if name is not None:
-            value, text = _badness(entry)
-            if value > worst.get(name, (0.0, ""))[0]:
-                worst[name] = value, text
-    most = max((value for value, _ in worst.values()), default=1.0)
-    return {name: Finding(value / most, text) for name, (value, text) in worst.items()}
+    entries = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise UserError(f"{path} names no files; name the audit.json of dp3 audit")
+    by_path, found = _by_path(items), {}
+    for entry in entries:
+        if not isinstance(entry, dict):
+            continue
+        name = _item(entry, by_path, path.parent)
+        finding = _finding(entry)
+        if name is not None and finding.score > 0:
+            found[name] = finding
+    return found
 
 
-def _objects(content: Any) -> Iterator[Mapping[str, Any]]:
-    """All objects of a JSON document, outer ones first."""
-    if isinstance(content, Mapping):
-        yield content
-        content = list(content.values())
-    if isinstance(content, list):
-        for value in content:
-            yield from _objects(value)
+def _by_path(items: Sequence[Item]) -> dict[str, str]:
+    """The items' ids by the paths of their files, and by their names where no two have the same."""
+    known, names = {}, Counter(item.result.name for item in items)
+    for item in items:
+        for path in (item.source, item.result):
+            if path is not None:
+                known[os.path.realpath(path)] = item.id
+        if names[item.result.name] == 1:
+            known[item.result.name] = item.id
+    return known
 
 
-def _badness(entry: Mapping[str, Any]) -> tuple[float, str]:
-    """How bad an object of the report says it is, and in which words."""
-    text = next((entry[n] for n in _TEXTS if isinstance(entry.get(n), str) and entry[n]), "")
-    value = 0.0
-    for one in _objects(entry):
-        counted = [one[n] for n in _COUNTS if n in one]
-        numbers = [one[n] for n in _SCORES if _is_number(one.get(n))]
-        value = max([value, *(float(n) for n in numbers[:1])])
-        # A face that shows is worse than any likeness.
-        value = max([value, *(1.0 + float(n) for n in counted if _is_number(n) and n > 0)])
-        value = max([value, *(2.0 for n in counted if n is True)])
-    return value, text or "named by the audit"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-class _Names:
-    """Tells of which item an object of the report speaks."""
-
-    def __init__(self, items: Sequence[Item]):
-        self._by_path: dict[str, str] = {}
-        self._by_name: dict[str, str | None] = {}
-        for item in items:
-            for path in (item.result, item.source):
-                if path is not None:
-                    self._by_path[str(path.resolve())] = item.id
-                    for short in (path.name, item.name):
-                        same = self._by_name.get(short, item.id) == item.id
-                        self._by_name[short] = item.id if same else None  # of several: of none
-
-    def item(self, entry: Mapping[str, Any], folder: pathlib.Path) -> str | None:
-        """The id of the item that an object names; None where it names none, or more than one."""
-        for field in _FILES:
-            text = entry.get(field)
-            if not isinstance(text, str) or not text:
-                continue
-            for place in (folder / text, pathlib.Path(text)):
-                if found := self._by_path.get(os.path.realpath(place)):
-                    return found
-            if found := self._by_name.get(text) or self._by_name.get(pathlib.Path(text).name):
+def _item(entry: Mapping[str, Any], by_path: Mapping[str, str], folder: pathlib.Path) -> str | None:
+    """The id of the item that an entry is of; a report may have been moved, with the files or without."""
+    for field in ("anonymized", "original", "name"):
+        text = entry.get(field)
+        if isinstance(text, str) and text:
+            names = (
+                os.path.realpath(text),
+                os.path.realpath(folder / text),
+                os.path.basename(text),
+            )
+            if found := next((by_path[name] for name in names if name in by_path), None):
                 return found
-        return None
+    return None
+
+
+def _finding(entry: Mapping[str, Any]) -> Finding:
+    faces = [face for face in entry.get("faces") or [] if isinstance(face, dict)]
+    named = [face for face in faces if _needs_a_look(face)]
+    counts = Counter(str(face.get("state")) for face in named if face.get("state") not in _FINE)
+    parts = [f"{count} {state}" for state, count in counts.items()]
+    if known := {str(v) for face in named for v in face.get("recognised_by") or ()}:
+        parts.append(f"recognised by {', '.join(sorted(known))}")
+    risk = entry.get("risk")
+    ok = isinstance(risk, int | float) and not isinstance(risk, bool) and math.isfinite(risk)
+    score = min(max(float(risk), 0.0), 1.0) if ok else 0.0
+    return Finding(score, "; ".join(parts) or "named by the audit", tuple(map(_shown, named)))
+
+
+def _needs_a_look(face: Mapping[str, Any]) -> bool:
+    box = face.get("box")
+    ok = isinstance(box, list) and len(box) == 4
+    return ok and (face.get("state") not in _FINE or bool(face.get("recognised_by")))
+
+
+def _shown(face: Mapping[str, Any]) -> dict[str, Any]:
+    known = ", ".join(map(str, face.get("recognised_by") or ()))
+    state = str(face.get("state")) + (f", recognised by {known}" if known else "")
+    return {"box": face["box"], "state": state, "frame": face.get("frame")}

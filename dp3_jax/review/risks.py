@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.second_opinion import MIN_GENERATED_CONFIDENCE
+from dp3_jax.replacement.face_actions import Done
 
 SMALL = 40.0  # px, of the shorter side of a box: below, a detector misses and mistakes more
 MANY_INTERPOLATED = 0.3  # share of a track's frames in which it was not detected
@@ -24,8 +26,8 @@ WEIGHTS = {
 def face_risks(face: Mapping[str, Any]) -> list[str]:
     """Names of WEIGHTS that hold for a face of a photo's sidecar."""
     found = {
-        "covered": face.get("done") == "covered",
-        "unsure": face.get("source") == "unsure" and face.get("method") is None,
+        "covered": face.get("done") == Done.COVERED,
+        "unsure": face.get("source") == FaceSource.LOW_CONFIDENCE and face.get("method") is None,
         "low_confidence": (face.get("confidence") or 0.0) < MIN_GENERATED_CONFIDENCE,
         "small": min(face["box"][2:]) < SMALL,
         "kept": bool(face.get("keep")),

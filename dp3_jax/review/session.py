@@ -5,6 +5,7 @@ place, then the result is made from it. Whatever of these a kill leaves undone, 
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import pathlib
 import threading
@@ -66,6 +67,7 @@ class Session:
         self._digests: dict[tuple, str] = {}
         self._described: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self._failed: dict[str, str] = {}  # why a result could not be made from its newest sidecar
+        self._prepared: dict[str, bytes] = {}
         self._ratings = self._read_ratings()
 
     def work(self, name: str) -> Work:
@@ -116,7 +118,7 @@ class Session:
             "edited": position.at > 0,
             "undo": position.undoable.label if position.undoable else None,
             "redo": position.redoable.label if position.redoable else None,
-            "audit": self._audit[name].text if name in self._audit else None,
+            "audit": dataclasses.asdict(self._audit[name]) if name in self._audit else None,
             "error": self._failed.get(name, ""),
             "faces": None,
             "revision": "",
@@ -208,7 +210,11 @@ class Session:
             self.history.rename(name, again.id)
 
     def _render(self, name: str, work: Work, content: bytes) -> None:
-        work.render(content, lambda new: self.history.note(name, new))
+        def note(new: bytes) -> None:
+            self._prepared[name] = new
+            self.history.note(name, new)
+
+        work.render(content, note)
         if work.at_once:
             self.history.settle(name)
         self._failed.pop(name, None)
@@ -280,6 +286,17 @@ class Session:
                 if content is not None:
                     self.models.warm(work.identity(content))
                     return
+
+    def prepare(self, name: str) -> None:
+        """Somebody looks at an item: what a change of it needs is made meanwhile, once for each state."""
+        work = self.work(name)
+        if not isinstance(work, PhotoItem) or work.item.source is None:
+            return
+        with contextlib.suppress(UserError):
+            content = work.read()
+            if content is not None and self._prepared.get(name) != content:
+                self._prepared[name] = content
+                work.prepare(content)
 
     def close(self) -> None:
         """Waits for what is being drawn, and closes files."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.pipelines.video.track_file import TrackFile
 from dp3_jax.review.edits import Edit, need, new_key
@@ -117,7 +118,7 @@ def _led(tracking: Tracking, track: Track, frame: int, box: tracks.Box) -> Track
             f"a cut lies in between, at frame {crossed[0]}; draw a face of its own there"
         )
     drawn = [s for s in track.observations if s.frame != frame]
-    drawn.append(Observation(frame, tuple(box), None, 1.0, "user"))
+    drawn.append(Observation(frame, tuple(box), None, 1.0, FaceSource.USER))
     return dataclasses.replace(
         track, observations=tracks.fill(sorted(drawn, key=lambda s: s.frame))
     )
@@ -129,7 +130,7 @@ def _adjusted(track: Track, edit: Edit) -> Track:
     box = tuple(need(edit.box, "the box", edit.action))
     if not track.first <= frame <= track.last:
         raise UserError(f"track {track.number} is not in frame {frame}")
-    new = Observation(frame, box, None, 1.0, "user")
+    new = Observation(frame, box, None, 1.0, FaceSource.USER)
     observations = tuple(new if s.frame == frame else s for s in track.observations)
     return dataclasses.replace(track, observations=observations)
 

@@ -13,6 +13,7 @@ from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
 from dp3_jax.common.stages import Stage
 from dp3_jax.detection import tracks
+from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.tracks import Track
 from dp3_jax.media.photos import replace_file
 from dp3_jax.pipelines.anonymize import Anonymizer
@@ -274,15 +275,18 @@ class _Rendering:
 
 
 def _described(track: Track) -> dict[str, Any]:
-    seen = [s for s in track.observations if s.source not in ("filled", "interpolated")]
+    seen = [s for s in track.observations if s.source is not FaceSource.INTERPOLATED]
     runs = itertools.groupby(s.source for s in track.observations)
     confidence = [s.confidence for s in seen]
     interpolated = 1 - len(seen) / len(track.observations)
     boxes = [s.box for s in track.observations]
+    best = max(track.observations, key=lambda s: (s.confidence, min(s.box[2:])))
     return {
         "number": track.number,
         "first": track.first,
         "last": track.last,
+        "frame": best.frame,
+        "box": list(best.box),
         "runs": [[source, len(list(run))] for source, run in runs],
         "confidence": max(confidence, default=0.0),
         "interpolated": round(interpolated, 3),

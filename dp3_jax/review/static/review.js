@@ -214,7 +214,7 @@ function draw() {
   const chips = [];
   if (item.reviewed) chips.push(["reviewed", "good"]);
   if (item.pending) chips.push([isVideo() ? "changed: export makes the file anew" : "rendering", "warn"]);
-  if (item.audit) chips.push(["audit: " + item.audit, "bad"]);
+  if (item.audit) chips.push(["audit: " + item.audit.text, "bad"]);
   if (item.faces && !item.faces.length) chips.push(RISKS.no_faces);
   $("chips").replaceChildren(...chips.map(([text, kind]) => make("span", { className: "chip " + kind, textContent: text })));
   const problem = item.error || item.problem || (item.faces ? "" : "This has no sidecar: it was not anonymized yet, or without --sidecar.");
@@ -382,6 +382,17 @@ function drawBoxes(svg, seen, side) {
       if (side === "before" && String(face.number) === focused) group.focus({ preventScroll: true });
     }
   }
+  const named = state.boxes && state.item.audit ? state.item.audit.faces : [];
+  named.forEach((found, place) => {
+    if (isVideo() && found.frame !== state.frame) return;
+    const scale = scaleOf(svg), text = document.createElementNS(SVG, "text"), group = document.createElementNS(SVG, "g");
+    for (const [key, value] of Object.entries({ x: found.box[0] + 4 * scale, y: found.box[1] + found.box[3] - 5 * scale, "font-size": 12 * scale })) text.setAttribute(key, value);
+    text.textContent = `audit ${place + 1}`;
+    group.setAttribute("class", "box audit");
+    group.setAttribute("aria-hidden", "true");
+    group.append(rectangle(found.box, "edge"), text);
+    svg.append(group);
+  });
   if (state.rubber) svg.append(rectangle(state.rubber, "rubber"));
 }
 
@@ -414,6 +425,7 @@ function drawInspector() {
   } else if (item.faces) {
     parts.push(make("p", { className: "hint", textContent: "No face was found here. If one shows, draw a box round it: press D, or the button above." }));
   }
+  if (item.audit && item.audit.faces.length && item.faces) parts.push(auditParts(item, locked));
   if (face) parts.push(...faceParts(item, face, locked));
   if (state.drawing) {
     parts.unshift(make("p", { className: "problem" }, make("span", {
@@ -433,23 +445,22 @@ function cropOf(box, room) {
   return [box[0] + box[2] / 2 - side / 2, box[1] + box[3] / 2 - side / 2, side, side].map((v) => Math.max(0, Math.round(v)));
 }
 
-function closeup(face, box, side, size) {
-  const item = state.item, frame = isVideo() ? `&frame=${state.frame}` : "";
+function closeup(face, box, side, size, at = state.frame) {
+  const item = state.item, frame = isVideo() ? `&frame=${at}` : "";
   const image = make("img", { alt: `${label(face)}, ${side}` });
   const path = `items/${item.id}/${side}/picture?v=${item.revision}-${item.stamp}${frame}&crop=${cropOf(box, 1.6).join(",")}&size=${size}`;
   picture(path).then((url) => { image.src = url; }, () => {});
   return image;
 }
 
-// All faces of a photo, before and after, to be scanned at a glance.
+// All faces, before and after, to be scanned at a glance; tracks where they were seen best.
 function drawStrip() {
-  const item = state.item;
-  $("strip").hidden = isVideo() || !faces().length;
-  if ($("strip").hidden) return;
+  const item = state.item, there = item.has_result || (isVideo() && item.pending);
+  $("strip").hidden = !faces().length;
   const cells = faces().map((face) => make("button", {
-    type: "button", onclick: () => select(face.number), "aria-pressed": face.number === state.face, "aria-label": describe(face),
-    className: face.risks.length ? "risky" : "",
-  }, make("span", { className: "pair" }, closeup(face, face.box, "before", 160), item.has_result ? closeup(face, face.box, "after", 160) : null),
+    type: "button", onclick: () => { if (isVideo()) state.frame = face.frame; select(face.number); },
+    "aria-pressed": face.number === state.face, "aria-label": describe(face), className: face.risks.length ? "risky" : "",
+  }, make("span", { className: "pair" }, ...["before", ...(there ? ["after"] : [])].map((side) => closeup(face, face.box, side, 160, face.frame))),
   make("span", { className: "caption" }, label(face), make("span", { textContent: verdictOf(face) }))));
   $("strip").replaceChildren(...cells);
 }
@@ -462,7 +473,7 @@ function verdictOf(face) {
 function faceParts(item, face, locked) {
   const seen = (state.seen || []).find((one) => one.face.number === face.number);
   const parts = [];
-  const box = face.box || (seen && seen.box);
+  const box = isVideo() ? seen && seen.box : face.box;
   const risks = face.risks.map((risk) => make("span", { className: "chip " + RISKS[risk][1], textContent: RISKS[risk][0] }));
   parts.push(make("div", { className: "who" }, make("h2", { textContent: label(face) }), make("div", { className: "chips" }, ...risks)));
   if (box) {
@@ -477,10 +488,11 @@ function faceParts(item, face, locked) {
   parts.push(make("dl", { className: "facts-table" }, ...facts.flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })])));
   const edit = (action, more = {}) => () => change(action, more);
   const off = { disabled: locked };
-  const method = face.method || (face.keep ? null : item.method);
+  const shown = { generated: "generate", covered: "generate", blurred: "blur", pixelated: "pixelate", solid: "solid" }[face.done];
+  const method = face.method || shown || item.method;
   parts.push(make("section", {}, make("h3", { textContent: "Correct it" }), make("div", { className: "two" },
     button("not_a_face", "Not a face", "N", edit("not_a_face"), off),
-    button("adjust", "Move the box", "E", () => beginDrawing(face), off),
+    button("adjust", "Move box", "E", () => beginDrawing(face), off),
     button("keep", face.keep ? "Do not keep" : "Keep person", "K", edit(face.keep ? "unkeep" : "keep"), { ...off, "aria-pressed": face.keep }),
     button("another", "Other person", "P", edit("another_person"), off),
     ...METHODS.map(([name, text, keys]) => button("method-" + name, text, keys, edit("method", { method: name }), { ...off, "aria-pressed": !face.keep && method === name })))));
@@ -494,6 +506,22 @@ function faceParts(item, face, locked) {
     ...VERDICTS.map(verdict))));
   if (faces().length > 1) parts.push(together(face, off));
   return parts;
+}
+
+// Places where the audit still saw a face: one press makes them missed faces.
+function auditParts(item, locked) {
+  const rows = item.audit.faces.map((found, place) => make("div", { className: "withselect" },
+    make("span", { className: "hint", textContent: `${place + 1}: ${found.state}` }),
+    ...(isVideo() && found.frame !== null ? [make("button", { type: "button", textContent: "Show", onclick: () => goTo(found.frame) })] : []),
+    make("button", { type: "button", textContent: "Missed face", disabled: locked, onclick: () => addMissed(found.box, found.frame) })));
+  return make("section", {}, make("h3", { textContent: "The audit found" }), make("div", { className: "stack" }, ...rows));
+}
+
+function addMissed(box, frame) {
+  if (!isVideo()) return act("edit", { action: "missed", box });
+  const half = Math.round(state.item.rate / 2), at = frame === null ? state.frame : frame;
+  state.frame = at;
+  return act("edit", { action: "missed", box, frame: at, first: Math.max(0, at - half), last: Math.min(state.item.frames - 1, at + half) });
 }
 
 function together(face, off) {
@@ -594,11 +622,10 @@ function placeBox() {
   $("panes").classList.remove("drawing");
   if (face !== null) return act("edit", { action: "adjust", face, box });
   if (!isVideo()) return act("edit", { action: "missed", box });
-  const half = Math.round(state.item.rate / 2), track = faceOf(state.face);
+  const track = faceOf(state.face);
   const drawn = track && track.runs.every(([source]) => source !== "detected" && source !== "unsure");
   const near = drawn && (state.frame < track.first || state.frame > track.last);
-  const range = { first: Math.max(0, state.frame - half), last: Math.min(state.item.frames - 1, state.frame + half) };
-  return act("edit", { action: "missed", box, frame: state.frame, ...(near ? { face: track.number } : range) });
+  return near ? act("edit", { action: "missed", box, frame: state.frame, face: track.number }) : addMissed(box, state.frame);
 }
 
 function pointIn(svg, event) {
