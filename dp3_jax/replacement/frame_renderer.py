@@ -156,6 +156,8 @@ def render_frame(
     requests = [tasks[i].request for i in by_number.values()]
     if not obfuscated and not requests:
         return frame, [o for o in face_results if o is not None]
+    if memory is not None and hasattr(renderer, "prepare"):
+        renderer.prepare(requests)
     targets = [request.target for request in requests]
     result, masked = mask_faces(frame, obfuscated, targets, quick=memory is not None)
     tones = FrameMemory() if memory is None else memory
@@ -277,7 +279,7 @@ class _Filling:
             or (memory.candidate is None and memory.tries_now())
         ]
         if new:
-            chosen = generation.choose(
+            chosen = generation.choose_candidates(
                 [batch[i].request for i in new],
                 [views[i] for i in new],
                 self.candidates,

@@ -68,6 +68,10 @@ class FaceRenderer(Protocol):
         """Keeps in the job's memory what `transfer_motion_to` needs of a face that was chosen for a view."""
         ...
 
+    def prepare(self, requests: Sequence["InpaintRequest"]) -> None:
+        """Begins what of a frame's faces does not depend on the background fill; never needed."""
+        ...
+
     def awaits(self, request: "InpaintRequest") -> bool:
         """Whether the person of a remembered face is still being made beside; it is blurred meanwhile."""
         ...
@@ -193,7 +197,7 @@ def awaited(request: InpaintRequest) -> FaceResult:
     return FaceResult(request.action, Done.BLURRED, reason=_AWAITED, awaited=True)
 
 
-def choose(
+def choose_candidates(
     batch: Sequence[InpaintRequest],
     views: Sequence[np.ndarray],
     candidates: int,

@@ -9,6 +9,7 @@ itself.
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -81,6 +82,9 @@ class BuiltinRenderer:
         del request
         return False
 
+    def prepare(self, requests: Sequence[InpaintRequest]) -> None:
+        """See `generation.FaceRenderer`; the generator needs the frame."""
+
     def transfer_motion_to(
         self, batch: Sequence[InpaintRequest], views: Sequence[np.ndarray]
     ) -> list[RenderedFace | None]:
@@ -135,6 +139,7 @@ class FusedRenderer:
         self.source, self._network, self._classify = source, network, classify
         self.identity = source.name
         self._shares = source.name == "prior"  # a bank is on the disk
+        self._begun: dict[int, tuple[InpaintRequest, Future[Donor | None]]] = {}
         both = f"{network.fingerprint} {source.fingerprint}".encode()
         self.fingerprint = hashlib.sha256(both).hexdigest()
 
@@ -150,6 +155,22 @@ class FusedRenderer:
     def close(self) -> None:
         """Lets go of what the background is still to render."""
         self._grid.close()
+        self._beside.shutdown()
+
+    @functools.cached_property
+    def _beside(self) -> ThreadPoolExecutor:
+        """The one thread that asks the grid for looks."""
+        return ThreadPoolExecutor(1, "looks")
+
+    def prepare(self, requests: Sequence[InpaintRequest]) -> None:
+        """See `generation.FaceRenderer`; persons do not depend on the frame, so they are rendered beside."""
+        self._begun = {
+            id(request): (request, self._beside.submit(self._donor, request))
+            for request in requests
+            if request.own.inside.any()
+            and request.memory is not None
+            and None not in (request.memory.candidate, request.memory.classes)
+        }
 
     def draw(
         self,
@@ -170,7 +191,7 @@ class FusedRenderer:
         if not self._is_there(request, classes, number):
             return None
         try:
-            rendering = self._rendering(request, classes, number)
+            rendering = self._beside.submit(self._rendering, request, classes, number).result()
         except ValueError:  # that person shows no face in that pose
             return None
         donor = _placed(request, rendering)
@@ -241,16 +262,25 @@ class FusedRenderer:
         """See `generation.FaceRenderer`; the person in this frame's pose, the network now and then."""
         return [self._followed(request, seen) for request, seen in zip(batch, views, strict=True)]
 
-    def _followed(self, request: InpaintRequest, seen: np.ndarray) -> RenderedFace | None:
+    def _donor(self, request: InpaintRequest) -> Donor | None:
+        """A remembered face's person in this frame's pose, placed; None where there is none now."""
         memory = request.memory
         classes = Classes(*memory.classes)
         if not self._is_there(request, classes, memory.candidate):
             return None
         try:
-            rendering = self._rendering(request, classes, memory.candidate)
-        except ValueError:
+            return _placed(request, self._rendering(request, classes, memory.candidate))
+        except ValueError:  # that person shows no face in that pose
             return None
-        donor = _placed(request, rendering)
+
+    def _followed(self, request: InpaintRequest, seen: np.ndarray) -> RenderedFace | None:
+        memory = request.memory
+        _, begun = self._begun.pop(id(request), (None, None))
+        if begun is None:
+            begun = self._beside.submit(self._donor, request)
+        donor = begun.result()
+        if donor is None:
+            return None
         carried = memory.moved(seen, request.mask)
         if carried is None or memory.is_due(seen, request.mask):
             both = self._parts(request, seen, _context(request, seen), donor)
@@ -259,7 +289,7 @@ class FusedRenderer:
         view = (
             painting.composite(request, seen, fused) if request.alignment.scale >= _SMALL else seen
         )
-        return RenderedFace(memory.candidate, view, rendering.person, fused)
+        return RenderedFace(memory.candidate, view, donor.rendering.person, fused)
 
     def paint(
         self,
