@@ -143,4 +143,4 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
 
 
 if __name__ == "__main__":
-    app.run(lambda argv: sys.exit(console.run(main, argv)), flags_parser=_parsed)
+    app.run(lambda argv: sys.exit(console.run_command(main, argv)), flags_parser=_parsed)

@@ -112,7 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = anonymize128.get_config()
     config.data.path = arguments.data
-    held = people.choose(
+    held = people.choose_people(
         "heldout", anonymity.heldout_pictures(config), people=400, probes_each=1, seed=1
     )
     verifier = verification.open_verifier("sface")

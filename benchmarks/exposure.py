@@ -103,10 +103,13 @@ def renders(source: Source, anonymizer: Anonymizer, strangers: np.ndarray) -> di
 
     def exchanged(image: np.ndarray, faces: Faces, cut: bool) -> np.ndarray:
         del cut
+        image = image.copy()
         for _, observation in faces:
             alignment, mask, _ = place(observation, image.shape)
             face = strangers[random.integers(len(strangers))]
-            image = geometry.paste(image, [face], [alignment], [mask])
+            target = geometry.region(alignment, mask, image.shape)
+            if target.inside.any():
+                geometry.place(image, target, geometry.project(face, alignment, target))
         return image
 
     others = {"someone else": exchanged} if len(strangers) else {}

@@ -314,4 +314,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run(main, sys.argv[1:]))
+    sys.exit(console.run_command(main, sys.argv[1:]))

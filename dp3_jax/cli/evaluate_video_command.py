@@ -130,11 +130,11 @@ def _size(info) -> str:
 
 def find_tracks(info, min_confidence: float):
     """The Tracking of the clip with this VideoInfo, found anew; leaves no file."""
-    from dp3_jax.pipelines.video import job, work_folder
+    from dp3_jax.pipelines.video import face_tracks, work_folder
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = work_folder.WorkFolder(pathlib.Path(scratch), resumed=False)
-        return job.find_tracks(info, min_confidence, None, folder, lambda _: None)[0]
+        return face_tracks.find_tracks(info, min_confidence, None, folder, lambda _: None)[0]
 
 
 def _check(arguments: argparse.Namespace, also: dict[str, list[str]]) -> None:
@@ -232,7 +232,7 @@ def _attack(arguments: argparse.Namespace) -> int:
 
     clips = [arguments.original, *arguments.motion_attack]
     with tqdm.tqdm(unit="frame", disable=True if arguments.quiet else None) as bar:
-        result = clip_people.run(clips, MIN_CONFIDENCE, bar.update)
+        result = clip_people.attack_clips(clips, MIN_CONFIDENCE, bar.update)
     print(motion.format_report(result))
     if arguments.json:
         files.write_json(arguments.json, result)

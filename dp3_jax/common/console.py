@@ -46,7 +46,7 @@ def _is_ours_or_a_warning(record: standard_logging.LogRecord) -> bool:
     )
 
 
-def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
+def run_command(main: Callable[[list[str]], int], argv: list[str]) -> int:
     """Calls `main` with a quiet log; returns its exit status, or that of the user's mistake it raised."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow only decodes and resizes here; its oneDNN kernels bring nothing but a notice of themselves.

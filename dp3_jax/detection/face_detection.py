@@ -36,7 +36,7 @@ _DIAGONAL = (
     0.7  # of that in the diagonal ones, which only see better what the two beside them see too
 )
 _ROTATED_EXTRA = 0.15  # more confidence asked of a face found in a rotated pass
-# Every face of at least REDETECTION_WIDTH is looked at again, upright and at the size that YuNet knows best. Of 399
+# Every face of at least REDETECTION_WIDTH is detected again, upright and at the size YuNet knows best. Of 399
 # detections above SURE in the shared photos all were confirmed with 0.67 or more; hands, shirts, bricks and
 # gaps between two faces are not found again at all, or with next to no confidence.
 REDETECTION_WIDTH = 24  # px; a smaller one is only covered, and a speck too much does not matter

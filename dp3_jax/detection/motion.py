@@ -49,7 +49,6 @@ _OUTLIER = 3.0  # canonical px from which on a detection is rather wrong
 _MIN_WRONG = (
     4.0  # canonical px between what a motion and what detections say; such a motion is not used
 )
-_LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
 _SOLVED = 3  # times, to find out which detections are wrong
 _MAX_SHIFT = (
     6.0  # canonical px by which any part of the mask may be moved from where it was detected
@@ -267,7 +266,7 @@ def _fitted(raw: list[Pose], sure: np.ndarray, steps: list[Step | None]) -> list
         own = weights * right
         centre = _chain(centres, own * unit**2, (a, b), links * unit[1:] ** 2)
         shape = _chain(shapes, own, (np.ones_like(a), turn), links)
-        off = np.maximum(np.abs(centre - centres) * unit, np.abs(shape - shapes) * _LEVER)
+        off = np.maximum(np.abs(centre - centres) * unit, np.abs(shape - shapes) * poses.LEVER)
         right = 1 / (1 + (off / _OUTLIER) ** 2)
     return [
         Pose(complex(c), float(s.real), float(s.imag)) for c, s in zip(centre, shape, strict=True)

@@ -15,7 +15,13 @@ import numpy as np
 from dp3_jax.common.cores import available_cores
 from dp3_jax.detection import face_detection
 from dp3_jax.detection.detections import FaceSource
-from dp3_jax.detection.face_detection import Detection, Detector
+from dp3_jax.detection.face_detection import (
+    REDETECTION_WIDTH,
+    SURE,
+    UNCONFIRMED,
+    Detection,
+    Detector,
+)
 from dp3_jax.detection.prediction import Motion, moved
 from dp3_jax.media.video import lazy_pictures
 from dp3_jax.media.video.lazy_pictures import Image
@@ -34,11 +40,8 @@ _MAX_SIZE_CHANGE = (
 _TURNED_OVER = 0.8  # what is asked of it then
 _PATIENCE = 4  # frames in which a known face is looked for after it was seen last
 
-# As in `Detector.confirm`: faces of the coarse pass that are not sure are looked at again.
-_SURE = 0.85
-_CONFIRM_WIDTH = 24  # px
+# As in `Detector.confirm`: faces of the coarse pass that are not sure are detected again.
 _CONFIRM_REACH = 0.4
-_UNCONFIRMED = 0.1
 _FAINT = 0.35  # confidence from which on the coarse pass may show a face that a look confirms
 _CLEARLY = 0.25  # more confidence than the coarse pass has: then the other face is taken
 _TURNED = np.pi / 3  # radians between two opinions on which way is up
@@ -249,7 +252,7 @@ class RegionDetector:
             and not 1 / _MAX_SIZE_CHANGE < seen.box[2] / face.box[2] < _MAX_SIZE_CHANGE
         ):
             seen = None
-        if face.keypoints is None or min(face.box[2:]) < _CONFIRM_WIDTH:
+        if face.keypoints is None or min(face.box[2:]) < REDETECTION_WIDTH:
             return seen
         points = (2 * _centre(face) - face.keypoints).astype(np.float32)
         over = dataclasses.replace(face, keypoints=points)
@@ -283,9 +286,9 @@ class RegionDetector:
         if face.confidence < self.detector.min_confidence:
             seen = self._detect_near(picture, face, self.detector.min_confidence, _CONFIRM_REACH)
             return seen and dataclasses.replace(face, confidence=seen.confidence)
-        if face.confidence >= _SURE or min(face.box[2:]) < _CONFIRM_WIDTH:
+        if face.confidence >= SURE or min(face.box[2:]) < REDETECTION_WIDTH:
             return face
-        return self._detect_near(picture, face, _UNCONFIRMED, _CONFIRM_REACH) and face
+        return self._detect_near(picture, face, UNCONFIRMED, _CONFIRM_REACH) and face
 
     def with_passes(
         self, frame: Image, coarse_faces: Sequence[Detection], found: Sequence[Detection]
@@ -306,7 +309,7 @@ class RegionDetector:
     ) -> list[Detection]:
         """`found`, and those expected ones that are not among them but are seen in a look."""
         detect = functools.partial(self._detect_known, picture)
-        sure = [face for face in found if face.confidence >= _SURE]
+        sure = [face for face in found if face.confidence >= SURE]
         seen = [
             face
             for face in self.pool.map(detect, missing(expected, found))

@@ -111,7 +111,9 @@ def _lfw(settings: dict[str, Any], size: int) -> tuple[people.People | None, dic
         photos, missed = people.read_folder(folder, photos_each=2)
     except UserError as error:
         return None, {"not_measured": str(error)}
-    chosen = people.choose("lfw", photos, people=settings["lfw_people"], seed=settings["seed"])
+    chosen = people.choose_people(
+        "lfw", photos, people=settings["lfw_people"], seed=settings["seed"]
+    )
     return chosen, {"photos": len(photos.images) + missed, "without_a_face": missed}
 
 
@@ -167,7 +169,7 @@ def _attacks(
     drawn = {"people": settings["attack_people"], "seed": settings["seed"]}
     sample = ATTACK_SAMPLE * settings["attack_people"]
     pictures = load_arrays(data_options(config.data), "train", limit=sample)
-    known = people.choose("known", pictures, probes_each=ATTACK_PROBES, **drawn)
+    known = people.choose_people("known", pictures, probes_each=ATTACK_PROBES, **drawn)
     if known is None:
         return {"not_measured": f"{settings['source']} does not tell who is who"}
     started = time.monotonic()
@@ -209,7 +211,7 @@ def _measure(
     """All sections of the result that need pictures; and the picture's rows under "shown"."""
     seed, source = settings["seed"], settings["source"]
     draw = {"people": settings["people"], "seed": seed}
-    own = people.choose("heldout", heldout, probes_each=settings["probes_each"], **draw)
+    own = people.choose_people("heldout", heldout, probes_each=settings["probes_each"], **draw)
     known = own is not None
     if own is None:
         own = people.impostors("heldout", heldout, **draw)

@@ -9,7 +9,7 @@ from dp3_jax.detection.vector_meter import VectorMeter
 from dp3_jax.evaluation.attacks.motion import MIN_SECONDS, Person, attack, resampled
 from dp3_jax.media import image_sequences
 from dp3_jax.media.video import reading, sequence_writing
-from dp3_jax.pipelines.video import job, work_folder
+from dp3_jax.pipelines.video import face_tracks, work_folder
 from dp3_jax.pipelines.video.detection_pass import NOT_SURELY_A_FACE
 
 
@@ -28,7 +28,7 @@ def find_people(clip: str, min_confidence: float, progress: Callable[[int], None
     with tempfile.TemporaryDirectory() as scratch:
         folder = work_folder.WorkFolder(pathlib.Path(scratch), resumed=False)
         meter = VectorMeter(rate)
-        tracking, _ = job.find_tracks(info, min_confidence, None, folder, progress, meter=meter)
+        tracking, _ = face_tracks.find_tracks(info, min_confidence, None, folder, progress, meter=meter)
     found = []
     for track in tracking.tracks:
         known = [i for i, one in enumerate(track.observations) if one.vector is not None]
@@ -43,7 +43,9 @@ def find_people(clip: str, min_confidence: float, progress: Callable[[int], None
     return found
 
 
-def run(clips: Sequence[str], min_confidence: float, progress: Callable[[int], None]) -> dict:
+def attack_clips(
+    clips: Sequence[str], min_confidence: float, progress: Callable[[int], None]
+) -> dict:
     """`attack` on the people of some clips."""
     for clip in clips:  # what cannot be read is told at once
         _opened(clip)

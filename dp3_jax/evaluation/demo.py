@@ -42,7 +42,7 @@ def similarity(
     return float(embeddings[0] @ embeddings[1]) if found.all() else None
 
 
-def run(
+def run_demo(
     folder: pathlib.Path,
     verifier: Verifier,
     seed: int | None = None,
@@ -93,7 +93,7 @@ def run(
     # Each frame is looked at, drawn and measured; disable=None: no bar where nobody sees it.
     clip = demo_clip.original(photo, anonymizer, frames)
     with tqdm.tqdm(total=3 * clip.frames, desc="video", leave=False, disable=None) as bar:
-        report["video"] = demo_clip.run(
+        report["video"] = demo_clip.anonymize_clip(
             folder, clip, anonymizer, master_key, lambda _, count, __: bar.update(count)
         )
     return report

@@ -123,7 +123,7 @@ def make(
     return track_file.read(job.sidecar_path(target)).tracking, summary
 
 
-def run(
+def anonymize_clip(
     folder: pathlib.Path,
     clip: Original,
     anonymizer: Anonymizer,

@@ -104,7 +104,7 @@ def _targets(section: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def format_report(result: dict[str, Any]) -> str:
-    """The tables of `identities_suite.run`'s result."""
+    """The tables of `identities_suite.measure_identities`'s result."""
     lines = [f"New faces by {result['source']}"]
     trained = result["settings"]["trained_on"]
     if trained:

@@ -183,7 +183,7 @@ def analyse(
     }
 
 
-def run(
+def measure_identities(
     bench: pictures.Bench,
     groups: Sequence[people.People],
     settings: dict[str, Any],
@@ -246,7 +246,7 @@ def _open_network(workdir: pathlib.Path, step: int | str) -> tuple[fusing.Fusion
 def _groups(config: ConfigDict, settings: dict[str, Any]) -> list[people.People]:
     heldout = heldout_pictures(config)
     drawn = {"seed": settings["seed"], "probes_each": settings["probes_each"]}
-    own = people.choose("heldout", heldout, people=settings["people"], **drawn)
+    own = people.choose_people("heldout", heldout, people=settings["people"], **drawn)
     if own is None:
         raise UserError(
             f"the held-out pictures of {config.data.source} do not tell who is who, so nobody can be "
@@ -255,7 +255,9 @@ def _groups(config: ConfigDict, settings: dict[str, Any]) -> list[people.People]
     groups = [own]
     if settings["lfw"]:
         photos, _ = people.read_folder(pathlib.Path(settings["lfw"]), photos_each=2)
-        known = people.choose("lfw", photos, people=settings["lfw_people"], seed=settings["seed"])
+        known = people.choose_people(
+            "lfw", photos, people=settings["lfw_people"], seed=settings["seed"]
+        )
         groups += [] if known is None else [known]
     return groups
 
@@ -289,4 +291,4 @@ def evaluate_identities(
         shipped=Inpainting(Anonymizer(identity="builtin")),
         name=name,
     )
-    return run(bench, groups, settings, folder)
+    return measure_identities(bench, groups, settings, folder)

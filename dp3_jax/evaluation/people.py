@@ -47,7 +47,7 @@ class People:
         return other
 
 
-def choose(
+def choose_people(
     name: str, pictures: ImageSet, *, people: int = 0, probes_each: int = 1, seed: int = 0
 ) -> People | None:
     """Draws gallery and probes from labelled pictures; None when fewer than three people have two pictures.

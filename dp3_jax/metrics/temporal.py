@@ -72,7 +72,7 @@ def ratio(value: float | None, source: float | None) -> float | None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Motion:
+class PartMotion:
     """How a part of a clip moves from one frame to the next.
 
     Attributes:
@@ -84,14 +84,14 @@ class Motion:
     used: np.ndarray
 
 
-def motion(first: np.ndarray, second: np.ndarray, face: np.ndarray) -> Motion:
+def motion(first: np.ndarray, second: np.ndarray, face: np.ndarray) -> PartMotion:
     """The motion between parts u8[h, w, 3] of two frames of one clip; `face` bool[h, w] in the first."""
     forward = flow.dense_flow(first, second)
     backward = flow.dense_flow(second, first)
-    return Motion(forward, face & flow.visible(forward, backward))
+    return PartMotion(forward, face & flow.visible(forward, backward))
 
 
-def warping_error(first: np.ndarray, second: np.ndarray, moved: Motion) -> float | None:
+def warping_error(first: np.ndarray, second: np.ndarray, moved: PartMotion) -> float | None:
     """Mean square difference of u8[h, w, 3] `first` and `second` warped onto it, levels in [0, 1].
 
     sum(noc * (W(O_t) - O_{t-1})^2) / sum(noc) over pixels and colours (Lai et al., 2018, arXiv:1808.00449,

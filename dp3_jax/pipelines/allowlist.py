@@ -25,14 +25,14 @@ _INSIDE = 0.9  # of a face's box lies in the region
 
 
 @dataclasses.dataclass(frozen=True)
-class Region:
+class AllowedArea:
     """A rectangle of the picture, (x, y, width, height) in px, and its text for the record."""
 
     box: tuple[float, float, float, float]
     text: str
 
 
-def parse_region(text: str) -> Region | None:
+def parse_region(text: str) -> AllowedArea | None:
     """The region that `X,Y,W,H` stands for; None when the text has another form.
 
     Raises:
@@ -45,7 +45,7 @@ def parse_region(text: str) -> Region | None:
         return None
     if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
         raise UserError(f"--keep {text}: the region X,Y,W,H needs a positive size")
-    return Region((x, y, w, h), text)
+    return AllowedArea((x, y, w, h), text)
 
 
 class Allowlist:
@@ -61,7 +61,7 @@ class Allowlist:
         Raises:
           UserError: a reference photo cannot be read, shows no face or several, or SFace cannot be had.
         """
-        self._regions: list[Region] = []
+        self._regions: list[AllowedArea] = []
         self._people: list[tuple[str, np.ndarray]] = []
         self._embedder: embedders.SFace | None = None
         for rule in rules:

@@ -16,8 +16,8 @@ import numpy as np
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import key_derivation
 from dp3_jax.vision import blending, geometry
-from dp3_jax.vision.geometry import Alignment, Region
-from dp3_jax.vision.poses import Pose, limited, to_alignment, to_pose, turned
+from dp3_jax.vision.geometry import Region
+from dp3_jax.vision.poses import LEVER, Pose, to_pose, turned
 
 # Frames; as STIT (Tzaban et al., 2022) smooths the centres and the axes of its crops.
 _CENTRE_SIGMA = 1.0
@@ -26,7 +26,6 @@ _REACH = 9  # frames on each side
 # Canonical px by which points are usually wrong: a pose off its neighbours' line by much more counts little.
 _USUAL_ERROR = 1.0
 _ROUNDS = 2  # of finding out which ones those are
-_LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
 
 # One-euro filter (Casiez et al., 2012), with frames as the unit of time.
 _CENTRE_CUTOFF, _CENTRE_RISE = (
@@ -111,21 +110,14 @@ def centred(track: Track, observation: Observation, cuts: Sequence[int] = ()) ->
     off = np.ones(len(near))
     for _ in range(_ROUNDS):
         shape, slope = _local(offsets, shapes, weights * off)
-        wrong = _LEVER * np.abs(shapes - shape - slope * offsets) / _USUAL_ERROR
+        wrong = LEVER * np.abs(shapes - shape - slope * offsets) / _USUAL_ERROR
         off = 1 / (1 + wrong**4)
     shape, _ = _local(offsets, shapes, weights * off)
     centre, _ = _local(offsets, centres, np.exp(-0.5 * (offsets / _CENTRE_SIGMA) ** 2) * off)
     return Pose(complex(centre), float(shape.real), raw.angle + float(shape.imag))
 
 
-def smooth_alignments(track: Track, cuts: Sequence[int] = ()) -> list[Alignment]:
-    """The alignments of a whole track as its faces are rendered in a file, one for each observation."""
-    return [
-        to_alignment(limited(centred(track, one, cuts), _pose(one))) for one in track.observations
-    ]
-
-
-class Motion(NamedTuple):
+class SmoothedMotion(NamedTuple):
     """Where a causal filter stands: the last pose, and its change for each frame."""
 
     pose: Pose
@@ -137,7 +129,7 @@ def _share(cutoff: float, frames: int) -> float:
     return 1.0 - float(np.exp(-2 * np.pi * cutoff * frames))
 
 
-def follow(before: Motion | None, raw: Pose, frames: int = 1) -> Motion:
+def follow(before: SmoothedMotion | None, raw: Pose, frames: int = 1) -> SmoothedMotion:
     """One step of a one-euro filter: smooth when the face rests, close behind it when it moves.
 
     Args:
@@ -146,7 +138,7 @@ def follow(before: Motion | None, raw: Pose, frames: int = 1) -> Motion:
       frames: since then.
     """
     if before is None:
-        return Motion(raw, Pose(0j, 0.0, 0.0))
+        return SmoothedMotion(raw, Pose(0j, 0.0, 0.0))
     pose, speed = before
     change = Pose(
         (raw.centre - pose.centre) / frames,
@@ -162,7 +154,7 @@ def follow(before: Motion | None, raw: Pose, frames: int = 1) -> Motion:
         frames * _share(cutoff + rise * own, frames)
         for cutoff, rise, own in zip(cutoffs, rises, pace, strict=True)
     ]
-    return Motion(
+    return SmoothedMotion(
         Pose(*(old + s * new for old, s, new in zip(pose, steps, change, strict=True))), speed
     )
 

@@ -168,22 +168,6 @@ def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:
     return _make(model, digest, lambda: _network(model, variables))
 
 
-def random_anonymizer(seed: int = 0) -> FaceGenerator:
-    """A generator of the shipped shape with random weights, for tests and timing: it draws no faces."""
-    import jax
-
-    from dp3_jax import models
-
-    model = DEFAULT_MODEL
-    network = models.build_generator(model)
-    inputs = models.generator_inputs(model)
-    variables = jax.jit(network.init)(jax.random.key(seed), *inputs)
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(variables):
-        digest.update(np.asarray(leaf).tobytes())
-    return _make(model, digest.hexdigest(), lambda: _network(model, variables))
-
-
 # What configs/anonymize128.py trains.
 DEFAULT_MODEL = {
     "family": "anonymizer",

@@ -17,7 +17,7 @@ import numpy as np
 from dp3_jax.detection.vectors import VectorFilter
 from dp3_jax.replacement import averaging, carried_parts, coherence, key_derivation, motion_transfer
 from dp3_jax.replacement.carried_parts import Carried
-from dp3_jax.replacement.coherence import ALL, Coherence, Motion
+from dp3_jax.replacement.coherence import ALL, Coherence, SmoothedMotion
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.geometry import Region
@@ -96,7 +96,7 @@ class Memory:
     surely: bool = False
     small: bool | None = None
     dilation: float = 0.0
-    motion: Motion | None = None
+    motion: SmoothedMotion | None = None
     vectors: VectorFilter = dataclasses.field(default_factory=VectorFilter)
     age: int = 0
     looked: int = 0
@@ -301,7 +301,7 @@ class Memory:
         """What `to_state` gave, after its way through a file; `bound`: use, causal and wait."""
         entry = dict(entry)
         if entry["motion"] is not None:
-            entry["motion"] = Motion(
+            entry["motion"] = SmoothedMotion(
                 *(Pose(complex(x, y), *rest) for x, y, *rest in entry["motion"])
             )
         entry["vectors"] = VectorFilter.from_json(entry["vectors"])

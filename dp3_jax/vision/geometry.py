@@ -362,31 +362,6 @@ def project(
     )
 
 
-def paste(
-    frame: np.ndarray,
-    crops: Sequence[np.ndarray],
-    alignments: Sequence[Alignment],
-    masks: Sequence[np.ndarray],
-) -> np.ndarray:
-    """A copy of `frame` with canonical views put in, later ones over earlier ones.
-
-    No pixel outside the warped masks changes, and inside one none of the frame's own shows: softening
-    belongs into the crops (`feather`).
-
-    Args:
-      frame: u8[h, w, 3].
-      crops: u8[size, size, 3] each.
-      alignments: one for each crop.
-      masks: [size, size] or [size, size, 1] each, 1 where the crop is to be shown.
-    """
-    result = frame.copy()
-    for crop, alignment, mask in zip(crops, alignments, masks, strict=True):
-        target = region(alignment, mask, frame.shape)
-        if target.inside.any():
-            place(result, target, project(crop, alignment, target))
-    return result
-
-
 def feather(mask: np.ndarray, width: float) -> np.ndarray:
     """f32[h, w]: 0 outside the mask, rising inside it from its rim to 1 at a depth of `width` px."""
     inside = (np.asarray(mask).reshape(mask.shape[0], mask.shape[1]) > 0.5).astype(np.uint8)

@@ -9,6 +9,7 @@ from dp3_jax.vision.geometry import Alignment
 
 _ANCHOR = complex(*masks.CENTRE)  # canonical px; a face turns and grows round it
 
+LEVER = 45.0  # canonical px: how far from its middle a face shows that it is turned or too large
 MAX_MOVED = 12.0  # canonical px by which smoothing may move any part of the mask
 
 

@@ -58,7 +58,7 @@ def some_people(count=6, each=3, size=16):
 
 def test_gallery_and_probes_share_people_but_no_picture():
     pictures = some_people()
-    drawn = people.choose("some", pictures, probes_each=2, seed=1)
+    drawn = people.choose_people("some", pictures, probes_each=2, seed=1)
     assert sorted(drawn.gallery_people) == sorted(set(pictures.identities.tolist()))
     assert len(drawn.probes) == 12
     gallery, probes = ({p.tobytes() for p in group} for group in (drawn.gallery, drawn.probes))
@@ -74,8 +74,8 @@ def test_gallery_and_probes_share_people_but_no_picture():
 def test_people_who_are_not_known_or_seen_once_are_not_drawn():
     pictures = some_people(count=4, each=2)
     pictures.identities[:2] = -1
-    assert len(people.choose("some", pictures).gallery) == 3
-    assert people.choose("some", ImageSet(pictures.images, None, pictures.names)) is None
+    assert len(people.choose_people("some", pictures).gallery) == 3
+    assert people.choose_people("some", ImageSet(pictures.images, None, pictures.names)) is None
 
 
 def test_a_perfect_hiding_is_at_the_floor_and_no_hiding_is_not():
@@ -123,7 +123,7 @@ def test_no_face_found_at_all_is_no_rate():
 def test_everything_but_the_hole_stays_and_nothing_in_it_does(weights):
     subject = compared_methods.open_subject(weights)
     size = subject.generator.size
-    drawn = people.choose("some", some_people(size=size), seed=0)
+    drawn = people.choose_people("some", some_people(size=size), seed=0)
     anonymized = compared_methods.anonymize_pictures(subject, drawn, seed=0)
     masked = masks.inference_mask(size)[..., 0] > 0
     for name in ("generated", "copy_paste", "mean_face"):

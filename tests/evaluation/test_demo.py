@@ -27,7 +27,7 @@ def verifier():
 def made(verifier, tmp_path_factory):
     """(folder, report) of a demo with a short clip."""
     folder = tmp_path_factory.mktemp("demo")
-    return folder, demo.run(folder, verifier, seed=1, frames=12)
+    return folder, demo.run_demo(folder, verifier, seed=1, frames=12)
 
 
 def test_the_demo_hides_the_astronaut_and_touches_nothing_else(made):

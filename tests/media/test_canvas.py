@@ -68,7 +68,7 @@ def noise(levels, number):
 def rewrite(source, target, draw=lambda image: image, settings=EncoderSettings()):  # noqa: B008
     """The whole way of a clip with `draw` for a renderer; (encoding, what was written)."""
     info = reading.open_video(source)
-    chosen = encoding.choose(info, target.suffix, settings)
+    chosen = encoding.choose_encoding(info, target.suffix, settings)
     info = encoding.as_written(info, chosen)
     canvas = Canvas(info, chosen.keeps_stored)
     segment = target.with_suffix(writing.SEGMENT_SUFFIX)
@@ -178,9 +178,9 @@ def test_what_has_too_few_bits_for_hdr_says_so_and_offers_what_has(tmp_path):
     path = write_clip(tmp_path / "a.mkv", *KINDS["hlg.mkv"])
     for ending, settings in ((".webm", EncoderSettings()), (".mp4", EncoderSettings(codec="h264"))):
         with pytest.raises(UserError, match=r"HDR.*--codec av1"):
-            encoding.choose(reading.open_video(path), ending, settings)
+            encoding.choose_encoding(reading.open_video(path), ending, settings)
     sdr = reading.open_video(write_clip(tmp_path / "b.mkv", *KINDS["ten.mkv"]))
-    (remark,) = encoding.choose(sdr, ".webm", EncoderSettings()).remarks
+    (remark,) = encoding.choose_encoding(sdr, ".webm", EncoderSettings()).remarks
     assert "8 bits" in remark and "--codec av1" in remark
 
 
@@ -225,7 +225,7 @@ def test_pixels_whose_aspect_cannot_be_told_become_square(tmp_path):
 def test_transparency_without_room_is_laid_over_black_and_told(tmp_path):
     source = write_clip(tmp_path / "a.mov", *KINDS["alpha.mov"])
     info = reading.open_video(source)
-    chosen = encoding.choose(info, ".mp4", EncoderSettings())
+    chosen = encoding.choose_encoding(info, ".mp4", EncoderSettings())
     assert chosen.flattens and "over black" in chosen.remarks[0]
     flat = next(reading.read_frames(dataclasses.replace(info, flattened=True))).image
     old = next(reading.read_frames(source, stored=True)).stored

@@ -26,7 +26,7 @@ def rewrite(source, target, asked=DEFAULT, length=7, **more):
     folder.mkdir(exist_ok=True)
     paths = []
     info = reading.open_video(source)
-    chosen = encoding.choose(info, target.suffix, asked)
+    chosen = encoding.choose_encoding(info, target.suffix, asked)
     info = encoding.as_written(info, chosen)
     with reading.read_frames(info, stored=chosen.keeps_stored) as frames:
         for _, group in itertools.groupby(frames, lambda frame: frame.number // length):
@@ -275,7 +275,7 @@ def test_containers_and_codecs_can_be_changed(tmp_path):
 def test_impossible_wishes_are_refused_in_one_line(tmp_path, suffix, asked, word):
     info = reading.open_video(Clip(tmp_path / "a.mp4", frames=2).write())
     with pytest.raises(UserError, match=word) as refusal:
-        encoding.choose(info, suffix, asked)
+        encoding.choose_encoding(info, suffix, asked)
     assert "\n" not in str(refusal.value)
 
 
@@ -290,7 +290,7 @@ def test_sound_that_does_not_fit_is_refused_before_anything_is_written(tmp_path)
 def test_the_same_frames_give_the_same_bits_whatever_lies_in_memory(tmp_path, width):
     """At 160 and 192 px x264's macroblock tree made nearly every run another file."""
     info = reading.open_video(Clip(tmp_path / "a.mp4", width=width, height=96).write())
-    chosen = encoding.choose(info, ".mp4", EncoderSettings())
+    chosen = encoding.choose_encoding(info, ".mp4", EncoderSettings())
     y, x = np.mgrid[:96, :width]
     noise = np.random.default_rng(0).integers(0, 12, (96, width, 1))
     frames = [
@@ -312,7 +312,7 @@ def test_the_same_frames_give_the_same_bits_whatever_lies_in_memory(tmp_path, wi
 def test_a_segment_that_failed_or_was_cut_is_none(tmp_path):
     source = Clip(tmp_path / "a.mp4").write()
     info = reading.open_video(source)
-    chosen = encoding.choose(info, ".mp4", EncoderSettings())
+    chosen = encoding.choose_encoding(info, ".mp4", EncoderSettings())
     path = tmp_path / "0.segment"
     with (
         pytest.raises(RuntimeError, match="stop"),
@@ -334,7 +334,7 @@ import pathlib, resource, sys
 from dp3_jax.media.video import encoding, reading, writing
 source, segment, target = map(pathlib.Path, sys.argv[1:])
 info = reading.open_video(source)
-chosen = encoding.choose(info, ".mp4", encoding.EncoderSettings(crf=1))
+chosen = encoding.choose_encoding(info, ".mp4", encoding.EncoderSettings(crf=1))
 with writing.SegmentWriter(segment, info, chosen) as writer:
     for frame in reading.read_frames(source):
         writer.write(frame.image, frame.pts)

@@ -21,11 +21,12 @@ from dp3_jax.pipelines.live import keyboard
 from dp3_jax.pipelines.live.persons import Persons
 from dp3_jax.pipelines.live.rendering import LiveRendering
 from dp3_jax.pipelines.live.status import Status
-from dp3_jax.replacement import face_actions, fusing
+from dp3_jax.replacement import face_actions
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.renderers import FusedRenderer
+from tests import untrained
 from tests.face_photos import everyone
 from tests.painted_identities import PaintedIdentities
 
@@ -52,7 +53,7 @@ class Slow(PaintedIdentities):
 
 @pytest.fixture(scope="module")
 def network():
-    return fusing.random_fusion()
+    return untrained.fusion()
 
 
 @pytest.fixture

@@ -53,22 +53,29 @@ def test_a_pose_says_all_of_an_alignment(a, b):
     np.testing.assert_allclose([again.a, again.b], [a, b], rtol=1e-6, atol=1e-6)
 
 
+def smooth_alignments(track, cuts=()):
+    """The alignments of a whole track as its faces are rendered in a file, one for each observation."""
+    raw = [poses.to_pose(one.alignment()) for one in track.observations]
+    smooth = [coherence.centred(track, one, cuts) for one in track.observations]
+    return [poses.to_alignment(poses.limited(*both)) for both in zip(smooth, raw, strict=True)]
+
+
 def test_smoothing_leaves_less_than_half_of_the_shaking():
     shaking = track(40, noise=1.0)
     raw = [s.alignment() for s in shaking.observations]
-    assert jitter(coherence.smooth_alignments(shaking)) < 0.4 * jitter(raw)
+    assert jitter(smooth_alignments(shaking)) < 0.4 * jitter(raw)
 
 
 @pytest.mark.parametrize("motion", [{"speed": 9.0}, {"turn": 0.03}, {}])
 def test_a_steady_motion_is_followed_exactly_from_its_first_frame_to_its_last(motion):
     stable = track(25, **motion)
-    for i, alignment in enumerate(coherence.smooth_alignments(stable)):
+    for i, alignment in enumerate(smooth_alignments(stable)):
         np.testing.assert_allclose(corners(alignment), corners(moving(i, **motion)), atol=0.05)
 
 
 def test_a_face_that_turns_through_the_half_circle_does_not_spin():
     turning = track(30, turn=0.25)
-    for i, alignment in enumerate(coherence.smooth_alignments(turning)):
+    for i, alignment in enumerate(smooth_alignments(turning)):
         assert poses.moved(alignment, moving(i, turn=0.25)) < 4
 
 
@@ -77,7 +84,7 @@ def test_a_wrong_measurement_does_not_turn_the_head():
     tilted = moving(10)
     pose = poses.to_pose(tilted)._replace(angle=0.15)
     observations[10] = observation(10, poses.to_alignment(pose))
-    found = coherence.smooth_alignments(Track(1, tuple(observations)))
+    found = smooth_alignments(Track(1, tuple(observations)))
     assert abs(poses.to_pose(found[10]).angle) < 0.03
     assert abs(poses.to_pose(found[9]).angle) < 0.01
 
@@ -86,17 +93,17 @@ def test_nothing_is_smoothed_across_a_cut():
     before = [observation(i, moving(0)) for i in range(10)]
     after = [observation(10 + i, moving(30, speed=2.0)) for i in range(10)]
     joined = Track(1, (*before, *after))
-    found = coherence.smooth_alignments(joined, cuts=(10,))
+    found = smooth_alignments(joined, cuts=(10,))
     for alignment, one in zip(found, joined.observations, strict=True):
         assert poses.moved(alignment, one.alignment()) < 0.01
-    mixed = coherence.smooth_alignments(joined)[9]
+    mixed = smooth_alignments(joined)[9]
     assert poses.moved(mixed, geometry.align(before[9].box, before[9].keypoints)) > 1
 
 
 @given(st.integers(0, 9), st.floats(0, 60), st.integers(1, 30))
 def test_smoothing_never_moves_a_face_far(seed, noise, count):
     wild = Track(1, tuple(observation(i, moving(i, 3.0), noise, seed) for i in range(count)))
-    found = coherence.smooth_alignments(wild)
+    found = smooth_alignments(wild)
     assert len(found) == count
     for alignment, one in zip(found, wild.observations, strict=True):
         raw = one.alignment()

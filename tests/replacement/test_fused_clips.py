@@ -7,12 +7,13 @@ import pytest
 
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import Observation, Track
-from dp3_jax.replacement import carried_parts, face_actions, fusing, key_derivation
+from dp3_jax.replacement import carried_parts, face_actions, key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.fusing import Parts
 from dp3_jax.replacement.renderers import FusedRenderer
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import SIZE, inference_mask
+from tests import untrained
 from tests.face_photos import everyone
 from tests.painted_identities import PaintedIdentities
 
@@ -24,7 +25,7 @@ KEYS = {1: key_derivation.track_key(b"s" * 32, 1)}
 
 @pytest.fixture(scope="module")
 def network():
-    return fusing.random_fusion()
+    return untrained.fusion()
 
 
 def track(scale=2.4, vector=lambda i: FaceVector(2.0 * i, 1.0, 0.02 * i, 0.9, 0.2, 0.2, 0.0, 0.0)):

@@ -21,6 +21,7 @@ from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.renderers import FusedRenderer, candidate_key
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import CANONICAL_POINTS, inference_mask
+from tests import untrained
 from tests.face_photos import (
     BOX,
     MASTER_KEY,
@@ -66,7 +67,7 @@ class Persons:
 
 @pytest.fixture(scope="module")
 def network():
-    return fusing.random_fusion()
+    return untrained.fusion()
 
 
 def render(
@@ -351,7 +352,7 @@ def test_what_does_not_go_together_is_answered_in_one_line(
 def test_the_prior_gives_the_astronaut_another_face_blind_to_her_own():
     """With the real prior and the shipped fusion network; the person is the key's, the face is one."""
     missing = [n for n in ("prior", "face_mesh", "iris", "age", "sex") if not assets.is_cached(n)]
-    if missing or not fusing.has_weights():
+    if missing or not fusing.WEIGHTS.is_file():
         pytest.skip(f"not fetched: {', '.join(missing) or 'the fusion weights'}")
     detector = detector_or_skip()
     anonymizer = Anonymizer(identity="prior")

@@ -97,7 +97,7 @@ def record_file(
       UserError: its ending, the codec or the place is impossible, or there was no frame.
     """
     info = _info(width, height, rate)
-    chosen = encoders.choose(info, pathlib.Path(target).suffix, settings)
+    chosen = encoders.choose_encoding(info, pathlib.Path(target).suffix, settings)
     with (
         atomic_target(target) as temporary,
         av.open(f"file:{temporary}", "w", format=chosen.container) as container,
@@ -120,7 +120,7 @@ def send_stream(
     """
     name = without_password(address)
     info = _info(width, height, rate)
-    chosen = encoders.choose(info, ".mkv", settings)
+    chosen = encoders.choose_encoding(info, ".mkv", settings)
     chosen = _for_streams(chosen, address.split(":", 1)[0].lower())
     with _told(name), av.open(address, "w", format=chosen.container, timeout=_TIMEOUT) as container:
         recording = Recording(name, container, chosen, info)

@@ -100,7 +100,7 @@ class Encoding:
     remarks: tuple[str, ...] = ()
 
 
-def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> Encoding:
+def choose_encoding(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> Encoding:
     """Decides container, codec, pixel format and quality.
 
     A target that ends like the source gets the source's container, whatever the ending says. H.264 and
@@ -122,7 +122,7 @@ def choose(info: VideoInfo, target_suffix: str, settings: EncoderSettings) -> En
     elif encoder not in av.codecs_available:
         raise UserError(f"this installation of PyAV has no {encoder}; choose another --codec")
     _check_rates(info.rate, name)
-    pixels = pixel_formats.choose(info, name, codec.encoder, container, codec.chroma)
+    pixels = pixel_formats.choose_pixel_format(info, name, codec.encoder, container, codec.chroma)
     if settings.hardware:
         if is_hdr(info.colours.transfer):
             raise UserError(

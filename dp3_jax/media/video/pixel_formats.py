@@ -55,7 +55,7 @@ def holds_alpha(codec: str, container: str) -> bool:
     return codec in WITH_ALPHA and (codec != "vp9" or container in ("webm", "matroska"))
 
 
-def choose(
+def choose_pixel_format(
     info: VideoInfo, codec: str, encoder: str, container: str, chroma: tuple[str, ...]
 ) -> Chosen:
     """Decides the format for a codec.

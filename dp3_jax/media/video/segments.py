@@ -154,7 +154,7 @@ class SegmentWriter(PacketWriter):
         Args:
           path: of the segment file.
           info: of the source.
-          encoding: from `encoding.choose`.
+          encoding: from `encoding.choose_encoding`.
 
         Raises:
           UserError: the encoder refuses its settings, or the file cannot be written.

@@ -91,7 +91,7 @@ class Pictures:
         return read_photo(image_sequences.path_of(self.source, self.first + index))
 
 
-def choose(
+def choose_pictures(
     source: pathlib.Path,
     target: pathlib.Path,
     settings: EncoderSettings,

@@ -8,35 +8,30 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent import futures
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 import dp3_jax
-from dp3_jax.common import allocator
-from dp3_jax.common.errors import UserError
 from dp3_jax.common.stages import Progress, Stage
 from dp3_jax.detection import tracks
-from dp3_jax.detection.keyframes import interval
-from dp3_jax.detection.sequence_detection import VideoDetector
 from dp3_jax.detection.tracks import Tracking
-from dp3_jax.detection.vector_meter import VectorMeter, meter_for
+from dp3_jax.detection.vector_meter import meter_for
 from dp3_jax.media import image_sequences
-from dp3_jax.media.names import as_one, is_pattern
-from dp3_jax.media.video import clocks, copying, encoding, reading, sequence_writing, writing
-from dp3_jax.media.video.interlacing import DEINTERLACED
+from dp3_jax.media.names import as_one
+from dp3_jax.media.video import encoding, sequence_writing
 from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import (
-    boxes,
     detection_pass,
+    face_tracks,
     rendering_pass,
     track_file,
     work_folder,
 )
+from dp3_jax.pipelines.video.face_tracks import Tracked
+from dp3_jax.pipelines.video.output import Kept, choose_output
 from dp3_jax.pipelines.video.time_ranges import TimeRange
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
@@ -127,174 +122,30 @@ def sidecar_path(target: pathlib.Path) -> pathlib.Path:
     return target.with_name(target.name + track_file.SUFFIX)
 
 
-class _VideoJob:
-    """The parts of one job that several steps need."""
-
-    def __init__(self, request: Request, anonymizer: Anonymizer, progress: Progress):
-        self.request = request
-        self.anonymizer = anonymizer
-        self.progress = progress
-        self.is_sequence = is_pattern(request.source)
-        self.info = sequence_writing.open_input(
-            request.source, request.video.rate, request.video.deinterlace
-        )
-        self.encoding = self._encoding()
-        if isinstance(self.encoding, encoding.Encoding):
-            self.info = encoding.as_written(self.info, self.encoding)
-        if request.video.audio == "copy":
-            encoding.check_audio(self.info, self.encoding)
-        if self.info.audio and isinstance(self.encoding, encoding.Encoding):
-            wanted = copying.Wanted(request.video.audio == "copy")
-            copying.check(request.source, self.encoding.container, wanted)
-        told = "none" if anonymizer.identity.wanted == "builtin" else request.video.motion
-        self.meter = meter_for(anonymizer.settings.method, told, self.info.rate)
-        self.times: np.ndarray | None = None  # i64, of the frames as the first pass saw them
-
-    def _encoding(self) -> encoding.Encoding | sequence_writing.Pictures:
-        request, settings = self.request, self.request.video.encoder
-        if is_pattern(request.target):
-            mark = request.mark and self.anonymizer.settings.method == "generate"
-            return sequence_writing.choose(
-                request.source, request.target, settings, request.keep_metadata, mark
-            )
-        return encoding.choose(self.info, request.target.suffix, settings)
-
-    def identity(self) -> dict[str, Any]:
-        """What a work folder must agree with to be gone on with."""
-        request = self.request
-        given = [f for f in (request.given_boxes, request.given_tracks) if f is not None]
-        master_key = (
-            None
-            if request.master_key is None
-            else key_derivation.track_key(request.master_key, 0).hex()
-        )
-        return {
-            "source": work_folder.source_identity(request.source),
-            "given": [work_folder.source_identity(pathlib.Path(file)) for file in given],
-            "version": dp3_jax.__version__,
-            "settings": dataclasses.asdict(self.anonymizer.settings),
-            "least": self.anonymizer.min_confidence,
-            "overrides": dict(request.overrides),
-            "keep": [_rule_identity(rule) for rule in request.allowlist_rules],
-            "video": repr(request.video),
-            "encoding": repr(self.encoding),
-            "secret": master_key,
-        }
-
-    def tracks(
-        self, folder: work_folder.WorkFolder, master_key: bytes, preparation: "_Preparation"
-    ) -> tuple[Tracking, dict[int, bytes], Settings, tuple[str, ...]]:
-        """Tracks, the keys of their faces, settings and remarks: from a file, or found."""
-        request, settings = self.request, self.anonymizer.settings
-        if request.given_tracks is not None:
-            read = track_file.read(request.given_tracks)
-            if (read.tracking.width, read.tracking.height) != self.info.canvas_size:
-                raise UserError(
-                    f"{request.given_tracks} is of a video of {read.tracking.width}x{read.tracking.height}, "
-                    f"{request.source} has {'x'.join(map(str, self.info.canvas_size))} in square pixels"
-                )
-            settings = dataclasses.replace(read.settings, **request.overrides)
-            keys = _keys(read.tracking, master_key) | dict(read.keys)
-            return read.tracking, keys, settings, self._other_weights(read, settings)
-        given = request.given_boxes is not None
-        found = self._given() if given else self._find(folder, preparation)
-        return found, _keys(found, master_key), settings, ()
-
-    def _given(self) -> Tracking:
-        """Tracks of the boxes in a file."""
-        with reading.read_frames(self.info) as decoded:
-            frames = sum(1 for _ in decoded)  # headers only estimate it
-        width, height = self.info.canvas_size
-        scale = width / self.info.width, height / self.info.height
-        faces = boxes.read(self.request.given_boxes, frames, scale)
-        found = detection_pass.given(self.info, frames, faces, self.request.allowed, self.meter)
-        return detection_pass.link(self.info, found)
-
-    def _find(self, folder: work_folder.WorkFolder, preparation: "_Preparation") -> Tracking:
-        found, self.times = find_tracks(
-            self.info,
-            self.anonymizer.min_confidence,
-            self.request.allowed,
-            folder,
-            lambda count: self.progress(Stage.DETECTION, count, self.info.frames_estimate),
-            saw=preparation.saw,
-            meter=self.meter,
-        )
-        return found
-
-    def assemble(
-        self,
-        target: pathlib.Path,
-        segments: Sequence[pathlib.Path],
-        generated: bool,
-        rendered: rendering_pass.RenderingPass,
-    ) -> tuple[str, ...]:
-        """Writes the whole video, in which faces were `generated` or not; returns remarks for the user."""
-        if isinstance(self.encoding, sequence_writing.Pictures):
-            sequence_writing.assemble(target, self.encoding, segments)
-            return ()
-        remarks = list(self.encoding.remarks)
-        remarks += [DEINTERLACED] if self.info.deinterlace else []
-        left_out = writing.assemble(
-            target,
-            self.info,
-            self.encoding,
-            segments,
-            source=None if self.is_sequence else self.request.source,
-            audio=self.request.video.audio,
-            subtitles=self.request.video.subtitles,
-            keep_metadata=self.request.keep_metadata,
-            mark=self.request.mark and generated,
-            jumps=rendered.jumps,
-            until=self._until(rendered),
-            note=remarks.append,
-        )
-        left_out += (reading.CAPTIONS,) if rendered.captions else ()
-        if rendered.jumps:
-            remarks.append(clocks.restarted(len(rendered.jumps)))
-        return (*(f"left out: {what}" for what in left_out), *remarks)
-
-    def _until(self, rendered: rendering_pass.RenderingPass) -> float | None:
-        """Seconds up to which an undamaged file shows its last frame, where nothing else tells its length."""
-        if rendered.damage or rendered.jumps or self.info.audio or self.is_sequence:
-            return None
-        return self.info.duration_seconds
-
-    def _other_weights(self, read: track_file.TrackFile, settings: Settings) -> tuple[str, ...]:
-        drew = read.generator is not None and settings.method == "generate"
-        if not drew or read.generator == self.anonymizer.renderer.fingerprint:
-            return ()
-        return (f"{self.request.given_tracks} was made with other weights: the faces will differ",)
-
-
 def _rule_identity(rule: str) -> Any:
     """Tells a rule of --keep from others; of a photo also from an earlier one of its name."""
     photo = pathlib.Path(rule)
     return [rule, work_folder.source_identity(photo) if photo.is_file() else None]
 
 
-def find_tracks(
-    info: reading.VideoInfo,
-    min_confidence: float,
-    allowed: Allowlist | None,
-    folder: work_folder.WorkFolder,
-    progress: Callable[[int], None],
-    *,
-    saw: Callable[[detection_pass.FrameDetections], None] | None = None,
-    meter: VectorMeter | None = None,
-) -> tuple[Tracking, np.ndarray]:
-    """The first pass: arguments as of `detection_pass.detect`, and the least confidence of a detection.
-
-    Returns:
-      The tracks, and i64[frames] the frames' times in ticks.
-    """
-    detector = VideoDetector(min_confidence, every=interval(float(info.rate), *info.canvas_size))
-    found = detection_pass.detect(info, detector, allowed, folder, progress, saw=saw, meter=meter)
-    return detection_pass.link(info, found), np.array([one.pts for one in found], np.int64)
-
-
-def _keys(tracking_: Tracking, master_key: bytes) -> dict[int, bytes]:
-    return {t.number: key_derivation.track_key(master_key, t.number) for t in tracking_.tracks}
+def _identity(
+    request: Request, settings: Settings, min_confidence: float, chosen: Any
+) -> dict[str, Any]:
+    """What a work folder must agree with to be gone on with; `chosen` is how the result is encoded."""
+    given = [file for file in (request.given_boxes, request.given_tracks) if file is not None]
+    key = request.master_key
+    return {
+        "source": work_folder.source_identity(request.source),
+        "given": [work_folder.source_identity(pathlib.Path(file)) for file in given],
+        "version": dp3_jax.__version__,
+        "settings": dataclasses.asdict(settings),
+        "least": min_confidence,
+        "overrides": dict(request.overrides),
+        "keep": [_rule_identity(rule) for rule in request.allowlist_rules],
+        "video": repr(request.video),
+        "encoding": repr(chosen),
+        "secret": None if key is None else key_derivation.track_key(key, 0).hex(),
+    }
 
 
 class _Preparation:
@@ -328,7 +179,7 @@ def process(
     """Makes one anonymized video.
 
     Args:
-      request: what to do.
+      request: what to do; taken apart here, each part of the work is given what it needs of it.
       anonymizer: detector, generator and settings.
       progress: told how many frames are done, of each Stage.
 
@@ -338,47 +189,104 @@ def process(
     Raises:
       UserError: the video cannot be read or written, or what was given does not fit it.
     """
-    job = _VideoJob(request, anonymizer, progress)
-    identity = job.identity()
-    allocator.keep_freed_memory()  # pictures are made and thrown away all the time
+    source, target, video = request.source, request.target, request.video
+    settings, method = anonymizer.settings, anonymizer.settings.method
+    output = choose_output(
+        sequence_writing.open_input(source, video.rate, video.deinterlace),
+        target,
+        video.encoder,
+        Kept(audio=video.audio, subtitles=video.subtitles, metadata=request.keep_metadata),
+        mark=request.mark,
+        generates=method == "generate",
+    )
+    info = output.info
+    passes = "none" if anonymizer.identity.wanted == "builtin" else video.motion
+    meter = meter_for(method, passes, info.rate)
+    identity = _identity(request, settings, anonymizer.min_confidence, output.encoding)
     with (
-        work_folder.work_folder(request.target, identity) as folder,
+        work_folder.work_folder(target, identity) as folder,
         futures.ThreadPoolExecutor(1) as pool,
     ):
+        # Detection and tracking.
         master_key = request.master_key or folder.master_key()
         started = time.monotonic()
         preparation = _Preparation(anonymizer, pool)
-        found, keys, settings, notes = job.tracks(folder, master_key, preparation)
-        shown = detection_pass.treated(found, settings)
+        if request.given_tracks is not None:
+            found = face_tracks.from_track_file(
+                request.given_tracks, info, master_key, request.overrides
+            )
+        elif request.given_boxes is not None:
+            given = face_tracks.from_boxes(request.given_boxes, info, request.allowed, meter)
+            found = Tracked(given, face_tracks.track_keys(given, master_key), settings)
+        else:
+            tracking, times = face_tracks.find_tracks(
+                info,
+                anonymizer.min_confidence,
+                request.allowed,
+                folder,
+                lambda count: progress(Stage.DETECTION, count, info.frames_estimate),
+                saw=preparation.saw,
+                meter=meter,
+            )
+            keys = face_tracks.track_keys(tracking, master_key)
+            found = Tracked(tracking, keys, settings, times)
+        notes = _other_weights(found, anonymizer, request.given_tracks)
+
+        # Rendering.
         middle = time.monotonic()
-        makes = any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
-        face_renderer, is_face = preparation.parts() if makes else (None, None)
+        shown = detection_pass.treated(found.tracking, found.settings)
+        face_renderer, is_face = (
+            preparation.parts() if _makes(shown, found.settings) else (None,) * 2
+        )
         fingerprint = None if face_renderer is None else face_renderer.fingerprint
-        how = {"motion": request.video.motion, "cuts": shown.cuts}
-        use = request.video.coherence
-        renderer = Renderer(settings, face_renderer, keys, use, is_face, **how)
-        render = rendering_pass.RenderingPass(
-            job.info,
+        rendering = rendering_pass.RenderingPass(
+            info,
             shown,
-            renderer,
-            job.encoding,
+            Renderer(
+                found.settings,
+                face_renderer,
+                found.keys,
+                video.coherence,
+                is_face,
+                motion=video.motion,
+                cuts=shown.cuts,
+            ),
+            output.encoding,
             folder,
             weights=fingerprint,
-            times=job.times,
-            masked_times=request.video.masked_times,
+            times=found.times,
+            masked_times=video.masked_times,
         )
-        segments, tally = render.run(lambda n: progress(Stage.RENDERING, n, found.frames))
-        face_results = [_face_result(track, tally, keys) for track in shown.tracks]
+        frames = found.tracking.frames
+        segments, tally = rendering.run(lambda count: progress(Stage.RENDERING, count, frames))
+        face_results = [_face_result(track, tally, found.keys) for track in shown.tracks]
+
+        # One file of all segments, under the target's name only when everything is done.
         generated = any(face_result.done == Done.GENERATED for face_result in face_results)
-        remarks = job.assemble(folder.path / "result", segments, generated, render)
-        work_folder.check_unchanged(request.source, identity["source"])
+        result = folder.path / "result"
+        remarks = output.assemble(result, segments, rendering, generated=generated)
+        work_folder.check_unchanged(source, identity["source"])
         if request.sidecar:
-            track_file.write(folder.path / "tracks", found, settings, keys, fingerprint)
-            os.replace(folder.path / "tracks", sidecar_path(request.target))
-        folder.release("result", as_one(request.target))
+            sidecar = folder.path / "tracks"
+            track_file.write(sidecar, found.tracking, found.settings, found.keys, fingerprint)
+            os.replace(sidecar, sidecar_path(target))
+        folder.release("result", as_one(target))
         seconds = (middle - started, time.monotonic() - middle)
-        summary = Summary(found.frames, seconds, folder.resumed, (*notes, *remarks), render.damage)
+        summary = Summary(frames, seconds, folder.resumed, (*notes, *remarks), rendering.damage)
     return face_results, summary
+
+
+def _makes(shown: Tracking, settings: Settings) -> bool:
+    """Whether any track is to get a new face."""
+    return any((t.method or settings.method) == "generate" for t in shown.tracks if not t.keep)
+
+
+def _other_weights(found: Tracked, anonymizer: Anonymizer, file: str | None) -> tuple[str, ...]:
+    """A remark where a given file of tracks was rendered with other weights than those at hand."""
+    drew = found.generator is not None and found.settings.method == "generate"
+    if not drew or found.generator == anonymizer.renderer.fingerprint:
+        return ()
+    return (f"{file} was made with other weights: the faces will differ",)
 
 
 def _face_result(

@@ -6,6 +6,7 @@ packet by packet.
 """
 
 import functools
+import pathlib
 import time
 from collections.abc import Generator, Iterable, Mapping
 from fractions import Fraction
@@ -21,7 +22,7 @@ from dp3_jax.media import marking
 from dp3_jax.media.video import clocks, encoding, writing
 from dp3_jax.media.video.canvas import Canvas
 from dp3_jax.media.video.copying import Copies, Wanted
-from dp3_jax.media.video.encoding import Encoding
+from dp3_jax.media.video.encoding import EncoderSettings, Encoding
 from dp3_jax.media.video.interlacing import DEINTERLACED
 from dp3_jax.media.video.pipes import PIPE, Source, opened_source, opened_target
 from dp3_jax.media.video.reading import CAPTIONS, Frame, VideoInfo
@@ -31,7 +32,8 @@ from dp3_jax.pipelines.live.quality_controller import LEVELS
 from dp3_jax.pipelines.live.release_policy import TrackedFrame, new_release_policy
 from dp3_jax.pipelines.live.track_keys import Keys
 from dp3_jax.pipelines.video import time_ranges
-from dp3_jax.pipelines.video.job import Request, Summary
+from dp3_jax.pipelines.video.job import Request, Summary, VideoOptions
+from dp3_jax.pipelines.video.output import Kept
 from dp3_jax.pipelines.video.rendering_pass import Tally
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
@@ -61,11 +63,14 @@ def process(
         written then; standard output has got the frames before.
     """
     started = time.monotonic()
-    with opened_source(request.source, request.video.deinterlace) as source:
-        chosen = _encoding(source.info, request)
+    video = request.video
+    kept = Kept(audio=video.audio, subtitles=video.subtitles, metadata=request.keep_metadata)
+    mark = request.mark and anonymizer.settings.method == "generate"
+    with opened_source(request.source, video.deinterlace) as source:
+        chosen = _encoding(source.info, request.target, video.encoder, kept)
         record = _Record(Keys(request.master_key or key_derivation.new_master_key()))
         source.info = encoding.as_written(source.info, chosen)
-        frames = _Frames(request, anonymizer, source.info, record)
+        frames = _Frames(video, anonymizer, source.info, record)
         with (
             opened_target(request.target) as target,
             av.open(
@@ -75,8 +80,7 @@ def process(
                 container_options=writing.container_options(source.info, chosen),
             ) as output,
         ):
-            mark = request.mark and anonymizer.settings.method == "generate"
-            writer = _Writer(output, source, chosen, request, mark)
+            writer = _Writer(output, source, chosen, kept, mark)
             count = _run(source, frames, writer, progress)
     left_out = [*writer.left_out, *([CAPTIONS] if source.captions else [])]
     notes = (*(f"left out: {what}" for what in left_out), *writer.remarks, *chosen.remarks)
@@ -87,14 +91,16 @@ def process(
     return record.face_results(), Summary(count, seconds, False, notes, source.damage)
 
 
-def _encoding(info: VideoInfo, request: Request) -> Encoding:
-    suffix = ".mkv" if str(request.target) == PIPE else request.target.suffix
-    chosen = encoding.choose(info, suffix, request.video.encoder)
+def _encoding(
+    info: VideoInfo, target: pathlib.Path, settings: EncoderSettings, kept: Kept
+) -> Encoding:
+    suffix = ".mkv" if str(target) == PIPE else target.suffix
+    chosen = encoding.choose_encoding(info, suffix, settings)
     if chosen.container in _UNWRITTEN:
         raise UserError(
             f"--one-pass cannot write {chosen.container}; choose a name that ends in .mkv or .mp4"
         )
-    if request.video.audio == "copy":
+    if kept.audio == "copy":
         encoding.check_audio(info, chosen)
     return chosen
 
@@ -154,18 +160,17 @@ class _Record:
 class _Frames:
     """Finds the faces in frames and hides them."""
 
-    def __init__(self, request: Request, anonymizer: Anonymizer, info: VideoInfo, record: _Record):
+    def __init__(
+        self, video: VideoOptions, anonymizer: Anonymizer, info: VideoInfo, record: _Record
+    ):
         settings = anonymizer.settings
         makes = settings.method == "generate"
         face_renderer, is_face = anonymizer.parts() if makes else (None, None)
         size, rate = info.canvas_size, float(info.rate)
         delay = max(1, min(round(_DELAY * rate), int(_DELAY_BYTES / (3 * size[0] * size[1]))))
         least = anonymizer.min_confidence
-        motion = (
-            request.video.motion
-            if face_renderer is not None and face_renderer.takes_vector
-            else "none"
-        )
+        takes_vector = face_renderer is not None and face_renderer.takes_vector
+        motion = video.motion if takes_vector else "none"
         self._policy = new_release_policy(
             size, rate, settings.method, least, delay=delay, motion=motion
         )
@@ -175,14 +180,14 @@ class _Frames:
                 settings,
                 face_renderer,
                 record.keys,
-                request.video.coherence,
+                video.coherence,
                 is_face,
-                motion=request.video.motion,
+                motion=video.motion,
                 causal=True,
             )
         )
         self._record = record
-        self._masked_times = request.video.masked_times
+        self._masked_times = video.masked_times
         self._time_base = info.time_base
         self._first: int | None = None
 
@@ -230,7 +235,7 @@ class _Writer:
         output: av.container.OutputContainer,
         source: Source,
         chosen: Encoding,
-        request: Request,
+        kept: Kept,
         mark: bool,
     ):
         info = source.info
@@ -249,14 +254,14 @@ class _Writer:
             output,
             source.container,
             chosen.container,
-            wanted=Wanted(request.video.audio == "copy", request.video.subtitles == "copy"),
+            wanted=Wanted(kept.audio == "copy", kept.subtitles == "copy"),
             hidden=source.hidden,
             jumps=source.jumps,
         )
         self.left_out = [*info.left_out, *self._copies.left_out]
         self._shift = self._copies.shift
         writing.set_chapters(output, source.container, self._shift)
-        if request.keep_metadata:
+        if kept.metadata:
             output.metadata.update(writing.safe_metadata(source.container.metadata))
         if mark:  # the header is written before the first face
             output.metadata.update(marking.video_metadata())
