@@ -27,6 +27,7 @@ from dp3_jax.review.session import Conflict, Session
 
 TOKEN_HEADER = "x-dp3-token"
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
+_USUAL_PORT = 80
 _MAX_BODY = 1 << 16  # bytes of a request
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -44,8 +45,8 @@ _STATIC = {"review.js": "text/javascript", "review.css": "text/css", "icon.svg":
 class Guard:
     """Answers 403 to whatever is not from the page of this run, and adds the headers that keep it so."""
 
-    def __init__(self, app: ASGIApp, token: str, port: int | None):
-        """Takes the application, the token, and the port that is named in addresses; None for any."""
+    def __init__(self, app: ASGIApp, token: str, port: int):
+        """Takes the application, the token, and the port that is named in addresses."""
         self._app = app
         self._token = token
         self._port = port
@@ -69,10 +70,12 @@ class Guard:
         await app(scope, receive, with_headers)
 
     def _is_ours(self, request: Request) -> bool:
-        name, _, port = request.headers.get("host", "").rpartition(":")
-        named = name in HOSTS and (self._port is None or port == str(self._port))
+        host = request.headers.get("host", "")
+        ports = ("",) if self._port == _USUAL_PORT else ()  # which browsers leave out
+        ports += (f":{self._port}",)
+        named = any(host == name + port for name in HOSTS for port in ports)
         origin = request.headers.get("origin")
-        own = origin is None or origin in {f"http://{name}:{port}" for name in HOSTS}
+        own = origin is None or origin == f"http://{host}"
         given = request.headers.get(TOKEN_HEADER) or request.query_params.get("token", "")
         known = secrets.compare_digest(given.encode(), self._token.encode())
         return bool(named and own and known)
@@ -83,9 +86,7 @@ _forbidden = PlainTextResponse(
 )
 
 
-def build_app(
-    session: Session, exporter: Exporter, folder: str, *, token: str, port: int | None
-) -> Guard:
+def build_app(session: Session, exporter: Exporter, folder: str, *, token: str, port: int) -> Guard:
     """The application.
 
     Args:
@@ -93,7 +94,7 @@ def build_app(
       exporter: writes it out.
       folder: what is reviewed, for people.
       token: that every request must carry.
-      port: that requests must name as this server's; None for any, in tests.
+      port: that requests must name as this server's.
     """
     pictures = Pictures(session)
     handlers = _Handlers(session, exporter, pictures, folder)

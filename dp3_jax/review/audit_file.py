@@ -26,7 +26,8 @@ class Finding:
     Attributes:
       score: 0 to 1, the worst of the file's faces.
       text: what was found, for people.
-      faces: that need a look: "box" in px, "state" in words, and of a video "frame".
+      faces: that need a look: "box" in px, "state" in words, "missed" where a face shows, and of a video
+        "frame".
     """
 
     score: float
@@ -117,4 +118,5 @@ def _needs_a_look(face: Mapping[str, Any]) -> bool:
 def _shown(face: Mapping[str, Any]) -> dict[str, Any]:
     known = ", ".join(map(str, face.get("recognised_by") or ()))
     state = str(face.get("state")) + (f", recognised by {known}" if known else "")
-    return {"box": face["box"], "state": state, "frame": face.get("frame")}
+    missed = face.get("state") not in _FINE
+    return {"box": face["box"], "state": state, "missed": missed, "frame": face.get("frame")}

@@ -513,7 +513,7 @@ function auditParts(item, locked) {
   const rows = item.audit.faces.map((found, place) => make("div", { className: "withselect" },
     make("span", { className: "hint", textContent: `${place + 1}: ${found.state}` }),
     ...(isVideo() && found.frame !== null ? [make("button", { type: "button", textContent: "Show", onclick: () => goTo(found.frame) })] : []),
-    make("button", { type: "button", textContent: "Missed face", disabled: locked, onclick: () => addMissed(found.box, found.frame) })));
+    found.missed ? make("button", { type: "button", textContent: "Missed face", disabled: locked, onclick: () => addMissed(found.box, found.frame) }) : null));
   return make("section", {}, make("h3", { textContent: "The audit found" }), make("div", { className: "stack" }, ...rows));
 }
 
