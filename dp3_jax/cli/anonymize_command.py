@@ -53,11 +53,9 @@ def add_parser(commands) -> None:
         "--weights", metavar="FILE", help="generator to use instead of the shipped one"
     )
     add_identity_options(parser.add_argument_group("who the new faces are"), expression=True)
-    master_key = how.add_mutually_exclusive_group()
-    master_key.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
-    master_key.add_argument(
-        "--secret-file", metavar="FILE", help="the master key: same key, same faces"
-    )
+    keys = how.add_mutually_exclusive_group()
+    keys.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
+    keys.add_argument("--secret-file", metavar="FILE", help="the master key: same key, same faces")
     which = parser.add_argument_group("which faces")
     which.add_argument(
         "--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5"
