@@ -141,10 +141,12 @@ def is_stale(carried: Carried, view: np.ndarray, mask: np.ndarray) -> bool:
 def placed(carried: Carried, mask: np.ndarray) -> Parts:
     """The parts for a donor with this mask, f32[S, S, 1]."""
     tone = cv2.resize(carried.tone, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    alpha = tone[..., :1] * softened(mask)
+    alpha, gain, bias = tone[..., :1] * softened(mask), tone[..., 1:4], tone[..., 4:7]
     fill = _fill(carried)
-    shown = fill[..., :3] + fill[..., 3:] * (to_floats(carried.view) - fill[..., :3])
-    return Parts(shown, alpha, tone[..., 1:4], tone[..., 4:7])
+    shown = np.ascontiguousarray(fill[..., :3])
+    share = cv2.merge([fill[..., 3]] * 3)  # NumPy would go through three channels at a time
+    shown += cv2.multiply(share, to_floats(carried.view) - shown)
+    return Parts(shown, alpha, np.ascontiguousarray(gain), np.ascontiguousarray(bias))
 
 
 def _fill(carried: Carried) -> np.ndarray:
@@ -175,9 +177,10 @@ def _motion(before: np.ndarray, now: np.ndarray, mask: np.ndarray) -> np.ndarray
     outside, reach = _weights((mask > 0).tobytes(), mask.shape[:2])
     greys = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (now, before))
     back = flow.dense_flow(*greys, preset="lean")
-    found = outside * (np.hypot(*np.moveaxis(back, -1, 0)) <= _FASTEST)
+    found = outside * (cv2.magnitude(*cv2.split(back)) <= _FASTEST)
     size = (_GRID, _GRID)
-    seen = cv2.resize(back * found[..., None], size, interpolation=cv2.INTER_AREA)
+    seen = cv2.multiply(back, cv2.merge([found] * 2))
+    seen = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
     weight = cv2.resize(found, size, interpolation=cv2.INTER_AREA)
     seen, weight = (cv2.GaussianBlur(one, (0, 0), _CARRIED) for one in (seen, weight))
     return seen / np.maximum(weight, 1e-3)[..., None] * reach

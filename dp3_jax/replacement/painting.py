@@ -36,7 +36,8 @@ class Fused:
 
 def composite(request: InpaintRequest, seen: np.ndarray, fused: Fused) -> np.ndarray:
     """u8[S, S, 3]: the view with the face."""
-    return np.where(request.mask > 0, fused.parts.composite(fused.donor.view), seen)
+    inside = (request.mask[..., 0] > 0).astype(np.uint8)
+    return cv2.copyTo(fused.parts.composite(fused.donor.view), inside, seen.copy())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,20 +73,21 @@ class _Paint:
 
 
 def _share(mask: np.ndarray) -> np.ndarray:
-    """f32[S, S, 1] of the new face: from 0 at a mask's edge to 1 two px further in, without its stairs."""
+    """f32[S, S] of the new face: from 0 at a mask's edge to 1 two px further in, without its stairs."""
     smooth = cv2.GaussianBlur(mask[..., 0], (0, 0), _EDGE)
-    return (np.clip(2 * smooth - 1, 0, 1) * mask[..., 0])[..., None]
+    return np.clip(2 * smooth - 1, 0, 1) * mask[..., 0]
 
 
 def _paint(request: InpaintRequest, fused: Fused, blur: float) -> _Paint:
     """The composite and its blending into the frame as one linear function of the donor's levels."""
-    share = _share(request.mask)
-    parts = fused.parts
-    factor = parts.alpha * (1 + parts.gain)
-    offset = 127.5 * (parts.alpha * parts.bias + (1 - parts.alpha) * parts.fill + 1 - factor)
-    offset = np.concatenate([share * offset, share], -1).astype(np.float32)
-    factor = np.ascontiguousarray(share * factor, np.float32)
-    return _Paint(request.alignment, fused.donor, factor, offset, blur)
+    parts, share = fused.parts, _share(request.mask)
+    # Three channels each: NumPy would go through three numbers at a time.
+    shares, alpha = (cv2.merge([one] * 3) for one in (share, parts.alpha))
+    factor = cv2.multiply(alpha, parts.gain + np.float32(1))
+    offset = parts.fill + cv2.multiply(alpha, parts.bias - parts.fill) - factor + np.float32(1)
+    offset = cv2.multiply(offset, shares, scale=127.5)
+    offset = np.dstack([offset, share])
+    return _Paint(request.alignment, fused.donor, cv2.multiply(factor, shares), offset, blur)
 
 
 def painted(background_fill: np.ndarray, request: InpaintRequest, fused: Fused) -> np.ndarray:
@@ -113,7 +115,8 @@ def quickly_painted(
     blur = paint.blur * _TIMES * request.alignment.scale
     if blur > _MIN_BLUR:
         seen = cv2.GaussianBlur(seen, (0, 0), blur)
-    under = paint.offset[..., :3] + (1 - paint.offset[..., 3:]) * view
+    left = cv2.merge([1 - paint.offset[..., 3]] * 3)
+    under = paint.offset[..., :3] + cv2.multiply(left, view, dtype=cv2.CV_32F)
     factor, under = (
         cv2.resize(layer, None, fx=_TIMES, fy=_TIMES, interpolation=cv2.INTER_LINEAR)
         for layer in (paint.factor, under)
