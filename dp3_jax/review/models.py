@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.face_detection import Detector
@@ -92,8 +93,8 @@ class Models:
         """
         left, top, right, bottom = _around(image, box)
         part = np.ascontiguousarray(image[top:bottom, left:right])
-        if min(part.shape[:2]) < 2:
-            return None
+        if min(part.shape[:2]) < 2 or not assets.is_cached("yunet"):
+            return None  # nobody waits for a download in the middle of a change
         try:
             if self._assistant is None:
                 self._assistant = Detector(_MIN_ASSIST)
