@@ -23,12 +23,12 @@ def _verifiers(result: Mapping[str, Any]) -> Iterator[str]:
         return
     count = result["compared"]["faces"]
     yield f"Recognised, % of {count} faces (95%)"
-    yield f"  {'':12}{'verified':>21}{'floor':>8}{'originals':>11}{'rank 1':>21}{'AUC':>8}{'blanked':>9}"
+    yield f"  {'':12}{'verified':>22}{'floor':>8}{'originals':>11}{'rank 1':>22}{'AUC':>8}{'blanked':>9}"
     for one in result["recognition"]:
         area = one["area"] or {"value": None, "blanked": None}
         yield (
-            f"  {one['title']:12}{_span(one['verified']):>21}{_percent(one['floor']):>8}"
-            f"{_percent(one['verified']['control']):>11}{_span(one['rank_1']):>21}"
+            f"  {one['title']:12}{_span(one['verified']):>22}{_percent(one['floor']):>8}"
+            f"{_percent(one['verified']['control']):>11}{_span(one['rank_1']):>22}"
             f"{_percent(area['value']):>8}{_percent(area['blanked']):>9}"
         )
 

@@ -8,7 +8,7 @@ under the curve in a gallery of one original a person stand beside it.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from dp3_jax.evaluation.attacks import FaceSet
 from dp3_jax.evaluation.attacks.attack import AttackResult, another_of_each, gallery_and_probes
 from dp3_jax.evaluation.attacks.recognition import MIN_FACES, preferred
-from dp3_jax.evaluation.attacks.verify import Verify
+from dp3_jax.evaluation.attacks.verify import Verify, share
 from dp3_jax.evaluation.audit import calibration
 from dp3_jax.metrics import batch_embedding, identification
 from dp3_jax.metrics.resampling import interval
@@ -94,8 +94,8 @@ class Recognised:
     sentence: str
 
 
-def _span(kinds: Mapping[str, np.ndarray], people: np.ndarray) -> Span:
-    mine = interval(kinds["anonymized"], people)
+def _span(kinds: Mapping[str, np.ndarray], people: np.ndarray, spread: Callable) -> Span:
+    mine = spread(kinds["anonymized"], people, level=0.95)
     return Span(
         value=mine["value"],
         low=mine["low"],
@@ -127,12 +127,12 @@ def _ranked(faces: FaceSet, embed: Embeddings) -> dict[str, tuple[Span, Span, bo
         scores = {kind: one[name] @ whose[name].T for kind, one in rows.items()}
         hits = {kind: _hits(one, same) for kind, one in scores.items()}
         areas = {kind: preferred(one, same) for kind, one in scores.items()}
-        rank = _span(hits, people)
+        rank = _span(hits, people, share)
         floor = np.maximum(hits["blanked"], 1 / len(gallery))
         low = interval(hits["anonymized"] - floor, people)["low"]
         works = interval(hits["originals"] - floor, people)["low"] > 0
         above = low > 0 and rank.low > max(rank.blanked, 1 / len(gallery))
-        found[name] = (rank, _span(areas, people), bool(above), bool(works))
+        found[name] = (rank, _span(areas, people, interval), bool(above), bool(works))
     return found
 
 
