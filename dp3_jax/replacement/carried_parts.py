@@ -134,8 +134,10 @@ def is_stale(carried: Carried, view: np.ndarray, mask: np.ndarray) -> bool:
     """Whether what lies beside the mask differs much from what its fill was made for, moved here."""
     sectors = _sectors((mask > 0).tobytes(), mask.shape[:2])
     there = _warped(carried.key_view, carried.offset)
-    difference = cv2.absdiff(there, view).max(-1).astype(np.float32)
-    return any(float(difference[where].mean()) > _STALE for where in sectors if where.any())
+    places, sector, counts = sectors
+    differences = cv2.absdiff(there, view).reshape(-1, 3)[places].max(1)
+    sums = np.bincount(sector, differences, _SECTORS)
+    return bool((sums > _STALE * counts).any())
 
 
 def placed(carried: Carried, mask: np.ndarray) -> Parts:
@@ -197,10 +199,10 @@ def _weights(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndar
 
 
 @functools.lru_cache(maxsize=64)
-def _sectors(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """bool[S, S] for each direction: the band outside of a mask there."""
+def _sectors(inside: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The band outside of a mask: i[n] flat places, i[n] the direction of each, i[_SECTORS] counts."""
     pixels = np.frombuffer(inside, np.uint8).reshape(shape)
     band = (cv2.distanceTransform(1 - pixels, cv2.DIST_L2, 5) <= _BAND) & (pixels == 0)
     y, x = np.mgrid[: shape[0], : shape[1]] - np.array(shape).reshape(2, 1, 1) / 2
     sector = ((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
-    return tuple(band & (sector == number) for number in range(_SECTORS))
+    return np.flatnonzero(band), sector[band], np.bincount(sector[band], minlength=_SECTORS)

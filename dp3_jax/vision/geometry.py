@@ -205,21 +205,30 @@ def region(alignment: Alignment, mask: np.ndarray, shape: Sequence[int]) -> Regi
     Returns:
       A region, which may be empty where the face lies outside the frame.
     """
-    mask = np.asarray(mask, np.float32).reshape(mask.shape[0], mask.shape[1])
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if not len(columns):
+    mask = np.ascontiguousarray(mask, np.float32).reshape(mask.shape[0], mask.shape[1])
+    mask, (left, top, width, height) = _smoothed(mask.tobytes(), mask.shape)
+    if not width:
         return Region(0, 0, np.zeros((0, 0), bool))
-    low, high = (columns[0] - 1.0, rows[0] - 1.0), (columns[-1] + 1.0, rows[-1] + 1.0)
+    low, high = (left - 1.0, top - 1.0), (left + float(width), top + float(height))
     top, bottom, left, right = _bounds(alignment, low, high, shape)
     if bottom <= top or right <= left:
         return Region(0, 0, np.zeros((0, 0), bool))
     matrix = _matrix(alignment.a, alignment.b + alignment.a * complex(left, top))
-    # Where a canonical px is several of the frame, the stairs of a mask's outline would be seen.
-    mask = cv2.GaussianBlur(mask, (0, 0), _SMOOTH, borderType=cv2.BORDER_CONSTANT)
     warped = cv2.warpAffine(
         mask, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     )
     return Region(top, left, warped >= 0.5)
+
+
+@functools.lru_cache(maxsize=64)  # most faces of a run share a few masks
+def _smoothed(mask: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """A mask f32[h, w] blurred, and the box of what is inside: left, top, width, height.
+
+    Where a canonical px is several of the frame, the stairs of a mask's outline would be seen.
+    """
+    pixels = np.frombuffer(mask, np.float32).reshape(shape)
+    box = cv2.boundingRect((pixels != 0).astype(np.uint8))
+    return cv2.GaussianBlur(pixels, (0, 0), _SMOOTH, borderType=cv2.BORDER_CONSTANT), box
 
 
 def joined(first: Region, second: Region) -> Region:
