@@ -6,10 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from dp3_jax.common import assets
 from dp3_jax.evaluation import attacks
 from dp3_jax.evaluation.attacks.attack import another_of_each, gallery_and_probes
 from dp3_jax.evaluation.attacks.linkage import Linkage
+from dp3_jax.evaluation.attacks.remembering import remembered
 from dp3_jax.evaluation.attacks.repeat import Repeat
+from dp3_jax.evaluation.attacks.verifiers import FaceVerifiers
 from dp3_jax.evaluation.attacks.verify import Verify
 from tests.evaluation import attack_makers as made
 
@@ -163,3 +166,38 @@ def test_an_attack_is_registered_by_its_name_once():
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="120 faces"):
         dataclasses.replace(FACES, people=FACES.people[:-1])
+
+
+def test_what_was_computed_from_equal_pictures_is_not_computed_again():
+    calls = []
+
+    @remembered
+    def mean(pictures, scale):
+        calls.append(scale)
+        return pictures.mean() * scale
+
+    for pictures, scale in ((FACES.originals, 1), (FACES.originals.copy(), 1), (FACES.blanked, 1)):
+        assert mean(pictures, scale) == pictures.mean() * scale
+    assert mean(FACES.originals, 2) == FACES.originals.mean() * 2
+    assert calls == [1, 1, 2]
+
+
+def test_objects_are_told_apart_even_when_one_takes_the_place_of_another_in_memory():
+    @remembered
+    def read(thing):
+        return thing["value"]
+
+    assert [read({"value": i}) for i in range(50)] == list(range(50))
+
+
+def test_the_verifiers_of_all_attacks_give_unit_rows_and_remember_them():
+    names = ("sface", "dlib_resnet", "dlib_resnet_manifest", "faceres", "faceres_graph")
+    if missing := [name for name in names if not assets.is_cached(name)]:
+        pytest.skip(f"needs the cached assets {', '.join(missing)}")
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    embed = FaceVerifiers()
+    rows, again = embed(pictures), embed(pictures[::-1])
+    assert set(rows) == set(embed.thresholds)
+    for name, each in rows.items():
+        np.testing.assert_allclose(np.linalg.norm(each, axis=1), 1, atol=1e-5)
+        np.testing.assert_array_equal(each, again[name][::-1])
