@@ -1,6 +1,7 @@
 """`dp3 review`: the page on this machine where results are looked at, corrected and rated."""
 
 import argparse
+import contextlib
 import pathlib
 import sys
 import threading
@@ -11,6 +12,7 @@ from dp3_jax.cli.identity_flags import (
     asks_for_identity,
     identity_options,
 )
+from dp3_jax.common import allocator
 from dp3_jax.common.choices import MOTIONS
 from dp3_jax.common.errors import UserError
 
@@ -65,27 +67,30 @@ def _review(arguments: argparse.Namespace) -> int:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(f"dp3 review needs {error.name}: pip install 'dp3_jax[review]'") from error
+    allocator.keep_freed_memory()
     session, target = _session(arguments)
 
-    from dp3_jax.review import server
+    from dp3_jax.review import app, server
     from dp3_jax.review.exporting import Exporter
+
+    exporter = Exporter(session, target)
+    # The page is there at once; what a kill left undone, and the networks, come meanwhile.
+    preparing = threading.Thread(target=_prepare, args=(session,), name="preparing", daemon=True)
 
     def tell(address: str) -> None:
         print(address, flush=True)
-        # The page is there at once; what a kill left undone, and the networks, come meanwhile.
-        threading.Thread(target=_prepare, args=(session,), name="preparing", daemon=True).start()
+        preparing.start()
 
     try:
-        server.serve(
-            server.Review(session, Exporter(session, target), str(arguments.path)),
-            arguments.port,
-            tell,
-            browser=not arguments.no_browser,
-        )
+        review = app.Review(session, exporter, str(arguments.path))
+        server.serve(review, arguments.port, tell, browser=not arguments.no_browser)
     except KeyboardInterrupt:
         pass  # the way to end it
     finally:
+        exporter.close()
         session.close()
+        if preparing.is_alive():
+            preparing.join()
     return 0
 
 
@@ -116,6 +121,9 @@ def _session(arguments: argparse.Namespace):
 
 def _prepare(session) -> None:
     """Does what a kill left undone, and loads what draws faces."""
-    for line in session.recover():
-        print(f"note: {line}", file=sys.stderr)
-    session.warm()
+    from dp3_jax.review.models import Ended
+
+    with contextlib.suppress(Ended):
+        for line in session.recover():
+            print(f"note: {line}", file=sys.stderr)
+        session.warm()

@@ -5,16 +5,17 @@ browser look up its own name here (DNS rebinding), and must carry the token of t
 on the console tells. Answers are not kept by the browser, and what the page may load comes from here alone.
 """
 
+import asyncio
 import importlib.resources
 import json
 import secrets
 import string
 import traceback
 from collections.abc import Callable
-from typing import Any
+from concurrent import futures
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -86,18 +87,31 @@ _forbidden = PlainTextResponse(
 )
 
 
-def build_app(session: Session, exporter: Exporter, folder: str, *, token: str, port: int) -> Guard:
-    """The application.
+class Review(NamedTuple):
+    """What is served.
 
-    Args:
+    Attributes:
       session: the review.
       exporter: writes it out.
       folder: what is reviewed, for people.
+    """
+
+    session: Session
+    exporter: Exporter
+    folder: str
+
+
+def build_app(review: Review, pool: futures.Executor, *, token: str, port: int) -> Guard:
+    """The application.
+
+    Args:
+      review: what is served.
+      pool: in which requests are answered; who ends it waits for those that are not yet.
       token: that every request must carry.
       port: that requests must name as this server's.
     """
-    pictures = Pictures(session)
-    handlers = _Handlers(session, exporter, pictures, folder)
+    pictures = Pictures(review.session)
+    handlers = _Handlers(review, pictures)
 
     def page(request: Request) -> Response:
         del request
@@ -110,19 +124,22 @@ def build_app(session: Session, exporter: Exporter, folder: str, *, token: str, 
             return PlainTextResponse("there is no such file\n", 404)
         return Response(_static(name), media_type=_STATIC[name])
 
+    def answer(handle: Callable[[Request, Any], Any]) -> Callable:
+        return _answer(handle, pool)
+
     get, post = ["GET"], ["POST"]
     item = "/api/items/{item}"
     routes = [
         Route("/", page, methods=get),
         Route("/static/{file}", static, methods=get),
-        Route("/api/session", _answer(handlers.session), methods=get),
-        Route("/api/export", _answer(handlers.exported), methods=get),
-        Route("/api/export", _answer(handlers.export), methods=post),
-        Route(item, _answer(handlers.item), methods=get),
-        Route(item + "/boxes", _answer(handlers.boxes), methods=get),
-        Route(item + "/thumb", _picture(pictures.thumb), methods=get),
-        Route(item + "/{side:str}/picture", _picture(pictures.picture), methods=get),
-        Route(item + "/{action:str}", _answer(handlers.act), methods=post),
+        Route("/api/session", answer(handlers.session), methods=get),
+        Route("/api/export", answer(handlers.exported), methods=get),
+        Route("/api/export", answer(handlers.export), methods=post),
+        Route(item, answer(handlers.item), methods=get),
+        Route(item + "/boxes", answer(handlers.boxes), methods=get),
+        Route(item + "/thumb", _picture(pictures.thumb, pool), methods=get),
+        Route(item + "/{side:str}/picture", _picture(pictures.picture, pool), methods=get),
+        Route(item + "/{action:str}", answer(handlers.act), methods=post),
     ]
     return Guard(Starlette(routes=routes), token, port)
 
@@ -131,7 +148,7 @@ def _static(name: str) -> str:
     return (importlib.resources.files("dp3_jax.review") / "static" / name).read_text("utf-8")
 
 
-def _answer(handle: Callable[[Request, Any], Any]) -> Callable:
+def _answer(handle: Callable[[Request, Any], Any], pool: futures.Executor) -> Callable:
     """JSON of what a function gives; a mistake of the user as a line with status 400, a conflict with 409."""
 
     async def endpoint(request: Request) -> Response:
@@ -142,7 +159,7 @@ def _answer(handle: Callable[[Request, Any], Any]) -> Callable:
                 if len(content) > _MAX_BODY:
                     raise UserError("the request is too large")
                 body = json.loads(content or b"{}")
-            return JSONResponse(await run_in_threadpool(handle, request, body))
+            return JSONResponse(await _run(pool, handle, request, body))
         except Conflict as error:
             return JSONResponse({"error": str(error)}, 409)
         except UserError as error:
@@ -157,12 +174,12 @@ def _answer(handle: Callable[[Request, Any], Any]) -> Callable:
     return endpoint
 
 
-def _picture(make: Callable[[Request], bytes]) -> Callable:
+def _picture(make: Callable[[Request], bytes], pool: futures.Executor) -> Callable:
     """The JPEG that a function gives."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            content = await run_in_threadpool(make, request)
+            content = await _run(pool, make, request)
         except (UserError, ValueError) as error:
             return JSONResponse({"error": str(error)}, 404)
         return Response(content, media_type="image/jpeg")
@@ -170,14 +187,16 @@ def _picture(make: Callable[[Request], bytes]) -> Callable:
     return endpoint
 
 
+async def _run(pool: futures.Executor, work: Callable, *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+
+
 class _Handlers:
     """What the page can ask for."""
 
-    def __init__(self, session: Session, exporter: Exporter, pictures: Pictures, folder: str):
-        self._session = session
-        self._exporter = exporter
+    def __init__(self, review: Review, pictures: Pictures):
+        self._session, self._exporter, self._folder = review
         self._pictures = pictures
-        self._folder = folder
 
     def session(self, request: Request, body: Any) -> Any:
         """All items."""

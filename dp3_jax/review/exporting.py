@@ -1,5 +1,6 @@
 """Writing what a review has decided: videos that were changed, and results without keys, for release."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -42,6 +43,10 @@ class Progress:
     left: int = 0
 
 
+class _Stopped(BaseException):
+    """The review ends."""
+
+
 class Exporter:
     """Exports in the background, one at a time; a video that was begun goes on in the next review."""
 
@@ -51,6 +56,14 @@ class Exporter:
         self._target = target
         self._progress = Progress()
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends what goes on, after the frame that is being made."""
+        self._closed = True
+        if self._thread is not None:
+            self._thread.join()
 
     def progress(self) -> dict[str, Any]:
         """How far the present or last export is."""
@@ -67,20 +80,27 @@ class Exporter:
             if self._progress.running:
                 raise UserError("an export is going on; wait for it")
             self._progress = Progress(running=True, total=len(self._session.works))
-        thread = threading.Thread(
-            target=self._run, args=(only_reviewed,), name="export", daemon=True
+        self._thread = threading.Thread(
+            target=self._begin, args=(only_reviewed,), name="export", daemon=True
         )
-        thread.start()
+        self._thread.start()
         return self.progress()
 
     def _tell(self, **known: Any) -> None:
         with self._lock:
             self._progress = dataclasses.replace(self._progress, **known)
 
-    def _run(self, only_reviewed: bool) -> None:
+    def _begin(self, only_reviewed: bool) -> None:
+        with contextlib.suppress(_Stopped):
+            self.run(only_reviewed)
+
+    def run(self, only_reviewed: bool) -> None:
+        """What `start` does in the background."""
         problems: list[str] = []
         left = copied = 0
         for place, name in enumerate(self._session.works):
+            if self._closed:
+                raise _Stopped
             item = self._session.work(name).item
             self._tell(name=item.name, what="", frames=0, of_frames=None, done=place, left=left)
             if only_reviewed and not self._session.marks.of(name).get("reviewed"):
@@ -127,6 +147,8 @@ class Exporter:
             raise UserError(f"{work.item.name} could not be made as its sidecar says; left out")
 
     def _told(self, what: str, done: int, total: int | None) -> None:
+        if self._closed:
+            raise _Stopped
         self._tell(what=what, frames=done, of_frames=total)
 
     def _copy(self, name: str) -> None:

@@ -26,6 +26,10 @@ _MIN_OVERLAP = 0.4  # of both boxes' union
 _MIN_SIDE = 96  # px of what is looked at
 
 
+class Ended(Exception):
+    """The review ends, and draws nothing more."""
+
+
 class _Remembering(Anonymizer):
     """An anonymizer that does not draw a person again who stays as she is."""
 
@@ -66,12 +70,18 @@ class Models:
             return self._made[key]
 
     def run(self, work: Callable[[], T]) -> T:
-        """Does what draws faces in the thread for that, and waits for it."""
-        return self._thread.submit(work).result()
+        """Does what draws faces in the thread for that, and waits for it; raises Ended after `close`."""
+        return self._submit(work).result()
 
     def later(self, work: Callable[[], Any]) -> None:
         """Does it there when there is time, and tells nobody."""
-        self._thread.submit(work)
+        self._submit(work)
+
+    def _submit(self, work: Callable[[], T]) -> futures.Future[T]:
+        try:
+            return self._thread.submit(work)
+        except RuntimeError as error:  # it was shut down
+            raise Ended from error
 
     def warm(self, said: IdentityOptions | None) -> None:
         """Gets ready for the first new face, so that it does not take longer than others."""

@@ -7,27 +7,18 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from concurrent import futures
 
 import uvicorn
 
 from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
-from dp3_jax.review.app import build_app
-from dp3_jax.review.exporting import Exporter
-from dp3_jax.review.session import Session
+from dp3_jax.review.app import Review, build_app
 
 HOST = "127.0.0.1"  # nobody else can look
 _TOKEN_BYTES = 24
 _OPENER = "open.html"
-
-
-class Review(NamedTuple):
-    """What is served; as of `build_app`."""
-
-    session: Session
-    exporter: Exporter
-    folder: str
+_THREADS = 8  # answers at a time, most of which wait for a picture
 
 
 def serve(review: Review, port: int, tell: Callable[[str], None], *, browser: bool = False) -> None:
@@ -46,10 +37,12 @@ def serve(review: Review, port: int, tell: Callable[[str], None], *, browser: bo
         port = listener.getsockname()[1]
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         address = f"http://{HOST}:{port}/?token={token}"
-        app = build_app(*review, token=token, port=port)
-        # Its log of requests would hold the token.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
         with contextlib.ExitStack() as stack:
+            # Left as it is at the end of the process, a thread in a decoder would abort it.
+            pool = stack.enter_context(futures.ThreadPoolExecutor(_THREADS, "page"))
+            app = build_app(review, pool, token=token, port=port)
+            # Its log of requests would hold the token.
+            config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
             tell(address)
             if browser:
                 stack.enter_context(_opened(address, review.session.folder))

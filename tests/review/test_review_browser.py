@@ -1,4 +1,4 @@
-"""The page in a real browser: two hundred photos and a clip, by mouse, by keyboard alone, and through a kill."""
+"""The page in a real browser: two hundred photos and a clip, by mouse, by keyboard alone, through a kill."""
 
 import json
 import shutil
@@ -84,74 +84,83 @@ def serve(folder):
     return serving(folder / "results", "--originals", folder / "originals")
 
 
+def draw_by_mouse(seen, folder):
+    """A box round a missed face."""
+    result = folder / "results" / "photo_007.png"
+    seen.open(result.name)
+    before = result.read_bytes()
+    seen.page.click("#draw")
+    seen.drag((0.05, 0.1), (0.3, 0.5))
+    seen.says("Done and written")
+    assert result.read_bytes() != before
+    x, y, width, height = faces(folder, result.name)[1]["box"]
+    assert x == pytest.approx(8, abs=2) and width == pytest.approx(40, abs=2)
+    assert y == pytest.approx(12, abs=2) and height == pytest.approx(48, abs=2)
+
+
+def correct_by_keyboard(seen, folder):
+    """The next photo: a box, a method, a rating, undo; reviewed."""
+    seen.press("ArrowDown")
+    seen.page.wait_for_selector("h1:text-is('photo_008.png')")
+    seen.page.wait_for_selector("#face-0")
+    seen.press("d", "ArrowLeft", "ArrowLeft", "Shift+ArrowDown", "Enter")
+    seen.says("Done and written")
+    seen.page.wait_for_selector("#face-1[aria-pressed=true]")
+    seen.press("x")
+    seen.page.wait_for_selector("#method-pixelate[aria-pressed=true]")
+    seen.press("2")
+    seen.says("Rated: mouth")
+    seen.press("u")
+    seen.page.wait_for_selector("#redo:enabled")
+    assert [face["method"] for face in faces(folder, "photo_008.png")] == [None, None]
+    seen.press("Enter")
+    seen.page.wait_for_selector(f"#count:has-text('1 of {PHOTOS + 1}')")
+
+
+def draw_in_the_clip(seen):
+    """A face that was missed in one second of it."""
+    seen.open("clip.mp4")
+    seen.press(*["ArrowRight"] * 3)
+    seen.page.wait_for_selector("#time:has-text('frame 3 /')")
+    seen.page.click("#draw")
+    seen.drag((0.02, 0.6), (0.25, 0.95))
+    seen.says("Done and written")
+    seen.page.wait_for_selector("#chips:has-text('export')")
+
+
+def come_back_and_export(seen):
+    seen.page.wait_for_selector(f"#count:has-text('1 of {PHOTOS + 1}')")
+    seen.page.select_option("#filter", "edited")
+    assert seen.page.locator("#items li").count() >= 3
+    seen.open("photo_007.png")
+    assert seen.page.locator("#undo").get_attribute("title") == "Undo: missed face added"
+    seen.page.click("#export")
+    seen.page.click("#start")
+    seen.page.wait_for_selector("#exportstate:has-text('Done:')", timeout=600_000)
+    assert seen.page.locator("#exportproblems li").count() == 0
+
+
 def test_two_hundred_photos_and_a_clip_through_a_kill(browser, folder):
-    results = folder / "results"
     with serve(folder) as server:
         seen = Page(browser, server.address)
         assert seen.page.locator("#items li").count() == PHOTOS + 1
         assert seen.page.locator("h1").inner_text() == "photo_000.png"  # the worst comes first
-
-        # By mouse: a box round a missed face.
-        seen.open("photo_007.png")
-        before = (results / "photo_007.png").read_bytes()
-        seen.page.click("#draw")
-        seen.drag((0.05, 0.1), (0.3, 0.5))
-        seen.says("Done and written")
-        assert (results / "photo_007.png").read_bytes() != before
-        x, y, width, height = faces(folder, "photo_007.png")[1]["box"]
-        assert x == pytest.approx(8, abs=2) and width == pytest.approx(40, abs=2)
-        assert y == pytest.approx(12, abs=2) and height == pytest.approx(48, abs=2)
-
-        # By keyboard alone: the next photo, a box, a method, a rating, undo, reviewed.
-        seen.press("ArrowDown")
-        seen.page.wait_for_selector("h1:text-is('photo_008.png')")
-        seen.page.wait_for_selector("#face-0")
-        seen.press("d", "ArrowLeft", "ArrowLeft", "Shift+ArrowDown", "Enter")
-        seen.says("Done and written")
-        seen.page.wait_for_selector("#face-1[aria-pressed=true]")
-        seen.press("x")
-        seen.page.wait_for_selector("#method-pixelate[aria-pressed=true]")
-        seen.press("2")
-        seen.says("Rated: mouth")
-        seen.press("u")
-        seen.page.wait_for_selector("#redo:enabled")
-        assert [face["method"] for face in faces(folder, "photo_008.png")] == [None, None]
-        seen.press("Enter")
-        seen.page.wait_for_selector(f"#count:has-text('1 of {PHOTOS + 1}')")
-
-        # The clip: a face that was missed in one second of it.
-        seen.open("clip.mp4")
-        seen.press(*["ArrowRight"] * 3)
-        seen.page.wait_for_selector("#time:has-text('frame 3 /')")
-        seen.page.click("#draw")
-        seen.drag((0.02, 0.6), (0.25, 0.95))
-        seen.says("Done and written")
-        seen.page.wait_for_selector("#chips:has-text('export')")
+        draw_by_mouse(seen, folder)
+        correct_by_keyboard(seen, folder)
+        draw_in_the_clip(seen)
         assert not seen.problems
         assert seen.hosts == {server.address.split("/")[2]}
-
         server.end(signal.SIGKILL)
         seen.press("k")
         seen.page.wait_for_selector("#lost:visible")
         seen.context.close()
-
     with serve(folder) as server:
         seen = Page(browser, server.address)
-        seen.page.wait_for_selector(f"#count:has-text('1 of {PHOTOS + 1}')")
-        seen.page.select_option("#filter", "edited")
-        assert seen.page.locator("#items li").count() >= 3
-        seen.open("photo_007.png")
-        assert seen.page.locator("#undo").get_attribute("title") == "Undo: missed face added"
-        seen.open("photo_008.png")
-        seen.page.wait_for_selector("#face-1")
-        seen.page.click("#export")
-        seen.page.click("#start")
-        seen.page.wait_for_selector("#exportstate:has-text('Done:')", timeout=600_000)
-        assert seen.page.locator("#exportproblems li").count() == 0
+        come_back_and_export(seen)
         assert not seen.problems
         seen.context.close()
         assert server.end() == 0
-    released = folder / "results.release"
+    results, released = folder / "results", folder / "results.release"
     assert len(list(released.iterdir())) == PHOTOS + 1
     assert (released / "photo_007.png").read_bytes() == (results / "photo_007.png").read_bytes()
     tracks = json.loads((results / "clip.mp4.tracks.json").read_text())["tracks"]

@@ -1,6 +1,7 @@
 """Correcting photos: over HTTP, as the page does it; what is written, undone, refused and recovered."""
 
 import json
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ class Page:
 
     def __init__(self, folder, **more):
         self.session, self.exporter = review_makers.session(folder, **more)
-        guarded = app.build_app(self.session, self.exporter, "results", token=TOKEN, port=8000)
+        pool = futures.ThreadPoolExecutor(4)
+        review = app.Review(self.session, self.exporter, "results")
+        guarded = app.build_app(review, pool, token=TOKEN, port=8000)
         headers = {"X-DP3-Token": TOKEN}
         self.client = TestClient(guarded, base_url="http://127.0.0.1:8000", headers=headers)
 
@@ -236,11 +239,11 @@ def test_marks_stay_and_export_holds_results_and_nothing_else(folder):
     page.post("mark", reviewed=True)
     page = Page(folder)
     assert page.item()["reviewed"]
-    page.exporter._run(True)
+    page.exporter.run(True)
     released = folder / "results.release"
     assert [p.name for p in released.rglob("*")] == ["photo_001.png"]
     assert page.exporter.progress()["left"] == 2
-    page.exporter._run(False)
+    page.exporter.run(False)
     assert sorted(p.name for p in released.rglob("*")) == [f"photo_00{n}.png" for n in range(3)]
     assert (released / "photo_000.png").read_bytes() == (
         folder / "results" / "photo_000.png"
@@ -250,7 +253,7 @@ def test_marks_stay_and_export_holds_results_and_nothing_else(folder):
 def test_what_is_not_anonymized_yet_is_said_and_not_exported(folder):
     session, exporter = review_makers.opened(folder / "originals")
     assert {one["count"] for one in session.summary()} == {None}
-    exporter._run(False)
+    exporter.run(False)
     assert len(exporter.progress()["problems"]) == 3 and not exporter.progress()["folder"]
 
 

@@ -171,7 +171,7 @@ def test_a_change_is_seen_at_once_and_in_the_file_after_the_export(folder):
     assert np.array_equal(
         shown(session, name, 20)[0][middle], session.work(name).original(20)[middle]
     )
-    exporter._run(False)
+    exporter.run(False)
     assert not exporter.progress()["problems"] and not session.describe(name)["pending"]
     _, file = shown(session, name, 8)
     assert file[middle].std((0, 1)).max() < 4  # lossy
@@ -195,5 +195,5 @@ def test_what_was_not_exported_yet_is_known_in_the_next_review(folder):
     assert known["pending"] and known["faces"][0]["last"] == 10
     undone = again.step(name, -1, {"revision": known["revision"]})
     assert undone["faces"][0]["last"] > 10
-    exporter._run(False)
+    exporter.run(False)
     assert not again.describe(name)["pending"]
