@@ -11,6 +11,7 @@ from dp3_jax.cli.identity_flags import (
     asks_for_identity,
     identity_options,
 )
+from dp3_jax.common import allocator
 from dp3_jax.common.choices import EXTENTS, METHODS, MOTIONS
 from dp3_jax.common.errors import UserError
 
@@ -338,6 +339,8 @@ def _anonymize(arguments: argparse.Namespace) -> int:
         print(f"note: {line}", file=sys.stderr)
     for line in rest.unread:
         print(f"skipped: {line}", file=sys.stderr)
+    if any(task.is_video for task in tasks) and not arguments.one_pass:
+        allocator.keep_freed_memory()  # pictures are made and thrown away all the time
     run = running.Run(
         settings=settings,
         options=_options(arguments, tasks, overrides, rate),

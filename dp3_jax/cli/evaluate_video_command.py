@@ -6,6 +6,7 @@ import sys
 import tempfile
 from typing import Any
 
+from dp3_jax.common import allocator
 from dp3_jax.common.errors import UserError
 
 KEYS = 6  # repeated from `video_variants`, which takes long to import; a test compares them
@@ -196,6 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
             variants: dict[str, Any] = {"anonymized": arguments.anonymized}
             tracking = tracking or find_tracks(info, anonymizer.min_confidence)
         else:
+            allocator.keep_freed_memory()
             made = _Making(arguments, info, anonymizer, pathlib.Path(folder), bar)
             variants, tracking = made(tracking, lent, also)
         bar.reset(min(arguments.frames or tracking.frames, tracking.frames))

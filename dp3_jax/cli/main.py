@@ -25,7 +25,7 @@ from dp3_jax.cli import (
     live_command,
     review_command,
 )
-from dp3_jax.common import allocator
+from dp3_jax.common import allocator, compilations
 from dp3_jax.common.errors import UserError, fail
 
 
@@ -73,6 +73,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from dp3_jax.evaluation import demo
     from dp3_jax.metrics.verification import open_verifier
 
+    allocator.keep_freed_memory()
     folder = pathlib.Path(arguments.output)
     report = demo.run_demo(folder, open_verifier("sface"), arguments.seed)
     print(demo.format_report(report, folder))
@@ -137,6 +138,10 @@ def _nothing_printed(why: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     allocator.share_gpu_memory()
+    compilations.let_jax_keep_programs()
+    os.environ.setdefault(
+        "SVT_LOG", "1"
+    )  # errors only: the AV1 encoder has no other way to be quiet
     try:
         arguments = build_parser().parse_args(argv)
         status = arguments.run(arguments)

@@ -22,11 +22,26 @@ def _folder(name: str) -> pathlib.Path:
     return pathlib.Path(root) / "dp3_jax" / name
 
 
+_let = False  # whether an entry point lets JAX keep what it compiles
+
+
+def let_jax_keep_programs() -> None:
+    """For entry points: JAX may keep compiled programs in the user's cache, see `remember_compilations`.
+
+    In the program of somebody else that is theirs to decide; what KeptProgram keeps is no setting of JAX.
+    """
+    global _let  # noqa: PLW0603
+    _let = True
+
+
 def remember_compilations() -> None:
-    """Keeps compiled programs between processes, unless the user has chosen a place already."""
+    """Has JAX keep compiled programs between processes, where an entry point lets it.
+
+    If the user has chosen a place for them already, nothing is changed.
+    """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if _let and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(_folder("compiled")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

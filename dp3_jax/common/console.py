@@ -59,4 +59,6 @@ def run_command(main: Callable[[list[str]], int], argv: list[str]) -> int:
     try:
         return main(argv)
     except UserError as error:
+        # The writers that orbax leaves behind a checkpoint that failed complain when they are collected.
+        sys.unraisablehook = lambda _: None
         return fail(str(error), error.more)

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 
 from dp3_jax.common import assets
+from dp3_jax.common.shared_settings import SharedSetting
 
 
+@SharedSetting
 @contextlib.contextmanager
 def quiet_opencv() -> Iterator[None]:
     """Hides the warnings that OpenCV 5 prints when a network is created."""
@@ -21,6 +23,18 @@ def quiet_opencv() -> Iterator[None]:
         yield
     finally:
         opencv_logging.setLogLevel(level)
+
+
+@SharedSetting
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Lets OpenCV use one thread a call: calls that run side by side would wait for each other."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 class Network:

@@ -91,4 +91,5 @@ def prepare_extended(celeba: str, archive: str, output: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         raise SystemExit(__doc__)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     print(prepare_extended(*sys.argv[1:]))

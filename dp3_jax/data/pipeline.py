@@ -3,7 +3,6 @@
 TensorFlow is imported here and in tfds_source.py only.
 """
 
-import os
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -23,7 +22,6 @@ def import_tensorflow() -> ModuleType:
     Raises:
       UserError: it is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow as tf
     except ImportError as error:

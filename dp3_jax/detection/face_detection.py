@@ -18,7 +18,7 @@ import numpy as np
 from dp3_jax.common import assets
 from dp3_jax.common.cores import available_cores
 from dp3_jax.common.errors import UserError
-from dp3_jax.common.opencv import quiet_opencv
+from dp3_jax.common.opencv import one_thread_each, quiet_opencv
 from dp3_jax.detection import pyramid
 from dp3_jax.detection.detections import Detection, FaceSource, merge, once_each
 from dp3_jax.detection.pyramid import COARSEST, TILE, Pyramid, scales, tiles
@@ -49,19 +49,6 @@ _MIN_CONFIDENCE_OF_NEW = 0.3  # confidence asked of a face that was made
 _COARSE_SIDE = 128  # px, the longer side for the border in a glance
 _BORDER = 0.25  # of the side: black round the coarsest pass, for faces cut off by the frame
 _MAX_THREADS = 4  # each has a network with up to 100 MB of activations for a tile
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Lets OpenCV use one thread a call: calls that run side by side would wait for each other."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 class Detector:
@@ -295,7 +282,7 @@ class Detector:
             raise ValueError(f"detect takes u8[h, w, 3], got {frame.dtype}{frame.shape}")
         if self._pool is None:
             return self.confirm(frame, self._all(self.passes(frame)))
-        with _one_thread_each():
+        with one_thread_each():
             return self.confirm(frame, self._all(self.passes(frame)))
 
     def confirm(

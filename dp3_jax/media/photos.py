@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, Uni
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.common.files import atomic_target
+from dp3_jax.common.shared_settings import SharedSetting
 from dp3_jax.media import jpeg, marking, png, webp
 from dp3_jax.media.metadata import safe_exif
 
@@ -99,6 +100,7 @@ class Photo:
         return dataclasses.replace(self, pixels=pixels)
 
 
+@SharedSetting
 @contextlib.contextmanager
 def _size_limit() -> Iterator[None]:
     """Pillow's own limit is lower, warns first, and is a global setting."""

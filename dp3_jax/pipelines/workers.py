@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from dp3_jax.common import compilations
 from dp3_jax.common.errors import UserError
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.batch import Batch, Options
@@ -37,6 +38,7 @@ def _work(
     connection: Connection, settings: dict[str, Any], options: Options, cores: set[int]
 ) -> None:
     """A worker: takes tasks and gives reports until nobody is at the other end."""
+    compilations.let_jax_keep_programs()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run ends it, after the photo that it is at
     if cores:
         os.sched_setaffinity(0, cores)  # which OpenCV and XLA count as well

@@ -13,7 +13,6 @@ import json
 import math
 import pathlib
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -66,8 +65,6 @@ def _explained(manager: ocp.CheckpointManager) -> Iterator[None]:
         refusal = _REFUSALS.search(str(error))
         if refusal is None:
             raise
-        # The writers that orbax leaves behind complain one by one when they are collected.
-        sys.unraisablehook = lambda _: None
         raise UserError(
             f"cannot write a checkpoint to {manager.directory}: {refusal.group()}; the ones before it are "
             "whole; make room and give the same command again"

@@ -10,7 +10,6 @@ the ends of rows, and some runs give other bits (seen with libx264 of PyAV 18.1 
 import dataclasses
 import functools
 import io
-import os
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -177,8 +176,6 @@ def configure(context: av.VideoCodecContext, info: VideoInfo, encoding: Encoding
     if encoding.codec == "hevc" and encoding.container in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # Apple's players take no other label; FFmpeg would write hev1
     context.options = dict(encoding.options)
-    if encoding.codec == "av1":  # its library has no other way to be quiet; 1: errors only
-        os.environ.setdefault("SVT_LOG", "1")
 
 
 def as_written(info: VideoInfo, encoding: Encoding) -> VideoInfo:
