@@ -33,5 +33,5 @@ def about() -> str:
     told = impostors()
     return (
         f"Thresholds let one in a hundred of {told['pairs']:,} pairs of strangers pass "
-        f"({told['people']} people of CelebA who had no part in training)."
+        f"({told['people']} people of CelebA, of whom nothing here was trained)."
     )

@@ -81,43 +81,58 @@ def _coverage(result: Mapping[str, Any]) -> str:
     return f'<h2>Coverage</h2>{_table(head, rows, "Coverage")}<p class="soft">{note}</p>'
 
 
+def _verified(result: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            _e(one["title"]),
+            _bar(one["verified"], one["floor"]),
+            _span(one["verified"]),
+            _percent(one["floor"]),
+            _percent(one["verified"]["blanked"]),
+            _percent(one["verified"]["control"]),
+        )
+        for one in result["recognition"]
+    ]
+    head = ("verifier", "", "taken for the person (95%)", "floor", "blanked", "originals")
+    return _table(head, rows, "Recognition by verifiers")
+
+
+def _identified(result: Mapping[str, Any]) -> str:
+    """Rank 1 and area under the curve, where people are known."""
+    rows = [
+        (
+            f"{_e(one['title'])}, {what}",
+            _span(one[key]),
+            _percent(one[key]["blanked"]),
+            _percent(one[key]["control"]),
+        )
+        for key, what in (("rank_1", "first of all"), ("area", "first of two"))
+        for one in result["recognition"]
+        if one[key] is not None
+    ]
+    if not rows:
+        return ""
+    people = result["recognition"][0]["gallery"]
+    head = (f"in a gallery of {people} people", "the right one (95%)", "blanked", "originals")
+    return _table(head, rows, "Identification by verifiers")
+
+
 def _recognition(result: Mapping[str, Any]) -> str:
     if not result["recognition"]:
         return ""
-    rows = []
-    for one in result["recognition"]:
-        area = one["area"] or {"value": None, "blanked": None, "control": None}
-        rows.append(
-            (
-                _e(one["title"]),
-                _bar(one["verified"], one["floor"]),
-                _span(one["verified"]),
-                _percent(one["floor"]),
-                _percent(one["verified"]["control"]),
-                _span(one["rank_1"]),
-                _percent((one["rank_1"] or {}).get("blanked")),
-                _span(one["area"]),
-                _percent(area["blanked"]),
-                _percent(area["control"]),
-            )
-        )
-    head = (
-        "verifier", "", "verified (95%)", "floor", "originals", "rank 1 (95%)", "blanked", "AUC (95%)",
-        "blanked", "originals",
-    )  # fmt: skip
     told = result["compared"]
     people = (
         f"{told['people']} people are known by name."
         if told["people"]
         else "Nobody is known by name (--people), so that each result is compared with its own original, in "
-        "which all but the face is the same; there is no rank 1 and no positive control."
+        "which all but the face is the same; there is no gallery and no positive control."
     )
     left = f" {told['left_out']:,} more were too many to compare." if told["left_out"] else ""
     return (
-        f"<h2>Recognition</h2>{_table(head, rows, 'Recognition by verifiers')}"
+        f"<h2>Recognition</h2>{_verified(result)}{_identified(result)}"
         f'<p class="soft">{told["faces"]:,} pictures of {told["different"]:,} faces. {people}{left} '
-        f"{_e(result['thresholds'])} The red mark is the floor: strangers, or the picture with a blanked "
-        "face where that gives more. Originals are the positive control.</p>"
+        f"{_e(result['thresholds'])} The mark in a bar is the floor: strangers, or pictures with a blanked "
+        "face where these give more. Originals are the positive control: another picture of the person.</p>"
     )
 
 
@@ -161,7 +176,7 @@ def _file(entry: Mapping[str, Any], verifiers: Sequence[tuple[str, str]]) -> str
         for face in entry["faces"][:_MAX_FACES]
     ]
     titles = [f"cosine, {title}" for _, title in verifiers]
-    head = ("face (x, y, width, height)", "", "grey levels", "alike", *titles, "recognised by")
+    head = ("face (x, y, width, height)", "state", "grey levels", "alike", *titles, "recognised by")
     worst = "found" if entry["risk"] >= 0.9 else "open" if entry["risk"] else "clear"
     states = ", ".join(f"{count} {state}" for state, count in entry["states"].items())
     return (
