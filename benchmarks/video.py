@@ -74,7 +74,7 @@ def timed(
 def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
     """Runs `dp3` with `arguments` in this process and writes what its passes took to `report`, as JSON."""
     from dp3_jax.cli.main import main
-    from dp3_jax.pipelines.video import job, rendering_pass
+    from dp3_jax.pipelines.video import face_tracks, rendering_pass
 
     passes: dict[str, Row] = {}
 
@@ -101,7 +101,7 @@ def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
 
         return wrapped
 
-    job.find_tracks = measured("finding", job.find_tracks)
+    face_tracks.find_tracks = measured("finding", face_tracks.find_tracks)
     rendering_pass.RenderingPass.run = measured("drawing", rendering_pass.RenderingPass.run)
     status = main(arguments)
     report.write_text(json.dumps(passes))

@@ -18,7 +18,7 @@ import tempfile
 from dp3_jax.cli.main import main as command
 from dp3_jax.media.video import segments
 from dp3_jax.pipelines.anonymize import Anonymizer
-from dp3_jax.pipelines.video import job, rendering_pass, work_folder
+from dp3_jax.pipelines.video import face_tracks, rendering_pass, work_folder
 from tests.face_photos import Painter, everyone
 from tests.video_scenes import Finder
 
@@ -38,7 +38,7 @@ def _counted(owner, name, event):
 
 def _prepare():
     rendering_pass.SEGMENT_SECONDS = 0.4
-    job.VideoDetector = Finder()
+    face_tracks.VideoDetector = Finder()
     Anonymizer.detector, Anonymizer.generator = None, Painter()
     Anonymizer._is_face = staticmethod(everyone)
 

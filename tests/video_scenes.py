@@ -8,7 +8,7 @@ from dp3_jax.cli.main import main
 from dp3_jax.detection.face_detection import Detection
 from dp3_jax.media.video import reading
 from dp3_jax.pipelines.anonymize import Anonymizer
-from dp3_jax.pipelines.video import job
+from dp3_jax.pipelines.video import face_tracks
 from tests.face_photos import stand_in_generator
 from tests.video_makers import Clip
 
@@ -57,7 +57,7 @@ def scene(path, boxes, **more):
     return Clip(path, **more).write()
 
 
-def stand_in(monkeypatch, owner=job, name="VideoDetector", finder=None):
+def stand_in(monkeypatch, owner=face_tracks, name="VideoDetector", finder=None):
     """Replaces the networks of the command, the detector `name` of `owner` by `finder`, which is returned.
 
     Without one by a `Finder`, which may be told what to find.

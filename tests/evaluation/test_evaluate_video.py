@@ -11,7 +11,7 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.detection.tracks import Observation, Track, Tracking, to_face
 from dp3_jax.evaluation import evaluate_video, video_report, video_variants
 from dp3_jax.pipelines.anonymize import anonymize_frame
-from dp3_jax.pipelines.video import job, track_file
+from dp3_jax.pipelines.video import face_tracks, track_file
 from dp3_jax.replacement import face_actions
 from tests.face_photos import detector_or_skip
 from tests.moving_portrait import FRAMES, SIDE, frame, observation, tracking, write, written
@@ -308,7 +308,7 @@ def test_a_mistake_is_answered_before_tracks_are_looked_for(
     def never(*_):
         raise AssertionError("tracks are looked for")
 
-    monkeypatch.setattr(job, "find_tracks", never)
+    monkeypatch.setattr(face_tracks, "find_tracks", never)
     monkeypatch.chdir(tmp_path)
     write("a.mp4", [frame(0)] * 3)
     write("small.mp4", [frame(0)[:128]] * 3)

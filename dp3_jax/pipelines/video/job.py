@@ -5,10 +5,11 @@ folder beside the target, with which the same command goes on.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from fractions import Fraction
 from typing import Any
@@ -30,8 +31,8 @@ from dp3_jax.pipelines.video import (
     track_file,
     work_folder,
 )
-from dp3_jax.pipelines.video.face_tracks import Tracked
-from dp3_jax.pipelines.video.output import Kept, choose_output
+from dp3_jax.pipelines.video.face_tracks import Given, Tracked
+from dp3_jax.pipelines.video.output import Kept, Output, choose_output
 from dp3_jax.pipelines.video.time_ranges import TimeRange
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
@@ -96,6 +97,23 @@ class Request:
     mark: bool = True
     video: VideoOptions = dataclasses.field(default_factory=VideoOptions)
 
+    @property
+    def given(self) -> Given:
+        """What is said of the faces."""
+        return Given(
+            boxes=self.given_boxes,
+            tracks=self.given_tracks,
+            overrides=self.overrides,
+            allowed=self.allowed,
+        )
+
+    @property
+    def kept(self) -> Kept:
+        """What goes into the result besides frames."""
+        return Kept(
+            audio=self.video.audio, subtitles=self.video.subtitles, metadata=self.keep_metadata
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -129,21 +147,20 @@ def _rule_identity(rule: str) -> Any:
 
 
 def _identity(
-    request: Request, settings: Settings, min_confidence: float, chosen: Any
+    request: Request, given: Sequence[str], anonymizer: Anonymizer, output: Output
 ) -> dict[str, Any]:
-    """What a work folder must agree with to be gone on with; `chosen` is how the result is encoded."""
-    given = [file for file in (request.given_boxes, request.given_tracks) if file is not None]
+    """What a work folder must agree with to be gone on with; a record of the whole request."""
     key = request.master_key
     return {
         "source": work_folder.source_identity(request.source),
         "given": [work_folder.source_identity(pathlib.Path(file)) for file in given],
         "version": dp3_jax.__version__,
-        "settings": dataclasses.asdict(settings),
-        "least": min_confidence,
+        "settings": dataclasses.asdict(anonymizer.settings),
+        "least": anonymizer.min_confidence,
         "overrides": dict(request.overrides),
         "keep": [_rule_identity(rule) for rule in request.allowlist_rules],
         "video": repr(request.video),
-        "encoding": repr(chosen),
+        "encoding": repr(output.encoding),
         "secret": None if key is None else key_derivation.track_key(key, 0).hex(),
     }
 
@@ -189,91 +206,98 @@ def process(
     Raises:
       UserError: the video cannot be read or written, or what was given does not fit it.
     """
-    source, target, video = request.source, request.target, request.video
-    settings, method = anonymizer.settings, anonymizer.settings.method
+    source, target, video, given = request.source, request.target, request.video, request.given
+    settings = anonymizer.settings
     output = choose_output(
         sequence_writing.open_input(source, video.rate, video.deinterlace),
         target,
         video.encoder,
-        Kept(audio=video.audio, subtitles=video.subtitles, metadata=request.keep_metadata),
+        request.kept,
         mark=request.mark,
-        generates=method == "generate",
+        generates=settings.method == "generate",
     )
     info = output.info
-    passes = "none" if anonymizer.identity.wanted == "builtin" else video.motion
-    meter = meter_for(method, passes, info.rate)
-    identity = _identity(request, settings, anonymizer.min_confidence, output.encoding)
+    motion = "none" if anonymizer.identity.wanted == "builtin" else video.motion
+    meter = meter_for(settings.method, motion, info.rate)
+    identity = _identity(request, given.files, anonymizer, output)
     with (
         work_folder.work_folder(target, identity) as folder,
         futures.ThreadPoolExecutor(1) as pool,
     ):
-        # Detection and tracking.
-        master_key = request.master_key or folder.master_key()
-        started = time.monotonic()
+        master_key, started = request.master_key or folder.master_key(), time.monotonic()
         preparation = _Preparation(anonymizer, pool)
-        if request.given_tracks is not None:
-            found = face_tracks.from_track_file(
-                request.given_tracks, info, master_key, request.overrides
-            )
-        elif request.given_boxes is not None:
-            given = face_tracks.from_boxes(request.given_boxes, info, request.allowed, meter)
-            found = Tracked(given, face_tracks.track_keys(given, master_key), settings)
-        else:
-            tracking, times = face_tracks.find_tracks(
-                info,
-                anonymizer.min_confidence,
-                request.allowed,
-                folder,
-                lambda count: progress(Stage.DETECTION, count, info.frames_estimate),
-                saw=preparation.saw,
-                meter=meter,
-            )
-            keys = face_tracks.track_keys(tracking, master_key)
-            found = Tracked(tracking, keys, settings, times)
-        notes = _other_weights(found, anonymizer, request.given_tracks)
-
-        # Rendering.
+        find = functools.partial(
+            face_tracks.find_tracks,
+            info,
+            anonymizer.min_confidence,
+            given.allowed,
+            folder,
+            lambda count: progress(Stage.DETECTION, count, info.frames_estimate),
+            saw=preparation.saw,
+            meter=meter,
+        )
+        found = face_tracks.tracked(given, info, master_key, settings, meter=meter, find=find)
         middle = time.monotonic()
         shown = detection_pass.treated(found.tracking, found.settings)
-        face_renderer, is_face = (
-            preparation.parts() if _makes(shown, found.settings) else (None,) * 2
-        )
-        fingerprint = None if face_renderer is None else face_renderer.fingerprint
-        rendering = rendering_pass.RenderingPass(
-            info,
-            shown,
-            Renderer(
-                found.settings,
-                face_renderer,
-                found.keys,
-                video.coherence,
-                is_face,
-                motion=video.motion,
-                cuts=shown.cuts,
-            ),
-            output.encoding,
-            folder,
-            weights=fingerprint,
-            times=found.times,
-            masked_times=video.masked_times,
-        )
+        parts = preparation.parts() if _makes(shown, found.settings) else (None, None)
+        rendering = _rendering_pass(output, shown, found, parts, video, folder=folder)
         frames = found.tracking.frames
         segments, tally = rendering.run(lambda count: progress(Stage.RENDERING, count, frames))
         face_results = [_face_result(track, tally, found.keys) for track in shown.tracks]
-
-        # One file of all segments, under the target's name only when everything is done.
         generated = any(face_result.done == Done.GENERATED for face_result in face_results)
-        result = folder.path / "result"
-        remarks = output.assemble(result, segments, rendering, generated=generated)
+        # Nothing has the target's name before everything is done.
+        remarks = output.assemble(folder.path / "result", segments, rendering, generated=generated)
         work_folder.check_unchanged(source, identity["source"])
         if request.sidecar:
-            sidecar = folder.path / "tracks"
-            track_file.write(sidecar, found.tracking, found.settings, found.keys, fingerprint)
-            os.replace(sidecar, sidecar_path(target))
+            _write_sidecar(folder, sidecar_path(target), found, _fingerprint(parts[0]))
         folder.release("result", as_one(target))
         seconds = (middle - started, time.monotonic() - middle)
-        summary = Summary(frames, seconds, folder.resumed, (*notes, *remarks), rendering.damage)
+        notes = (*_other_weights(found, anonymizer, given.tracks), *remarks)
+        summary = Summary(frames, seconds, folder.resumed, notes, rendering.damage)
     return face_results, summary
+
+
+def _rendering_pass(
+    output: Output,
+    shown: Tracking,
+    found: Tracked,
+    parts: tuple[FaceRenderer | None, FaceCheck | None],
+    video: VideoOptions,
+    *,
+    folder: work_folder.WorkFolder,
+) -> rendering_pass.RenderingPass:
+    """Of the tracks that are `shown`, of those that were found; `parts` make new faces and check them."""
+    face_renderer, is_face = parts
+    renderer = Renderer(
+        found.settings,
+        face_renderer,
+        found.keys,
+        video.coherence,
+        is_face,
+        motion=video.motion,
+        cuts=shown.cuts,
+    )
+    return rendering_pass.RenderingPass(
+        output.info,
+        shown,
+        renderer,
+        output.encoding,
+        folder,
+        weights=_fingerprint(face_renderer),
+        times=found.times,
+        masked_times=video.masked_times,
+    )
+
+
+def _write_sidecar(
+    folder: work_folder.WorkFolder, path: pathlib.Path, found: Tracked, weights: str | None
+) -> None:
+    track_file.write(folder.path / "tracks", found.tracking, found.settings, found.keys, weights)
+    os.replace(folder.path / "tracks", path)
+
+
+def _fingerprint(face_renderer: FaceRenderer | None) -> str | None:
+    return None if face_renderer is None else face_renderer.fingerprint
 
 
 def _makes(shown: Tracking, settings: Settings) -> bool:

@@ -63,8 +63,7 @@ def process(
         written then; standard output has got the frames before.
     """
     started = time.monotonic()
-    video = request.video
-    kept = Kept(audio=video.audio, subtitles=video.subtitles, metadata=request.keep_metadata)
+    video, kept = request.video, request.kept
     mark = request.mark and anonymizer.settings.method == "generate"
     with opened_source(request.source, video.deinterlace) as source:
         chosen = _encoding(source.info, request.target, video.encoder, kept)
