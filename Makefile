@@ -37,6 +37,7 @@ test: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 docs: setup
 	$(RUN) -m mkdocs build --strict --quiet

@@ -9,6 +9,12 @@ result = anonymizer(frame)  # result.frame, result.face_results
 generate = dp3_jax.load_generator("runs/celeba128")  # a trained GAN: generate(jax.random.key(0), 8)
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors
+    from dp3_jax.pipelines.anonymize import Anonymizer, anonymize
+    from dp3_jax.training.export import load_generator
+
 _HOMES = {
     "Anonymizer": "dp3_jax.pipelines.anonymize",
     "anonymize": "dp3_jax.pipelines.anonymize",

@@ -21,9 +21,20 @@ FaceCheck = Callable[[np.ndarray], np.ndarray]  # u8[B, S, S, 3] canonical views
 class Generator(Protocol):
     """What is needed of a generator; see `generator.FaceGenerator`."""
 
-    latent_dim: int
-    size: int
-    fingerprint: str
+    @property
+    def latent_dim(self) -> int:
+        """Z, numbers in a latent."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in px."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the same latent would give another face."""
+        ...
 
     def generate(self, image: np.ndarray, mask: np.ndarray, z: np.ndarray) -> np.ndarray:
         """u8[B, S, S, 3] views, f32[B, S, S, 1] masks, f32[B, Z] latents -> u8[B, S, S, 3]."""
