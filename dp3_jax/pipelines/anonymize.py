@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from dp3_jax.replacement.frame_renderer import FaceTask, render_frame
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer, Generator
 from dp3_jax.replacement.options import IdentityOptions
 from dp3_jax.vision import geometry
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def anonymize_frame(
@@ -269,15 +273,37 @@ class Anonymizer:
         )
 
 
+@overload
 def anonymize(
-    image, *, faces: Sequence[Detection] | None = None, seed: int | None = None, **settings
-):
+    image: np.ndarray,
+    *,
+    faces: Sequence[Detection] | None = None,
+    seed: int | None = None,
+    **settings: Any,
+) -> np.ndarray: ...
+@overload
+def anonymize(
+    image: "Image.Image",
+    *,
+    faces: Sequence[Detection] | None = None,
+    seed: int | None = None,
+    **settings: Any,
+) -> "Image.Image": ...
+
+
+def anonymize(
+    image: Any,
+    *,
+    faces: Sequence[Detection] | None = None,
+    seed: int | None = None,
+    **settings: Any,
+) -> Any:
     """Replaces every face in a picture.
 
     Args:
       image: u8[h, w, 3] RGB, or a Pillow image.
       faces: where the faces are; None to detect them.
-      seed: same seed, same faces, for tests; without one they come from a secret that is thrown away.
+      seed: same seed, same faces, for tests; without one they come from a key that is thrown away.
       **settings: of `Anonymizer`, which is faster for many pictures.
 
     Returns:
