@@ -53,11 +53,13 @@ class Wishes(NamedTuple):
       glasses: with (True); without them is the default.
       female: the sex.
       age: years.
+      tone: band of skin tone, as in `Classes`.
     """
 
     glasses: bool | None = None
     female: bool | None = None
     age: float | None = None
+    tone: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
