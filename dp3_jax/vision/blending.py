@@ -16,6 +16,7 @@ FEATHER = 5.0  # canonical px inside the mask over which the new face takes over
 
 _COARSE = 48  # px, the longer side at which the surroundings are carried into a region
 _REACH = 0.3  # of a region's size: how far round it the surroundings count
+_MAX_STEPS = 4  # halvings
 _PRIOR = 1e-3  # weight of the coarser level where a cell is partly known
 
 _BOUNDARY_WIDTH = (
@@ -97,20 +98,35 @@ def _reduced(
     """
     height, width = masked.shape
     steps = 0
-    while quick and max(height, width) >> steps >= 6 * _COARSE:
+    # A pixel of a larger block would be rounded away, known or not.
+    while quick and steps < _MAX_STEPS and max(height, width) >> steps >= 6 * _COARSE:
         steps += 1
     shape = -(-height >> steps) << steps, -(-width >> steps) << steps
-    known = np.where(masked, np.uint8(0), np.uint8(255))
-    colour, weight = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
-    weight[:height, :width] = known
-    cv2.copyTo(part, known, colour[:height, :width])
-    for _ in range(steps):
-        colour, weight = _halved(colour), _halved(weight)
+    colour, weight = part, np.where(masked, np.uint8(0), np.uint8(255))
+    if steps:
+        colour, weight = _blocks(part, masked, shape, steps)
+    colour = cv2.copyTo(colour, weight, np.zeros_like(colour))
     factor = min(1.0, _COARSE / max(shape))
     size = max(1, round(shape[1] * factor)), max(1, round(shape[0] * factor))
     colour = cv2.resize(colour.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     weight = cv2.resize(weight.astype(np.float32) / 255, size, interpolation=cv2.INTER_AREA)
     return colour, weight, shape
+
+
+def _blocks(
+    part: np.ndarray, masked: np.ndarray, shape: tuple[int, int], steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means of blocks u8[h, w, 3] of a part filled up to `shape`, and u8[h, w], 255 where all was known.
+
+    Blocks of which one pixel is not known are not known; at least none of theirs shows in the fill.
+    """
+    more = (0, shape[0] - part.shape[0], 0, shape[1] - part.shape[1])
+    unknown = np.where(masked, np.uint8(255), np.uint8(0))
+    colour = cv2.copyMakeBorder(part, *more, cv2.BORDER_REPLICATE)
+    unknown = cv2.copyMakeBorder(unknown, *more, cv2.BORDER_CONSTANT, value=255)
+    for _ in range(steps):  # quicker than blocks of so many px at once
+        colour, unknown = _halved(colour), _halved(unknown)
+    return colour, np.where(unknown == 0, np.uint8(255), np.uint8(0))
 
 
 def fill_background(
@@ -128,7 +144,10 @@ def fill_background(
             continue
         part = _dilated(target, frame.shape, _REACH)
         colour, weight, (height, width) = _reduced(frame[part], masked[part], quick)
-        filled = cv2.resize(_surroundings(colour, weight), (width, height))
+        coarse = _surroundings(colour, weight)
+        if quick:  # smooth enough for whole levels
+            coarse = cv2.convertScaleAbs(coarse)
+        filled = cv2.resize(coarse, (width, height))
         top, left = target.top - part[0].start, target.left - part[1].start
         own = slice(top, top + target.inside.shape[0]), slice(left, left + target.inside.shape[1])
         place(background_fill, target, cv2.convertScaleAbs(filled[own]))
