@@ -16,7 +16,6 @@ FEATHER = 5.0  # canonical px inside the mask over which the new face takes over
 
 _COARSE = 48  # px, the longer side at which the surroundings are carried into a region
 _REACH = 0.3  # of a region's size: how far round it the surroundings count
-_MAX_STEPS = 4  # halvings
 _PRIOR = 1e-3  # weight of the coarser level where a cell is partly known
 
 _BOUNDARY_WIDTH = (
@@ -98,13 +97,13 @@ def _reduced(
     """
     height, width = masked.shape
     steps = 0
-    # A pixel of a larger block would be rounded away, known or not.
-    while quick and steps < _MAX_STEPS and max(height, width) >> steps >= 6 * _COARSE:
+    while quick and max(height, width) >> steps >= 6 * _COARSE:
         steps += 1
     shape = -(-height >> steps) << steps, -(-width >> steps) << steps
-    colour, weight = part, np.where(masked, np.uint8(0), np.uint8(255))
     if steps:
         colour, weight = _blocks(part, masked, shape, steps)
+    else:
+        colour, weight = part, np.where(masked, np.uint8(0), np.uint8(255))
     colour = cv2.copyTo(colour, weight, np.zeros_like(colour))
     factor = min(1.0, _COARSE / max(shape))
     size = max(1, round(shape[1] * factor)), max(1, round(shape[0] * factor))
@@ -120,13 +119,16 @@ def _blocks(
 
     Blocks of which one pixel is not known are not known; at least none of theirs shows in the fill.
     """
-    more = (0, shape[0] - part.shape[0], 0, shape[1] - part.shape[1])
-    unknown = np.where(masked, np.uint8(255), np.uint8(0))
+    height, width = masked.shape
+    more = (0, shape[0] - height, 0, shape[1] - width)
     colour = cv2.copyMakeBorder(part, *more, cv2.BORDER_REPLICATE)
-    unknown = cv2.copyMakeBorder(unknown, *more, cv2.BORDER_CONSTANT, value=255)
+    unknown = np.ones(shape, bool)
+    unknown[:height, :width] = masked
     for _ in range(steps):  # quicker than blocks of so many px at once
-        colour, unknown = _halved(colour), _halved(unknown)
-    return colour, np.where(unknown == 0, np.uint8(255), np.uint8(0))
+        colour = _halved(colour)
+        unknown = unknown[0::2] | unknown[1::2]
+        unknown = unknown[:, 0::2] | unknown[:, 1::2]
+    return colour, np.where(unknown, np.uint8(0), np.uint8(255))
 
 
 def fill_background(
