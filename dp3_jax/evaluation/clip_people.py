@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 from dp3_jax.detection import vectors
+from dp3_jax.detection.tracks import Tracking
 from dp3_jax.detection.vector_meter import VectorMeter
 from dp3_jax.evaluation.attacks.motion import MIN_SECONDS, Person, attack, resampled
 from dp3_jax.media import image_sequences
@@ -28,7 +29,14 @@ def find_people(clip: str, min_confidence: float, progress: Callable[[int], None
     with tempfile.TemporaryDirectory() as scratch:
         folder = work_folder.WorkFolder(pathlib.Path(scratch), resumed=False)
         meter = VectorMeter(rate)
-        tracking, _ = face_tracks.find_tracks(info, min_confidence, None, folder, progress, meter=meter)
+        tracking, _ = face_tracks.find_tracks(
+            info, min_confidence, None, folder, progress, meter=meter
+        )
+    return people_of(tracking, rate, pathlib.Path(clip).stem)
+
+
+def people_of(tracking: Tracking, rate: float, clip: str) -> list[Person]:
+    """The persons in the tracks of a clip of `rate` frames a second whose vectors are whole."""
     found = []
     for track in tracking.tracks:
         known = [i for i, one in enumerate(track.observations) if one.vector is not None]
@@ -38,8 +46,7 @@ def find_people(clip: str, min_confidence: float, progress: Callable[[int], None
         seen = track.observations[known[0] : known[-1] + 1]
         shown = vectors.smooth([one.vector for one in seen])
         if len(seen) >= MIN_SECONDS * rate and all(None not in one for one in shown):
-            name = f"{pathlib.Path(clip).stem} {track.number}"
-            found.append(Person(name, resampled(shown, rate)))
+            found.append(Person(f"{clip} {track.number}", resampled(shown, rate)))
     return found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.evaluation import attacks
+from dp3_jax.evaluation.attacks import motion
 from dp3_jax.evaluation.attacks.attack import Attack, AttackResult, FaceSet, split_people
 from dp3_jax.evaluation.attacks.recognition import unjudged
 
@@ -64,6 +65,7 @@ def choose_attacks(asked: Sequence[str]) -> dict[str, Attack]:
 def try_all(
     chosen: Mapping[str, Attack],
     faces: FaceSet,
+    moving: Callable[[], FaceSet],
     seed: int,
     progress: Callable[[str], None],
 ) -> list[AttackResult]:
@@ -72,6 +74,7 @@ def try_all(
     Args:
       chosen: by name.
       faces: of the audit.
+      moving: gives the vectors of clips, for the attack on movement.
       seed: of what is drawn.
       progress: is told each attack's title before it begins.
     """
@@ -83,8 +86,9 @@ def try_all(
             results.append(unjudged(attack, "it must be told who is who: give --people"))
             continue
         try:
-            shown = left if attack.trains else faces
-            results.append(attack.fit(learned if attack.trains else faces, seed).score(shown))
+            shown = moving() if attack.name == motion.MotionAttack.name else faces
+            known, asked = (learned, left) if attack.trains else (shown, shown)
+            results.append(attack.fit(known, seed).score(asked))
         except UserError as error:
             results.append(unjudged(attack, str(error)))
     return results

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from dp3_jax.evaluation.audit import (
 )
 from dp3_jax.evaluation.audit.clips import clip_faces
 from dp3_jax.evaluation.audit.faces import AuditedFace, photo_faces
+from dp3_jax.evaluation.audit.movement import movement
 from dp3_jax.evaluation.audit.pairing import Pair, Pairing
 from dp3_jax.evaluation.audit.store import Store
 from dp3_jax.metrics import batch_embedding
@@ -199,7 +201,8 @@ def audit(
             progress.step(f"comparing {len(found.faces)} faces by {len(embed.names)} verifiers")
             results = recognition.recognise(found.faces, found.tracked, embed)
     with _timed(seconds, "attacks"):
-        tried = attacking.try_all(chosen, found.faces, options.seed, progress.step)
+        moving = functools.partial(movement, pairing.pairs)
+        tried = attacking.try_all(chosen, found.faces, moving, options.seed, progress.step)
     risks = [
         *verdicts.of_coverage(seen),
         *verdicts.of_recognition(results, len(found.faces)),

@@ -108,7 +108,11 @@ def of_recognition(results: Sequence[Recognised], count: int) -> list[Risk]:
 
 def of_attacks(results: Sequence[AttackResult]) -> list[Risk]:
     """What the attacks that were asked for found."""
-    return [Risk(one.name, one.title, one.found, one.sentence) for one in results]
+    risks = []
+    for one in results:
+        text = one.sentence.removeprefix(f"{one.title}: ")
+        risks.append(Risk(one.name, one.title, one.found, text[:1].upper() + text[1:]))
+    return risks
 
 
 def status(risks: Sequence[Risk], skipped: int) -> int:
