@@ -85,7 +85,7 @@ def measure(
     probes = held.probes
     made = compared_methods.fill(subject, probes, 1)
     shown = {"original": probes, "generated": made}
-    known = anonymity.verifier(verifier, held, shown)["rows"]["generated"]
+    known = anonymity.recognition_by(verifier, held, shown)["rows"]["generated"]
     quality = composites.quality({"generated": made}, held.gallery, "mobilenet_v2", 64)
     distance = composites.perceptual(probes, {"generated": made}, "mobilenet_v2", 64)
     return {

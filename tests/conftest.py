@@ -33,7 +33,7 @@ def _builtin_identities(request, monkeypatch):
         def refuse(options, wanted):
             raise UserError("this test is not marked for identities")
 
-        monkeypatch.setattr(choice, "_fused", refuse)
+        monkeypatch.setattr(choice, "open_fused", refuse)
         for name in ("_mesh", "_iris"):  # which would be fetched for faces that are told nothing
             monkeypatch.setattr(VectorMeter, name, None)
 

@@ -141,7 +141,8 @@ def _master_key(arguments: argparse.Namespace) -> bytes:
     return key_derivation.new_master_key()
 
 
-def _open_rendering(arguments: argparse.Namespace):
+def open_rendering_of(arguments: argparse.Namespace):
+    """What treats the frames, as the options say."""
     from dp3_jax.pipelines.live.rendering import open_rendering
     from dp3_jax.pipelines.live.track_keys import Keys
     from dp3_jax.replacement.face_actions import Settings
@@ -201,7 +202,7 @@ def _opened(arguments: argparse.Namespace, stopping: threading.Event):
 
     wanted = sources.Wanted(arguments.size, arguments.fps, paced=not arguments.as_fast_as_possible)
     with ThreadPoolExecutor(1) as beside:
-        opening = beside.submit(_open_rendering, arguments)
+        opening = beside.submit(open_rendering_of, arguments)
         source = sources.open_source(arguments.source, wanted, stopping.wait)
         policy = _policy(arguments, source, arguments.motion)
         live_rendering = opening.result()

@@ -40,7 +40,7 @@ def computes_on_cpu(devices: Sequence[str] = _DEVICES) -> bool:
     return not (plugin and any(pathlib.Path("/dev", name).exists() for name in devices))
 
 
-def _glibc(name: str) -> Callable | None:
+def glibc(name: str) -> Callable | None:
     """A function of the C library, or None where there is no such one."""
     try:
         return getattr(ctypes.CDLL(None), name, None)
@@ -63,7 +63,7 @@ def keep_freed_memory() -> bool:
     """
     if not computes_on_cpu():
         return False
-    mallopt = _glibc("mallopt")
+    mallopt = glibc("mallopt")
     if mallopt is None:
         return False
     settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
@@ -84,6 +84,6 @@ def release_freed_memory() -> None:
 
     Costs the next step its page faults once; for moments after which less memory is needed.
     """
-    trim = _glibc("malloc_trim")
+    trim = glibc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -85,7 +85,7 @@ class KeptProgram:
         if content is None:
             program = jax.jit(self._function)
             return program, program(*arguments)
-        digest = hashlib.sha256(content + _machine().encode()).hexdigest()[:32]
+        digest = hashlib.sha256(content + machine_identity().encode()).hexdigest()[:32]
         path = _folder("programs") / f"{self._name}-{digest}.program"
         with contextlib.suppress(Exception):  # whatever it is, there is another way
             stored = path.read_bytes()
@@ -101,7 +101,7 @@ class KeptProgram:
         """The serialised trace, kept or made; None where that cannot be."""
         import jax
 
-        parts = (self._name, signature, jax.__version__, jax.default_backend(), _source_code())
+        parts = (self._name, signature, jax.__version__, jax.default_backend(), source_code())
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
         path = _folder("traced") / f"{self._name}-{digest}.stablehlo"
         with contextlib.suppress(OSError, ValueError):
@@ -178,7 +178,7 @@ def _tried(packed: bytes, arguments: tuple) -> tuple[Any, Any]:
 
 
 @functools.cache
-def _machine() -> str:
+def machine_identity() -> str:
     """What a compiled program depends on besides its trace: the processor, and the libraries."""
     import jaxlib
 
@@ -195,7 +195,7 @@ def _sources() -> list[pathlib.Path]:
 
 
 @functools.cache
-def _source_code() -> str:
+def source_code() -> str:
     """A digest of this package's source code."""
     digest = hashlib.sha256()
     for path in _sources():

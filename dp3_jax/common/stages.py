@@ -1,9 +1,18 @@
 """Handing work to a thread of its own, in order."""
 
+import enum
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any
+
+
+class Stage(enum.StrEnum):
+    """The passes over a video; the values are what progress bars say."""
+
+    DETECTION = "detecting faces"
+    RENDERING = "rendering faces"
+
 
 Progress = Callable[[str, int, int | None], None]  # (what, frames since the last call, of how many)
 

@@ -49,7 +49,7 @@ _MIN_VISIBLE = 0.5  # of the face: less is a cut, or a flow that went wrong
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _frame_pairs(path: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def frame_pairs(path: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames u8[h, w, 3] of a clip in twos: STRIDE frames from pair to pair, GAPS between the two."""
     gaps = itertools.cycle(GAPS)
     first, start, gap = None, 0, next(gaps)
@@ -72,7 +72,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return common / (a[2] * a[3] + b[2] * b[3] - common)
 
 
-def _same_faces(
+def same_faces(
     before: Sequence[face_detection.Detection], after: Sequence[face_detection.Detection]
 ) -> Iterator[tuple[face_detection.Detection, face_detection.Detection]]:
     """Faces of two neighbouring frames that are each other's best match."""
@@ -112,9 +112,9 @@ def clip_pairs(path: pathlib.Path, detector: face_detection.Detector) -> list[Pa
     """
     found: list[Pair] = []
     try:
-        for frames in _frame_pairs(path):
+        for frames in frame_pairs(path):
             faces = [_usable(detector, frame) for frame in frames]
-            for face_pair in _same_faces(*faces):
+            for face_pair in same_faces(*faces):
                 aligned = (face.alignment() for face in face_pair)
                 pair = view_pair(*map(geometry.extract, frames, aligned))
                 found += [] if pair is None else [pair]
@@ -141,7 +141,7 @@ def clips_in(folder: str | os.PathLike) -> list[pathlib.Path]:
     return paths
 
 
-def _all_pairs(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[Pair]]:
+def all_pairs(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[Pair]]:
     """Pairs by clip, of those that have some."""
     detector = face_detection.Detector(_CONFIDENCE, rotations=False)
     found, unread = {}, []
@@ -198,7 +198,7 @@ def prepare_clips(folder: str | os.PathLike, output: str | os.PathLike, identity
       UserError: no clips there that can be read, no face in them, or the file cannot be written.
     """
     folder = pathlib.Path(folder)
-    found = _all_pairs(clips_in(folder))
+    found = all_pairs(clips_in(folder))
     if not found:
         raise UserError(f"no face was found in two neighbouring frames of the clips in {folder}")
     people = _people(folder, found)
@@ -235,7 +235,7 @@ def pairs_file(path: str | os.PathLike) -> pathlib.Path:
     ]
     rules = [1, GAPS, STRIDE, MAX_PAIRS, _CONFIDENCE, _LARGEST_SCALE, _SAME_IOU, _MIN_VISIBLE]
     identity = hashlib.sha256(json.dumps([rules, described]).encode()).hexdigest()
-    target = _kept(path)
+    target = kept_path(path)
     if _identity(target) != identity:
         logging.info("looking for faces in the clips of %s, once", path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ def pairs_file(path: str | os.PathLike) -> pathlib.Path:
     return target
 
 
-def _kept(folder: pathlib.Path) -> pathlib.Path:
+def kept_path(folder: pathlib.Path) -> pathlib.Path:
     """Where the pairs of a folder are kept."""
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return assets.cache_folder() / "clips" / f"{place}.npz"

@@ -105,7 +105,7 @@ def measure_raw(
         if face.keypoints is None:
             return None
         pose = pose_of_points(face.keypoints)
-        return _finite([pose.yaw, pose.pitch])
+        return finite([pose.yaw, pose.pitch])
     points, score = mesh.points(frame, face.box, face.keypoints)
     if score < _MIN_SCORE:
         return None
@@ -114,10 +114,10 @@ def measure_raw(
     if iris is not None and size >= MIN_IRIS_SIZE:
         eyes = iris.measure(frame, points)
         numbers += [*eyes.openings, *gaze(points, eyes.centres)]
-    return _finite(numbers)
+    return finite(numbers)
 
 
-def _finite(numbers: list[float]) -> FaceVector | None:
+def finite(numbers: list[float]) -> FaceVector | None:
     """The vector of the first so many numbers, short in a journal; None if any is none."""
     if not np.isfinite(numbers).all():
         return None

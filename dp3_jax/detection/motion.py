@@ -216,10 +216,10 @@ def _chain(
     right = weights * values
     right[1:] += links * b
     right[:-1] -= links * np.conj(a) * b
-    return _solved(diagonal, -links * np.conj(a), right)
+    return solved(diagonal, -links * np.conj(a), right)
 
 
-def _solved(diagonal: np.ndarray, above: np.ndarray, right: np.ndarray) -> np.ndarray:
+def solved(diagonal: np.ndarray, above: np.ndarray, right: np.ndarray) -> np.ndarray:
     """complex[n]: solves a Hermitian tridiagonal system by elimination, which is stable for a definite one.
 
     By hand, as SciPy's solver takes longer to import than a clip of minutes to solve.

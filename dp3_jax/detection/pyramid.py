@@ -6,18 +6,18 @@ import numpy as np
 from dp3_jax.vision import geometry
 
 # YuNet finds faces of about 10 to 300 px at the size it is shown, best between 20 and 150.
-_STEP = 3.0  # between scales
+STEP = 3.0  # between scales
 COARSEST = 320  # px, the longer side of the coarsest pass: faces that fill the frame
 _UPSCALE_BELOW = 1000  # px: pictures with a shorter longer side are looked at in double size
 TILE = 1100  # px, the side of a tile; larger ones do not fit the caches
-_OVERLAP = 128  # px that tiles share; larger faces are found in the next coarser pass
+OVERLAP = 128  # px that tiles share; larger faces are found in the next coarser pass
 
 
 def tiles(length: int, most: int = TILE) -> list[tuple[int, int]]:
     """Intervals of about `most` px at most that cover 0..length; neighbours share _OVERLAP px."""
-    count = max(1, -(-(length - _OVERLAP) // (most - _OVERLAP)))
-    size = -(-(length + (count - 1) * _OVERLAP) // count)
-    starts = [min(i * (size - _OVERLAP), length - size) for i in range(count)]
+    count = max(1, -(-(length - OVERLAP) // (most - OVERLAP)))
+    size = -(-(length + (count - 1) * OVERLAP) // count)
+    starts = [min(i * (size - OVERLAP), length - size) for i in range(count)]
     return [(start, start + size) for start in starts]
 
 
@@ -26,8 +26,8 @@ def scales(height: int, width: int) -> list[float]:
     longer = max(height, width)
     factor = 2.0 if longer < _UPSCALE_BELOW else 1.0
     found = [factor]
-    while longer * factor > COARSEST * _STEP:
-        factor /= _STEP
+    while longer * factor > COARSEST * STEP:
+        factor /= STEP
         found.append(factor)
     return [*found, min(1.0, COARSEST / longer)]
 

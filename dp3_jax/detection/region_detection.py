@@ -242,7 +242,7 @@ class RegionDetector:
             else FaceSource.DETECTED,
         )
 
-    def _detect_known(self, picture: Picture, face: Detection) -> Detection | None:
+    def detect_known(self, picture: Picture, face: Detection) -> Detection | None:
         """The face as it is now; turned over, where that shows a better one."""
         seen = self._detect_near(picture, face, _CONFIDENCE_OF_KNOWN, _REACH)
         if seen is not None and seen.confidence >= _LOW_CONFIDENCE:
@@ -308,7 +308,7 @@ class RegionDetector:
         self, picture: Picture, found: Sequence[Detection], expected: Sequence[Detection]
     ) -> list[Detection]:
         """`found`, and those expected ones that are not among them but are seen in a look."""
-        detect = functools.partial(self._detect_known, picture)
+        detect = functools.partial(self.detect_known, picture)
         sure = [face for face in found if face.confidence >= SURE]
         seen = [
             face

@@ -29,7 +29,7 @@ MAX_MESHES = 4
 # Longer sides of a face's box from its middle: the mesh looks at .75 to all sides, turned.
 _REACH = 1.5
 _MAX_INTERVAL = 8  # frames between two looks that a high rate leads to
-_AHEAD = 8  # frames that wait to be measured, at most
+AHEAD = 8  # frames that wait to be measured, at most
 
 
 class VectorMeter:
@@ -127,7 +127,7 @@ class BesideMeter:
         """What the meter gives for these arguments, None without one; waits while too many frames do."""
         if self._meter is None or not faces:
             return None
-        while len(self._waiting) >= _AHEAD:
+        while len(self._waiting) >= AHEAD:
             self._waiting.popleft().exception()
         future = self._pool.submit(self._meter, number, image, tuple(faces), every)
         self._waiting.append(future)

@@ -110,7 +110,7 @@ def _boundary(size: int) -> np.ndarray:
     return np.asarray(masks.boundary(mask, BOUNDARY_WIDTH))[0, ..., 0] > 0
 
 
-def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """f64[S, S]: SSIM of u8[S, S, 3] pictures round each pixel, mean over the colours; as metrics.ssim."""
 
     def blur(x: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ def ssim(pictures: np.ndarray, composites: np.ndarray) -> dict[str, float]:
     masked = masks.inference_mask(size)[..., 0]
     window = np.ones((image_similarity.WINDOW, image_similarity.WINDOW), np.uint8)
     far, boundary = cv2.dilate(masked, window) == 0, _boundary(size)
-    maps = [_ssim_map(a, b) for a, b in zip(pictures, composites, strict=True)]
+    maps = [ssim_map(a, b) for a, b in zip(pictures, composites, strict=True)]
     return {
         "outside": float(np.mean([m[far].mean() for m in maps])),
         "rim": float(np.mean([m[boundary].mean() for m in maps])),
@@ -154,12 +154,12 @@ def boundary_psnr(pictures: np.ndarray, composites: np.ndarray) -> float | None:
 
 def _points(detector: Detector, picture: np.ndarray) -> np.ndarray | None:
     """f64[5, 2] points of the face nearest the middle."""
-    faces = [face for face in detector.detect(picture) if face.points is not None]
+    faces = [face for face in detector.detect(picture) if face.keypoints is not None]
     if not faces:
         return None
     middle = picture.shape[0] / 2
-    nearest = min(faces, key=lambda f: float(np.abs(f.points.mean(0) - middle).max()))
-    return nearest.points.astype(np.float64)
+    nearest = min(faces, key=lambda f: float(np.abs(f.keypoints.mean(0) - middle).max()))
+    return nearest.keypoints.astype(np.float64)
 
 
 def landmarks(by_kind: AnonymizedPictures, count: int) -> dict[str, Any]:

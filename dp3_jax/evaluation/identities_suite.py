@@ -47,7 +47,7 @@ from dp3_jax.models import embedders
 from dp3_jax.models.generator_file import read_generator
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement import fusing
-from dp3_jax.replacement.classes import ContextClassifier
+from dp3_jax.replacement.classes import load_classifier
 from dp3_jax.replacement.prior_identities import PriorIdentities
 from dp3_jax.training.configuration import data_options
 from dp3_jax.training.export import export
@@ -65,7 +65,7 @@ DEFAULTS = {
     "seed": 1,
 }
 _VERSION = 1  # of what is measured; older parts are not used
-_PART = 50  # photos
+SAVED_EVERY = 50  # photos
 
 
 def _measured(kinds: dict[str, pictures.Kind], ruler: Ruler) -> dict[str, Measures]:
@@ -78,7 +78,8 @@ def _measured(kinds: dict[str, pictures.Kind], ruler: Ruler) -> dict[str, Measur
     return measured
 
 
-def _write(path: pathlib.Path, measured: dict[str, Measures]) -> None:
+def write_result(path: pathlib.Path, measured: dict[str, Measures]) -> None:
+    """Writes measures of photos to a file, by what they are of."""
     flat = {f"{kind}/{name}": v for kind, row in measured.items() for name, v in row.items()}
     with files.atomic_target(path) as target, target.open("wb") as opened:
         np.savez(opened, **flat)
@@ -119,16 +120,16 @@ def measure_people(
     folder.mkdir(parents=True, exist_ok=True)
     gallery = folder / "gallery.npz"
     if not gallery.exists():
-        _write(gallery, {"gallery": ruler.measure(probes.gallery, features=True)})
+        write_result(gallery, {"gallery": ruler.measure(probes.gallery, features=True)})
     if done := len(list(folder.glob("[0-9]*.npz"))):
         logging.info("%d parts of before are used; to measure all again, remove %s", done, folder)
     detector = Detector(rotations=False)
     parts, count, started = [], len(probes.probes), time.monotonic()
-    for start in range(0, count, _PART):
+    for start in range(0, count, SAVED_EVERY):
         path = folder / f"{start:06d}.npz"
         if not path.exists():
-            part = range(start, min(start + _PART, count))
-            _write(path, _measured(pictures.make(bench, detector, probes, part, seed), ruler))
+            part = range(start, min(start + SAVED_EVERY, count))
+            write_result(path, _measured(pictures.make(bench, detector, probes, part, seed), ruler))
             seconds = time.monotonic() - started
             logging.info("%s: %d of %d photos, %.0f s", probes.name, part.stop, count, seconds)
         parts.append(_read(path))
@@ -285,7 +286,7 @@ def evaluate_identities(
     folder, groups = result_folder(workdir), _groups(config, settings)
     lent = load_arrays(data_options(config.data), "train", limit=settings["real_people"])
     bench = pictures.Bench(
-        replace=Fusing(network, ContextClassifier().classify),
+        replace=Fusing(network, load_classifier().classify),
         source=PriorIdentities(),
         real=RealPeople(lent.images),
         shipped=Inpainting(Anonymizer(identity="builtin")),

@@ -14,7 +14,7 @@ MODEL = np.column_stack(
     [(CANONICAL_POINTS - CANONICAL_POINTS[:2].mean(0)).astype(np.float64) / _EYES, _DEPTHS]
 )  # x to the viewer's right, y down, z away from the viewer
 # A portrait's camera, about 24 eye distances (1.5 m) away, sees eyes 28 px apart with this focal length.
-_FOCAL = 5.2 * SIZE
+FOCAL = 5.2 * SIZE
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -35,7 +35,7 @@ def head_pose(points: np.ndarray, size: int = SIZE) -> np.ndarray:
       size: side of the square picture that they lie in, px.
     """
     middle = (size - 1) / 2
-    focal = _FOCAL * size / SIZE
+    focal = FOCAL * size / SIZE
     camera = np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1.0]])
     points = np.asarray(points, np.float64)
     across = points[1] - points[0]

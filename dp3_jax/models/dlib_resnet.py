@@ -18,7 +18,7 @@ WIDTH = 128  # numbers in an embedding
 _MEAN = np.array([122.782, 117.001, 104.298], np.float32)  # colour that dlib subtracts
 
 # Residual units by name and whether they halve the picture; as in dlib's example dnn_face_recognition_ex.cpp.
-_UNITS = (
+UNITS = (
     *((f"conv32_{i}", False) for i in (1, 2, 3)),
     ("conv64_down", True),
     *((f"conv64_{i}", False) for i in (1, 2, 3)),
@@ -83,7 +83,7 @@ def lower(parameters: tfjs.Weights, images: jax.Array) -> jax.Array:
     x = (images - _MEAN) / 256
     x = jax.nn.relu(_convolution(parameters, x, "conv32_down", 2, "VALID"))
     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
-    for name, halve in _UNITS[:_UPPER]:
+    for name, halve in UNITS[:_UPPER]:
         x = _unit(parameters, x, name, halve)
     return x
 
@@ -91,14 +91,14 @@ def lower(parameters: tfjs.Weights, images: jax.Array) -> jax.Array:
 def upper(parameters: tfjs.Weights, maps: jax.Array) -> jax.Array:
     """The rest of the network, f32[B, 128]; of `parameters` those that `is_upper`."""
     x = maps
-    for name, halve in _UNITS[_UPPER:]:
+    for name, halve in UNITS[_UPPER:]:
         x = _unit(parameters, x, name, halve)
     return x.mean((1, 2)) @ parameters["fc"]
 
 
 def is_upper(name: str) -> bool:
     """Whether `upper` uses the parameter called so."""
-    return name.split("/", maxsplit=1)[0] in {"fc", *(unit for unit, _ in _UNITS[_UPPER:])}
+    return name.split("/", maxsplit=1)[0] in {"fc", *(unit for unit, _ in UNITS[_UPPER:])}
 
 
 def apply(parameters: tfjs.Weights, images: jax.Array) -> jax.Array:

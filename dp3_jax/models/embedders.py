@@ -90,15 +90,15 @@ class SFace:
         """
         path = str(assets.fetch("sface"))
         with quiet_opencv():
-            self._recognizer = cv2.FaceRecognizerSF.create(path, "")
+            self.recognizer = cv2.FaceRecognizerSF.create(path, "")
 
     def __call__(self, faces: np.ndarray) -> np.ndarray:
         """See `Embedder`; 128 numbers."""
-        rows = [self._recognizer.feature(np.ascontiguousarray(f[..., ::-1]))[0] for f in faces]
+        rows = [self.recognizer.feature(np.ascontiguousarray(f[..., ::-1]))[0] for f in faces]
         return np.array(rows, np.float32).reshape(len(faces), 128)
 
 
-def _in_batches(function: Callable[[np.ndarray], np.ndarray], faces: np.ndarray) -> np.ndarray:
+def in_batches(function: Callable[[np.ndarray], np.ndarray], faces: np.ndarray) -> np.ndarray:
     """`function` of u8[n, ...] for n of BATCH, and of 1 for few left over: it compiles for these two."""
     rows, start = [], 0
     while start < len(faces):
@@ -140,7 +140,7 @@ class DlibResNet:
         """See `Embedder`; 128 numbers."""
         if not len(faces):
             return np.zeros((0, self._width), np.float32)
-        return _in_batches(lambda part: self._apply(self._parameters, part), faces)
+        return in_batches(lambda part: self._apply(self._parameters, part), faces)
 
 
 def _in_a_box(box: Sequence[float], margin: float, side: int) -> np.ndarray:
@@ -185,7 +185,7 @@ class Faceres:
         """See `Embedder`; 1,024 numbers."""
         if not len(faces):
             return np.zeros((0, self._width), np.float32)
-        return _in_batches(lambda part: self._apply(self._parameters, part), faces)
+        return in_batches(lambda part: self._apply(self._parameters, part), faces)
 
 
 EMBEDDERS: dict[str, Callable[[], Embedder]] = {

@@ -23,7 +23,7 @@ RIGHT_EYE = (263, 362)
 NOSE_TIP = 4
 MOUTH_CORNERS = (61, 291)
 _LEFT_LIDS, _RIGHT_LIDS = (159, 145), (386, 374)  # middles of the upper and the lower lid
-_LIPS = (13, 14)  # middles of the lips' inner edges
+LIPS = (13, 14)  # middles of the lips' inner edges
 
 _SIDE = 192  # px, the network's picture
 _MARGIN = 1.5  # sides of the picture in those of the box, as in training
@@ -198,4 +198,4 @@ def expression(mesh: np.ndarray) -> Expression:
     eyes = points[list(LEFT_EYE)].mean(0) - points[list(RIGHT_EYE)].mean(0)
     unit = max(float(np.linalg.norm(eyes)), 1e-6)
     lids = (apart(_LEFT_LIDS) + apart(_RIGHT_LIDS)) / 2
-    return Expression(apart(_LIPS) / unit, apart(MOUTH_CORNERS) / unit, lids / unit)
+    return Expression(apart(LIPS) / unit, apart(MOUTH_CORNERS) / unit, lids / unit)

@@ -35,7 +35,7 @@ def open_renderer(
     if wanted == "builtin":
         return BuiltinRenderer(builtin()), ""
     try:
-        return _fused(options, wanted), ""
+        return open_fused(options, wanted), ""
     except UserError as error:
         if wanted != "auto":
             raise
@@ -44,21 +44,25 @@ def open_renderer(
         return BuiltinRenderer(builtin()), str(error)
 
 
-def _fused(options: IdentityOptions, wanted: str) -> FusedRenderer:
-    from dp3_jax.replacement.classes import ContextClassifier
+def open_fused(options: IdentityOptions, wanted: str) -> FusedRenderer:
+    """The prior's or a bank's persons, fused into the photo; see `open_renderer`."""
+    from dp3_jax.replacement.classes import awaits_trunk, load_classifier
 
-    network, classifier = fusing.load_fusion(), ContextClassifier()
+    if wanted != "bank" and not assets.is_cached("prior"):
+        _announce("prior", "the face prior, 38 MB")
+    if awaits_trunk():
+        _announce("context_trunk", "MobileNetV2 for what surroundings tell, 14 MB")
+    network, classifier = fusing.load_fusion(), load_classifier()
     _in_background(network.warm, classifier.warm)
     if wanted == "bank":
         from dp3_jax.replacement.bank import BankIdentities
 
-        return FusedRenderer(
-            BankIdentities(options.bank, options.wishes), network, classifier.classify
-        )
+        source = BankIdentities(options.bank, options.wishes)
+        return FusedRenderer(source, network, classifier.classify, classifier.fingerprint)
     from dp3_jax.replacement.prior_identities import PriorIdentities
 
-    _announce()
-    return FusedRenderer(PriorIdentities(wishes=options.wishes), network, classifier.classify)
+    source = PriorIdentities(wishes=options.wishes)
+    return FusedRenderer(source, network, classifier.classify, classifier.fingerprint)
 
 
 def _in_background(*calls: Callable[[], None]) -> None:
@@ -72,8 +76,6 @@ def _in_background(*calls: Callable[[], None]) -> None:
     threading.Thread(target=run).start()
 
 
-def _announce() -> None:
+def _announce(asset: str, what: str) -> None:
     """Says on standard error what is about to be fetched, and under which licence."""
-    if not assets.is_cached("prior"):
-        licence = assets.ASSETS["prior"].licence
-        print(f"fetching the face prior, 38 MB, once ({licence})", file=sys.stderr)
+    print(f"fetching {what}, once ({assets.ASSETS[asset].licence})", file=sys.stderr)

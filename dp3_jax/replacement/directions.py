@@ -35,7 +35,7 @@ APPLIED = {
 }
 # Added to the diagonal of the sum of squares of w; of values around it none is much better or worse.
 _RIDGE, _BINARY_RIDGE = 30.0, 100.0
-_TABLE = pathlib.Path(__file__).parents[1] / "weights" / "directions.safetensors"
+TABLE = pathlib.Path(__file__).parents[1] / "weights" / "directions.safetensors"
 
 
 class Directions(NamedTuple):
@@ -94,12 +94,12 @@ def load_directions() -> Directions:
     """The table that comes with the package; do not change its arrays."""
     from safetensors import safe_open
 
-    with safe_open(_TABLE, "np") as stored:
+    with safe_open(TABLE, "np") as stored:
         names = tuple(json.loads(stored.metadata()["names"]))
         return Directions(names, *(stored.get_tensor(key) for key in Directions._fields[1:]))
 
 
-def save_directions(table: Directions, path: pathlib.Path = _TABLE) -> None:
+def save_directions(table: Directions, path: pathlib.Path = TABLE) -> None:
     """Writes a table, atomically."""
     from safetensors.numpy import save
 

@@ -79,11 +79,11 @@ def displacement(
     left = (wanted - ones @ affine).astype(np.float32)
     for level in _LEVELS:
         own = resolution // level.coarser
-        index, weights = _bilinear(target, own, size)
+        index, weights = bilinear(target, own, size)
         counted = weights if counts is None else weights * counts
         part = _spread(index, counted, left, own, level)
         if level is not _LEVELS[-1]:
-            left = left - _gathered(index, weights, part)
+            left = left - gathered(index, weights, part)
         if own != resolution:
             part = cv2.resize(part, (resolution, resolution), interpolation=cv2.INTER_LINEAR)
         field += part
@@ -98,7 +98,7 @@ def _grid(resolution: int, size: int) -> np.ndarray:
     return np.dstack([x, y, np.ones_like(x)])
 
 
-def _bilinear(target: np.ndarray, resolution: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def bilinear(target: np.ndarray, resolution: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """(i[4, N] flat indices of the places round each point, f32[4, N] their weights)."""
     at = np.clip((target + 0.5) * (resolution / size) - 0.5, 0, resolution - 1.001)
     low = at.astype(np.int64)
@@ -121,7 +121,7 @@ def _spread(
     return spread[..., :-1] * (1 / (spread[..., -1:] + np.float32(level.floor)))
 
 
-def _gathered(index: np.ndarray, weights: np.ndarray, field: np.ndarray) -> np.ndarray:
+def gathered(index: np.ndarray, weights: np.ndarray, field: np.ndarray) -> np.ndarray:
     """f32[N, C] of a field at points."""
     flat = field.reshape(-1, field.shape[-1])
     return sum(w[:, None] * flat[i] for i, w in zip(index, weights, strict=True))

@@ -73,7 +73,7 @@ def _twice(image: jax.Array) -> jax.Array:
     return jnp.repeat(image, 2, axis=0)
 
 
-def _augment(
+def augment_pairs(
     key: jax.Array, real: jax.Array, fake: jax.Array, mask: jax.Array, policies: tuple[str, ...]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The same geometric augmentation for both real and both fake images of a pair and their mask."""
@@ -217,7 +217,7 @@ def anonymizer_gradients(
         return g_state.apply_fn({"params": params}, _twice(target), region, z, train=True)
 
     def judge(params: Any, fake: jax.Array) -> list[Judgement]:
-        *seen, region = _augment(keys["augment"], real, fake, mask, options.augment)
+        *seen, region = augment_pairs(keys["augment"], real, fake, mask, options.augment)
         return [d_state.apply_fn({"params": params}, image, region, train=True) for image in seen]
 
     def discriminator_loss(judged: list[Judgement]) -> jax.Array:

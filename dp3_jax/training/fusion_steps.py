@@ -168,7 +168,7 @@ def draw(state: GanState, batch: steps.Batch) -> tuple[FusionInputs, dict[str, j
     return FusionInputs(real, mask, donor, donor_mask), keys
 
 
-def _core(donor_mask: jax.Array) -> jax.Array:
+def fuse_core(donor_mask: jax.Array) -> jax.Array:
     """The donor's mask without its outermost _CORE px."""
     side = 2 * _length(_CORE, donor_mask.shape[1]) + 1
     window = (1, side, side, 1)
@@ -182,7 +182,7 @@ def _taught(donor_mask: jax.Array) -> jax.Array:
     and bias can do nothing about; asked to, they and the fill grow spots and scratches. There the other
     losses say what is right.
     """
-    return 1.0 - _core(donor_mask)
+    return 1.0 - fuse_core(donor_mask)
 
 
 def _tone_loss(fake: jax.Array, real: jax.Array, mask: jax.Array) -> jax.Array:
@@ -206,7 +206,7 @@ def generator_losses(
     """
     own, crossed = zip(*(_rows(x) for x in (fake, inputs.real, inputs.mask)), strict=True)
     boundary = masks.boundary(inputs.mask, _length(BOUNDARY, fake.shape[1]))
-    core = _rows(_core(inputs.donor_mask))[1]
+    core = _rows(fuse_core(inputs.donor_mask))[1]
     ring = crossed[2] * (1.0 - _rows(inputs.donor_mask)[1])
     correction = jnp.square(parts.gain).mean() + jnp.square(parts.bias).mean()
     lost = ((1.0 - _rows(parts.alpha)[1]) * core).sum() / (core.sum() + 1.0)

@@ -86,7 +86,7 @@ def warping_error(first: jax.Array, second: jax.Array, views: Views) -> jax.Arra
     return difference.sum((1, 2, 3)) / jnp.maximum(count, 1.0)
 
 
-def _loss(
+def temporal_loss(
     params: Any,
     fake: jax.Array,
     *,
@@ -138,7 +138,7 @@ def train_step(
         clip_z = jax.random.normal(own[1], (count, options.latent_dim))
         clips = (*clip_views(batch, masks.random_masks(own[2], count, size)), clip_z)
     extra = functools.partial(
-        _loss, apply_fn=state.generator.apply_fn, z=z, stills=stills, clips=clips,
+        temporal_loss, apply_fn=state.generator.apply_fn, z=z, stills=stills, clips=clips,
         weight=weights.temporal,
     )  # fmt: skip
     g_grads, d_grads, metrics = anonymizer_steps.anonymizer_gradients(

@@ -57,7 +57,7 @@ def test_other_shapes_and_other_names_are_other_programs(cache):
 
 def test_other_source_code_is_another_program(cache, monkeypatch):
     KeptProgram(function, "f")(*arguments())
-    monkeypatch.setattr(compilations, "_source_code", lambda: "changed")
+    monkeypatch.setattr(compilations, "source_code", lambda: "changed")
     with pytest.raises(AssertionError, match="although"):
         KeptProgram(never, "f")(*arguments())
 
@@ -95,7 +95,7 @@ def test_another_machine_does_not_take_it(cache, monkeypatch):
         return jnp.exp(x @ tree["kernel"]).sum() * tree["bias"]
 
     KeptProgram(other, "f")(*arguments())
-    monkeypatch.setattr(compilations, "_machine", lambda: "another")
+    monkeypatch.setattr(compilations, "machine_identity", lambda: "another")
     compiled = []
     original = compilations._compiled
     monkeypatch.setattr(

@@ -28,7 +28,7 @@ def test_pairs_are_taken_at_a_stride_and_some_frames_apart(tmp_path):
     frames = [np.full((32, 48, 3), 5 * number, np.uint8) for number in range(45)]
     write_clip(tmp_path / "a.avi", frames)
     numbers = [tuple(round(float(f.mean()) / 5) for f in pair)
-               for pair in clips._frame_pairs(tmp_path / "a.avi")]  # fmt: skip
+               for pair in clips.frame_pairs(tmp_path / "a.avi")]  # fmt: skip
     assert numbers == [(0, 1), (10, 12), (20, 23), (30, 31), (40, 42)]
 
 
@@ -54,8 +54,8 @@ def test_faces_of_neighbouring_frames_are_matched_by_their_place():
 
     before = [face(0, 0), face(100, 0), face(300, 0)]
     after = [face(104, 3), face(2, 0), face(500, 0)]
-    assert list(clips._same_faces(before, after)) == [(before[0], after[1]), (before[1], after[0])]
-    assert list(clips._same_faces(before, [])) == list(clips._same_faces([], after)) == []
+    assert list(clips.same_faces(before, after)) == [(before[0], after[1]), (before[1], after[0])]
+    assert list(clips.same_faces(before, [])) == list(clips.same_faces([], after)) == []
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_a_folder_with_one_person_cannot_be_split(tmp_path):
 def test_the_pairs_of_a_folder_are_found_once_and_again_when_it_changes(tmp_path, monkeypatch):
     """Both clips show one woman, so they cannot be split; without a split they are trained on."""
     detector_or_skip()
-    monkeypatch.setattr(clips, "_kept", lambda folder: tmp_path / "kept" / f"{folder.name}.npz")
+    monkeypatch.setattr(clips, "kept_path", lambda folder: tmp_path / "kept" / f"{folder.name}.npz")
     folder = tmp_path / "clips"
     folder.mkdir()
     portrait = [astronaut()[20:276, 90 + 2 * n : 346 + 2 * n] for n in range(3)]
@@ -216,7 +216,7 @@ def test_the_pairs_of_a_folder_are_found_once_and_again_when_it_changes(tmp_path
     found = clips.pairs_file(folder)
     assert found.is_file()
     with monkeypatch.context() as never:
-        never.setattr(clips, "_all_pairs", None)
+        never.setattr(clips, "all_pairs", None)
         assert clips.pairs_file(folder) == found
     write_clip(folder / "b.avi", [frame[:, ::-1] for frame in portrait])
     assert opened(folder, image_size=128, batch_size=1).count == 2

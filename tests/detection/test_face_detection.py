@@ -71,7 +71,7 @@ def test_tiles_cover_the_length_and_overlap(length):
     assert tiles[0][0] == 0 and tiles[-1][1] == length
     assert all(0 < end - start <= pyramid.TILE + 1 for start, end in tiles)
     for (_, end), (start, _) in itertools.pairwise(tiles):
-        assert end - start >= pyramid._OVERLAP
+        assert end - start >= pyramid.OVERLAP
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (480, 640), (3000, 4000), (9000, 200)])
@@ -79,7 +79,7 @@ def test_scales_reach_from_the_smallest_faces_to_those_that_fill_the_frame(heigh
     factors = pyramid.scales(height, width)
     assert factors[0] >= 1  # 16 px are looked at as 16 px or more
     assert max(height, width) * factors[-1] <= pyramid.COARSEST
-    assert all(a / b <= pyramid._STEP + 1e-9 for a, b in itertools.pairwise(factors) if a <= 1)
+    assert all(a / b <= pyramid.STEP + 1e-9 for a, b in itertools.pairwise(factors) if a <= 1)
 
 
 def test_the_least_confidence_is_a_probability():

@@ -198,7 +198,7 @@ def test_steady_tracks_come_back_from_their_file(tmp_path):
 def test_the_journal_keeps_motions_exactly(steps):
     face = Detection((1.5, 2.5, 30.0, 40.0), None, 0.9, "detected")
     found = detection_pass.FrameDetections(3, 40, False, (face,), None, steps)
-    again = detection_pass._from_json(json.loads(json.dumps(detection_pass._to_json(found))))
+    again = detection_pass.from_json(json.loads(json.dumps(detection_pass.to_json(found))))
     assert again.steps == steps
 
 
@@ -210,5 +210,5 @@ def test_chains_of_poses_are_solved_as_a_full_system_is(size, seed):
     # Definite, as a sum of squares is: the diagonal outweighs the rest of its row.
     matrix += np.diag(np.abs(matrix).sum(1) + random.uniform(0.1, 10, size))
     right = random.normal(size=(size, 2)) @ (1, 1j)
-    found = motion._solved(np.diag(matrix), above, right)
+    found = motion.solved(np.diag(matrix), above, right)
     np.testing.assert_allclose(matrix @ found, right, atol=1e-9)

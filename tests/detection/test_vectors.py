@@ -207,5 +207,5 @@ def test_measuring_costs_the_same_at_any_rate_and_is_bounded(monkeypatch, rate, 
 
 
 def test_numbers_that_are_none_are_no_vector():
-    assert face_vector._finite([1.0, math.nan]) is None
-    assert face_vector._finite([1.23456789, 2.0]) == FaceVector(1.2346, 2.0)
+    assert face_vector.finite([1.0, math.nan]) is None
+    assert face_vector.finite([1.23456789, 2.0]) == FaceVector(1.2346, 2.0)

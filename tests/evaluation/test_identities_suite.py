@@ -215,25 +215,25 @@ def photos(count, each):
 
 
 def test_an_evaluation_goes_on_where_it_was_and_writes_all_tables(tmp_path, ruler, monkeypatch):
-    monkeypatch.setattr(suite, "_PART", 8)
+    monkeypatch.setattr(suite, "SAVED_EVERY", 8)
     replace, shipped = Painting("fused"), Painting("shipped")
     bench = pictures.Bench(replace, Colour("nobody"), Colour("real"), shipped, "toy.safetensors")
     group, settings = photos(8, 3), {**suite.DEFAULTS, "verifiers": ("sface",)}
 
-    written = suite._write
+    written = suite.write_result
 
     def fail(path, measured):
         if path.name.startswith("000016"):
             raise KeyboardInterrupt
         written(path, measured)
 
-    monkeypatch.setattr(suite, "_write", fail)
+    monkeypatch.setattr(suite, "write_result", fail)
     with pytest.raises(KeyboardInterrupt):
-        suite.run(bench, [group], settings, tmp_path)
+        suite.measure_identities(bench, [group], settings, tmp_path)
     assert not (tmp_path / "identities.json").exists()
-    monkeypatch.setattr(suite, "_write", written)
+    monkeypatch.setattr(suite, "write_result", written)
     before = replace.calls
-    whole = suite.run(bench, [group], settings, tmp_path)
+    whole = suite.measure_identities(bench, [group], settings, tmp_path)
     # The last 8 photos with two sources, 2 or 3 of them with two keys; and those of the picture.
     assert replace.calls - before <= 2 * (8 + 3) + 3 * 8
     assert json.loads((tmp_path / "identities.json").read_text())["groups"] == json.loads(
@@ -250,7 +250,7 @@ def test_an_evaluation_goes_on_where_it_was_and_writes_all_tables(tmp_path, rule
     assert {row["met"] for row in whole["targets"]} <= {True, False, None}
     # Other weights: nothing of before is used.
     other = dataclasses.replace(bench, replace=Painting("other"))
-    suite.run(other, [group], settings, tmp_path)
+    suite.measure_identities(other, [group], settings, tmp_path)
     assert other.replace.calls >= 2 * 24
     assert len(list((tmp_path / "identities_parts").iterdir())) == 1
 

@@ -237,7 +237,7 @@ def test_a_virtual_camera_without_a_driver_is_told_in_one_line(monkeypatch, caps
 
 def test_a_missing_package_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    monkeypatch.setattr(live_command, "_open_rendering", pytest.fail)
+    monkeypatch.setattr(live_command, "open_rendering_of", pytest.fail)
     asked = parsed("0", "--to", "camera")
     with pytest.raises(UserError, match="pip install pyvirtualcam"):
         asked.run(asked)

@@ -50,7 +50,7 @@ def vorbis_with(comments):
     """A change of Vorbis' headers: comments in place of its own."""
 
     def change(header):
-        first, _, third = sound_headers._xiph_parts(header)
+        first, _, third = sound_headers.xiph_parts(header)
         body = struct.pack("<I", len(PLANTED)) + PLANTED + struct.pack("<I", len(comments))
         body += b"".join(struct.pack("<I", len(c)) + c for c in comments)
         return sound_headers.xiph_laced((first, b"\x03vorbis" + body + b"\x01", third))

@@ -10,7 +10,7 @@ from dp3_jax.vision.masks import CANONICAL_POINTS
 def seen(yaw, pitch, roll, away=24.0, size=128):
     """The five points of the model turned and looked at by the portrait's camera."""
     points = head_pose.MODEL @ head_pose.rotation(yaw, pitch, roll).T + (0, 0, away)
-    return points[:, :2] / points[:, 2:] * head_pose._FOCAL * size / 128 + (size - 1) / 2
+    return points[:, :2] / points[:, 2:] * head_pose.FOCAL * size / 128 + (size - 1) / 2
 
 
 @given(st.floats(-50, 50), st.floats(-30, 30), st.floats(-80, 80), st.sampled_from([64, 128, 512]))

@@ -14,7 +14,7 @@ TIME = np.linspace(0, 2 * np.pi, FRAMES, endpoint=False)
 def turned(yaw, pitch=0.0, opening=0.0):
     """f[468, 3]: the mean face, turned by degrees, its lips apart by eye distances."""
     shape = mesh.mean_shape()[0].copy()
-    shape[mesh._LIPS[1], 1] += opening
+    shape[mesh.LIPS[1], 1] += opening
     a, b = np.radians(yaw), np.radians(pitch)
     about_y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])

@@ -80,14 +80,14 @@ def test_sface_is_opencvs():
     row = np.zeros(15, np.float32)
     row[4:14] = POINTS.ravel()
     bgr = np.ascontiguousarray(picture[..., ::-1])
-    theirs = embedder._recognizer.feature(embedder._recognizer.alignCrop(bgr, row))
+    theirs = embedder.recognizer.feature(embedder.recognizer.alignCrop(bgr, row))
     ours = embedders.embed(embedder, [picture], [POINTS])
     assert float(embedders.unit(ours)[0] @ embedders.unit(theirs)[0]) > 0.99
 
 
 def test_dlibs_network_can_be_differentiated():
     shapes = {"conv32_down": (7, 7, 3, 32)}
-    for name, halve in dlib_resnet._UNITS:
+    for name, halve in dlib_resnet.UNITS:
         width = int(name[4:].split("_")[0])
         shapes[f"{name}/conv1"] = (
             3,

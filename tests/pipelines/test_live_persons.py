@@ -356,7 +356,7 @@ def test_the_page_asks_for_another_person_and_pages_from_elsewhere_do_not():
         return connection.getresponse().read()
 
     try:
-        own = {preview_page._OWN_HEADER: "1"}
+        own = {preview_page.OWN_HEADER: "1"}
         assert post(page, **own) == 204 and asked == [1]
         assert post(page) == 403
         assert post(page, **own, Host="evil.example") == 403

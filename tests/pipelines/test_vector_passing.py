@@ -178,7 +178,7 @@ def test_the_meter_waits_rather_than_holding_all_frames():
     with vector_meter.BesideMeter(slow) as beside:
         image = np.zeros((2, 2, 3), np.uint8)
         assert beside.submit(0, image, []) is None
-        futures = [beside.submit(n, image, [face]) for n in range(vector_meter._AHEAD)]
+        futures = [beside.submit(n, image, [face]) for n in range(vector_meter.AHEAD)]
         more = threading.Thread(target=beside.submit, args=(99, image, [face]))
         more.start()
         more.join(0.05)

@@ -70,7 +70,7 @@ def test_rare_labels_weigh_as_much_as_common_ones():
 def test_saved_tables_are_read_back(table, tmp_path, monkeypatch):
     path = tmp_path / "table.safetensors"
     directions.save_directions(table, path)
-    monkeypatch.setattr(directions, "_TABLE", path)
+    monkeypatch.setattr(directions, "TABLE", path)
     again = directions.load_directions.__wrapped__()
     assert again.names == table.names
     for mine, theirs in zip(again[1:], table[1:], strict=True):

@@ -277,7 +277,9 @@ def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypat
 
 @pytest.fixture
 def photo(monkeypatch, tmp_path, network):
-    monkeypatch.setattr(choice, "_fused", lambda options, wanted: FusedRenderer(Persons(), network))
+    monkeypatch.setattr(
+        choice, "open_fused", lambda options, wanted: FusedRenderer(Persons(), network)
+    )
     monkeypatch.setattr(Anonymizer, "_is_face", None)
     monkeypatch.setattr(anonymize, "mesh_at_hand", lambda: None)
     Image.fromarray(astronaut()).save(tmp_path / "a.png")
@@ -320,7 +322,7 @@ def test_auto_takes_what_there_is_and_a_named_source_does_not(photo, monkeypatch
     def missing(options, wanted):
         raise UserError("the prior cannot be fetched")
 
-    monkeypatch.setattr(choice, "_fused", missing)
+    monkeypatch.setattr(choice, "open_fused", missing)
     monkeypatch.setattr(Anonymizer, "generator", Painter())
     boxes = ["--boxes", tmp_path / "boxes.json", "--sidecar"]
     assert run(photo, tmp_path / "1.png", *boxes) == 0

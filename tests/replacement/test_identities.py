@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dp3_jax.common.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import bank, identities, light, prior_identities, silhouette
-from dp3_jax.replacement.attributes import Attributes
+from dp3_jax.replacement.attributes import Attributes, ita
 from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.identities import Classes, Wishes
 
@@ -128,6 +128,25 @@ def test_coloured_light_is_taken_out_and_lightness_stays(red, yellow):
     assert light.cast(shown(redness=lab[1], yellowness=lab[2])) < 0.55 * light.cast(own)
     assert lab[0] == pytest.approx(own.lightness, abs=6)
     assert (light.gains(shown()) == 1).all() and light.balanced(cheek, np.ones(3)) is cheek
+
+
+@pytest.mark.parametrize("tone", [(-20.0, 0.0), (30.0, 38.0), (44.0, 52.0)])
+@pytest.mark.parametrize("levels", [(120, 85, 65), (190, 150, 125), (225, 190, 170)])
+def test_skin_is_exposed_into_the_range_of_tone_that_is_asked_for(levels, tone):
+    skin = np.full((1, 1, 3), levels, np.uint8)
+
+    def angle(image):
+        lightness, _, b = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0, 0]
+        return ita(lightness, b)
+
+    colour = cv2.cvtColor(skin.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0, 0]
+    gain = light.exposure_gain(colour, tone)
+    after = angle(light.balanced(skin, np.full(3, gain, np.float32)))
+    if gain in light.EXPOSED:  # as far as it may
+        assert abs(after - np.mean(tone)) < abs(angle(skin) - np.mean(tone))
+    else:
+        assert tone[0] - 3 <= after <= tone[1] + 3
+    assert light.exposure_gain(colour, (angle(skin) - 1, angle(skin) + 1)) == 1
 
 
 def test_the_silhouette_is_drawn_in_on_all_sides():

@@ -90,8 +90,8 @@ def test_a_field_carries_a_mesh_onto_another():
     affine = target @ np.array([[0.9, 0.1], [-0.05, 1.1]]) + [5, -3]
     bent = target + 4 * np.sin(target[:, ::-1] / 30) + rng.normal(0, 0.05, target.shape)
     field = mesh_warp.displacement(target, np.stack([affine, bent]), 256)
-    index, weights = mesh_warp._bilinear(target, len(field), 256)
-    found = mesh_warp._gathered(index, weights, field)
+    index, weights = mesh_warp.bilinear(target, len(field), 256)
+    found = mesh_warp.gathered(index, weights, field)
     np.testing.assert_allclose(found[:, :2], affine - target, atol=1e-2)
     assert np.abs(found[:, 2:] - (bent - target)).mean() < 0.25
 

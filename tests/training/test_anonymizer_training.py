@@ -119,11 +119,11 @@ def test_augmentation_moves_real_fake_and_mask_together():
     both = jnp.repeat(image, 2, 0)
     mask = masks.random_masks(jax.random.key(1), 2, 16)
     args = jax.random.key(2), both, both, mask, ("translation",)
-    real, fake, moved_mask = anonymizer_steps._augment(*args)
+    real, fake, moved_mask = anonymizer_steps.augment_pairs(*args)
     np.testing.assert_array_equal(real, fake)
     assert (np.asarray(real) != np.asarray(both)).any()
     cut = jnp.repeat(mask, 2, 0) * both
-    _, moved_cut, _ = anonymizer_steps._augment(args[0], both, cut, mask, args[4])
+    _, moved_cut, _ = anonymizer_steps.augment_pairs(args[0], both, cut, mask, args[4])
     np.testing.assert_allclose(moved_cut, moved_mask * real, atol=1e-6)
 
 

@@ -104,7 +104,7 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly(state):
     inputs, keys = fusion_steps.draw(state, batch())
     wide = jnp.ones_like(inputs.donor_mask).at[:, :1].set(0.0)
     inputs = dataclasses.replace(inputs, mask=wide, donor_mask=wide)
-    assert fusion_steps._core(wide).any()
+    assert fusion_steps.fuse_core(wide).any()
     given = (inputs.real, inputs.mask, inputs.donor, inputs.donor_mask)
     g_apply, d_apply = state.generator.apply_fn, state.discriminator.apply_fn
 
@@ -116,7 +116,7 @@ def test_gradients_are_those_of_the_two_losses_written_down_plainly(state):
         parts = g_apply({"params": params}, *given, method="parts")
         pixel, _ = fusion_steps.generator_losses(fake, parts, inputs, weights)
         # Inside the donor the discriminator teaches nothing.
-        fixed = fusion_steps._core(inputs.donor_mask)
+        fixed = fusion_steps.fuse_core(inputs.donor_mask)
         judged = jnp.where(fixed > 0, jax.lax.stop_gradient(fake), fake)
         return pixel + losses.generator_bce(logits(state.discriminator.params, judged))
 

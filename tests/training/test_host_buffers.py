@@ -158,5 +158,5 @@ def test_rendering_awaits_each_result_before_it_gives_the_callers_buffers_back()
     embed = later(lambda part: part.reshape(len(part), -1))
     for number in range(2):
         faces[:] = number
-        embedders._in_batches(lambda part: embed(None, part), faces)
+        embedders.in_batches(lambda part: embed(None, part), faces)
     assert len(results) > 8 and all(result.awaited for result in results)

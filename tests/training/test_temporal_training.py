@@ -109,7 +109,7 @@ def test_the_gradient_is_the_plain_steps_plus_that_of_the_temporal_loss():
         real, mask, z, keys = anonymizer_steps.draw(state, batch, options)
         stills = temporal_steps.move_stills(jax.random.key(7), real[::4], mask[::2])
         settings = {"apply_fn": apply_fn, "z": z, "stills": stills, "clips": None}
-        extra = functools.partial(temporal_steps._loss, weight=3.0, **settings)
+        extra = functools.partial(temporal_steps.temporal_loss, weight=3.0, **settings)
         both = [
             anonymizer_steps.anonymizer_gradients(
                 state, real, mask, z, keys, options=options, weights=weights, extra=loss

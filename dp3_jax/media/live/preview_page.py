@@ -45,7 +45,7 @@ if (button) {
 """
 _BUTTON = '<button id="new" title="key n">new person</button>'
 # A page from elsewhere cannot send it without asking first, which is not answered (CORS).
-_OWN_HEADER = "X-DP3-Live"
+OWN_HEADER = "X-DP3-Live"
 
 
 class PreviewPage:
@@ -151,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """POST /new-person."""
         renew = self._page.on_new_person
-        if not self._is_for_us() or self.headers.get(_OWN_HEADER) is None:
+        if not self._is_for_us() or self.headers.get(OWN_HEADER) is None:
             self.send_error(403, "only from the page itself")
         elif self.path != "/new-person" or renew is None:
             self.send_error(404)
@@ -185,7 +185,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send_page(self) -> None:
         button = "" if self._page.on_new_person is None else _BUTTON
-        self._send("text/html; charset=utf-8", (_PAGE % (button, _OWN_HEADER)).encode())
+        self._send("text/html; charset=utf-8", (_PAGE % (button, OWN_HEADER)).encode())
 
     def _send_status(self) -> None:
         self._send("application/json", json.dumps({"line": self._page.status}).encode())

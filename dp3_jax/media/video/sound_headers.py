@@ -65,7 +65,7 @@ def _alac(header: bytes) -> bytes | None:
 
 
 def _vorbis(header: bytes) -> bytes | None:
-    parts = _xiph_parts(header)
+    parts = xiph_parts(header)
     if [part[:7] for part in parts] != [b"\x01vorbis", b"\x03vorbis", b"\x05vorbis"]:
         return None
     return xiph_laced((parts[0][:30], _NO_COMMENTS, _whole_setup(parts[0][:30], parts[2])))
@@ -100,7 +100,7 @@ def xiph_laced(parts: tuple[bytes, bytes, bytes]) -> bytes:
     return bytes([len(parts) - 1]) + sizes + b"".join(parts)
 
 
-def _xiph_parts(header: bytes) -> list[bytes]:
+def xiph_parts(header: bytes) -> list[bytes]:
     """The headers in `xiph_laced`, or each after its size in 16 bits, as FFmpeg has them from Ogg."""
     parts = []
     if header[:2] == b"\0\x1e":

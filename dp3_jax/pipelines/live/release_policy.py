@@ -128,7 +128,7 @@ class ReleasePolicy:
             cut = self._is_cut(frame.image)
             if cut:
                 self._scene += 1
-                self._known.high_confidence()
+                self._known.clear()
                 released += self._flush()
             released += self._decide(frame, level, cut)
         except (

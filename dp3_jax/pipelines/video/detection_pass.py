@@ -59,12 +59,17 @@ class FrameDetections:
     vectors: Vectors = ()
 
 
-def _to_json(found: FrameDetections) -> dict[str, Any]:
+def to_json(found: FrameDetections) -> dict[str, Any]:
+    """What stands in a work folder of the detections in a frame."""
     faces = [
-        [list(f.box), None if f.keypoints is None else np.asarray(f.keypoints, np.float64).tolist(), f.confidence,
-         f.source]
+        [
+            list(f.box),
+            None if f.keypoints is None else np.asarray(f.keypoints, np.float64).tolist(),
+            f.confidence,
+            f.source,
+        ]
         for f in found.faces
-    ]  # fmt: skip
+    ]
     return {
         "n": found.number,
         "pts": found.pts,
@@ -76,7 +81,8 @@ def _to_json(found: FrameDetections) -> dict[str, Any]:
     }
 
 
-def _from_json(entry: dict[str, Any]) -> FrameDetections:
+def from_json(entry: dict[str, Any]) -> FrameDetections:
+    """What `to_json` gave."""
     faces = tuple(
         Detection(
             tuple(box),
@@ -122,7 +128,7 @@ def detect(
     found: list[FrameDetections] = []
     cuts = CutDetector()
     for entry in folder.entries(JOURNAL):
-        found += map(_from_json, entry["found"])
+        found += map(from_json, entry["found"])
         if entry["cuts"] is None:  # the last chunk
             progress(len(found))
             return found
@@ -146,10 +152,10 @@ def detect(
             saw(one)
         progress(1)
         if len(chunk) == size:
-            folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": ends.pop(0)})
+            folder.append(JOURNAL, {"found": [*map(to_json, chunk)], "cuts": ends.pop(0)})
             found += chunk
             chunk = []
-    folder.append(JOURNAL, {"found": [*map(_to_json, chunk)], "cuts": None})
+    folder.append(JOURNAL, {"found": [*map(to_json, chunk)], "cuts": None})
     return found + chunk
 
 
