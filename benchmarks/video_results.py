@@ -209,18 +209,18 @@ def motion(parts: Sequence[Part], heads: Sequence[str]) -> Iterator[str]:
 
 def recognition(parts: Sequence[Part], heads: Sequence[str]) -> Iterator[str]:
     """Keys known again, and how alike the best frames are."""
-    for judge in parts[0]["judges"]:
+    for verifier_name in parts[0]["judges"]:
 
-        def cell(name: str, i: int, judge: str = judge) -> str:
+        def cell(name: str, i: int, verifier_name: str = verifier_name) -> str:
             row = parts[i]["variants"].get(name)
             if row is None:
                 return "-"
-            found = row["recognition"][judge]
+            found = row["recognition"][verifier_name]
             best = number(found["own"]["best_cosine"])
             return f"{found['keys_known']} of {found['keys']}, {best}"
 
-        threshold = parts[0]["variants"][_SOURCE]["recognition"][judge]["threshold"]
-        yield f"{judge} (from {threshold:.3f}): keys known again, mean best cosine"
+        threshold = parts[0]["variants"][_SOURCE]["recognition"][verifier_name]["threshold"]
+        yield f"{verifier_name} (from {threshold:.3f}): keys known again, mean best cosine"
         yield ""
         yield from table(heads, rows(parts), cell)
 
@@ -230,8 +230,10 @@ def linked(parts: Sequence[Part]) -> Iterator[str]:
     verifiers = list(parts[0]["judges"])
     names = [n for n in rows(parts) if any("linked" in p["variants"].get(n, {}) for p in parts)]
 
-    def share(name: str, judge: str, way: str) -> tuple[float, int]:
-        found = [p["variants"][name]["linked"][judge] for p in parts if name in p["variants"]]
+    def share(name: str, verifier_name: str, way: str) -> tuple[float, int]:
+        found = [
+            p["variants"][name]["linked"][verifier_name] for p in parts if name in p["variants"]
+        ]
         pairs = sum(one["pairs"] for one in found)
         return sum((one[way]["linked"]["value"] or 0) * one["pairs"] for one in found), pairs
 

@@ -26,7 +26,7 @@ from dp3_jax.detection.tracks import by_frame
 from dp3_jax.evaluation import demo, demo_clip, demo_person, video_variants
 from dp3_jax.media.video import reading
 from dp3_jax.pipelines.anonymize import Anonymizer
-from dp3_jax.replacement import master_key
+from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.prior_identities import PriorIdentities
 
@@ -46,15 +46,15 @@ MILLISECONDS = 1000 // demo_clip.RATE  # for each frame
 
 
 def side_by_side(
-    source: PriorIdentities, anonymizer: Anonymizer, secret: bytes
+    source: PriorIdentities, anonymizer: Anonymizer, master_key: bytes
 ) -> list[Image.Image]:
     """Frames: original | each frame as a photo | what `dp3 anonymize` gives."""
     frames = round(demo_person.SECONDS * demo_person.RATE)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = pathlib.Path(scratch)
         pictures = demo_person.talking(source, frames, CLIP)
-        tracking, _ = demo_clip.make(folder, pictures, anonymizer, secret, lambda *_: None)
-        alone, faces = video_variants.frame_by_frame(anonymizer, secret), by_frame(tracking)
+        tracking, _ = demo_clip.make(folder, pictures, anonymizer, master_key, lambda *_: None)
+        alone, faces = video_variants.frame_by_frame(anonymizer, master_key), by_frame(tracking)
         both = [
             stack.enter_context(reading.read_frames(folder / name))
             for name in (demo_clip.ORIGINAL, demo_clip.ANONYMIZED)
@@ -91,7 +91,7 @@ def animation(frames: list[Image.Image]) -> bytes:
 def generated_photo(source: PriorIdentities, seed: int) -> np.ndarray:
     """u8[1024, 1024, 3]: an adult who does not exist."""
     classes = Classes(age="young" if seed % 2 else "middle")
-    person = source.person(master_key.secret_from_seed(seed), classes)
+    person = source.person(key_derivation.master_key_from_seed(seed), classes)
     return source.picture(person.rows, 1024)
 
 
@@ -100,7 +100,10 @@ def generated_people(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndar
     columns = []
     for seed in PEOPLE:
         photo = _resized(generated_photo(source, seed), 512)
-        new = [anonymizer(photo, secret=master_key.secret_from_seed(n)).frame for n in (1, 2)]
+        new = [
+            anonymizer(photo, master_key=key_derivation.master_key_from_seed(n)).frame
+            for n in (1, 2)
+        ]
         columns.append(np.vstack([_resized(image, SIDE) for image in (photo, *new)]))
     return np.hstack(columns)
 
@@ -113,7 +116,7 @@ def face_sizes(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndarray:
         (face,) = anonymizer.find(whole)
         photo = _resized(whole, round(len(whole) * size / face.box[3]))
         (face,) = anonymizer.find(photo)
-        new = anonymizer(photo, [face], master_key.secret_from_seed(1)).frame
+        new = anonymizer(photo, [face], key_derivation.master_key_from_seed(1)).frame
         side = min(round(ROOM * size), len(photo))
         corner = np.array(face.box[:2]) + np.array(face.box[2:]) / 2 - side / 2
         x, y = np.round(corner).astype(int).clip(0, len(photo) - side)
@@ -137,7 +140,8 @@ def main(folder: pathlib.Path, names: Sequence[str]) -> None:
     photo, anonymizer, source = demo.demo_photo(), Anonymizer(identity="prior"), PriorIdentities()
     if "astronaut.jpg" in names:
         heads = [
-            anonymizer(photo, secret=master_key.secret_from_seed(seed)).frame for seed in SEEDS
+            anonymizer(photo, master_key=key_derivation.master_key_from_seed(seed)).frame
+            for seed in SEEDS
         ]
         _write(folder / "astronaut.jpg", np.hstack([image[HEAD] for image in (photo, *heads)]))
     if "generated.jpg" in names:
@@ -145,7 +149,7 @@ def main(folder: pathlib.Path, names: Sequence[str]) -> None:
     if "sizes.jpg" in names:
         _write(folder / "sizes.jpg", face_sizes(source, anonymizer))
     if "video.webp" in names:
-        frames = side_by_side(source, anonymizer, master_key.secret_from_seed(SEED))
+        frames = side_by_side(source, anonymizer, key_derivation.master_key_from_seed(SEED))
         files.write_bytes(folder / "video.webp", animation(frames))
 
 

@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from dp3_jax.common.prefetch import prefetch
 from dp3_jax.common.errors import UserError
+from dp3_jax.common.prefetch import prefetch
 from dp3_jax.data import DataOptions, load_arrays, open_feed, prepare
 from tests import data_makers as make
 

@@ -45,7 +45,7 @@ def test_what_moves_with_the_source_has_next_to_no_warping_error():
 def test_exact_flow_leaves_no_error():
     flow = np.zeros((96, 96, 2), np.float32)
     flow[..., 0] = -3
-    moved = temporal.Motion(flow, MIDDLE)
+    moved = temporal.PartMotion(flow, MIDDLE)
     assert temporal.warping_error(texture(), texture(3), moved) < 1e-9
 
 

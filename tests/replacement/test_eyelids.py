@@ -7,7 +7,7 @@ import pytest
 
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import eyelids
-from tests.drawn_identities import draw, person_mesh
+from tests.painted_identities import draw, person_mesh
 
 SIZE = 512
 OPEN, NOTHING = (1.0, 1.0), (0.0, 0.0)

@@ -35,7 +35,7 @@ class Wishes:
 
 
 def placed(tasks: Sequence[Task], wishes: Wishes) -> list[Task]:
-    """The tasks of `outputs.plan` with targets that can be written, and notes on those that changed.
+    """The tasks of `outputs.tasks_of` with targets that can be written, and notes on those that changed.
 
     Raises:
       UserError: a file name or its place does not allow the container, or two targets are one.
