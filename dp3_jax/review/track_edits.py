@@ -54,6 +54,7 @@ def apply(read: TrackFile, edit: Edit) -> tuple[TrackFile, int | None]:
             keys[number] = keys[find(tracking, other).number]
         case "split":
             tracking = tracks.split(tracking, number, need(edit.frame, "the frame", edit.action))
+            number = max(track.number for track in tracking.tracks)  # the part from that frame on
         case "merge":
             other = need(edit.other, "the other track", edit.action)
             tracking = tracks.merge(tracking, number, other)

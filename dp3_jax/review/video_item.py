@@ -22,11 +22,14 @@ from dp3_jax.pipelines.video.track_file import TrackFile
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.options import IdentityOptions
 from dp3_jax.review import edits, track_edits
+from dp3_jax.review.caches import ByteCache
 from dp3_jax.review.frame_access import FrameAccess
 from dp3_jax.review.library import Item
 from dp3_jax.review.models import Models
 from dp3_jax.review.photo_item import parsed
 from dp3_jax.review.risks import track_risks
+
+_MAX_SHOWN = 128 << 20  # bytes of drawn frames that are kept
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -47,6 +50,7 @@ class VideoItem:
         self._index: tuple[bytes, Callable] | None = None
         self._accesses: dict[pathlib.Path, tuple[Any, FrameAccess]] = {}
         self._renderings: dict[str, _Rendering] = {}
+        self._shown = ByteCache(_MAX_SHOWN)
 
     def read(self) -> bytes | None:
         """The tracks file; None where there is none."""
@@ -173,8 +177,11 @@ class VideoItem:
 
     def drawn(self, content: bytes, frame: int) -> np.ndarray:
         """u8[h, w, 3]: a frame with its faces as the tracks say, whatever the result shows."""
-        _ = self.original(frame)  # decoded while others draw
-        return self.models.run(lambda: self.drawn_here(content, frame, "asked"))
+        found = self._shown.get((frame, content))
+        if found is None:
+            _ = self.original(frame)  # decoded while others draw
+            found = self.models.run(lambda: self.drawn_here(content, frame, "asked"))
+        return found
 
     def drawn_here(self, content: bytes, frame: int, line: str) -> np.ndarray:
         """The same, in the thread for drawing.
@@ -182,13 +189,18 @@ class VideoItem:
         Frames that are asked for in their order remember the ones before, as in the whole video; so that two
         who ask do not disturb each other, each names its own `line`.
         """
+        found = self._shown.get((frame, content))
+        if found is not None:
+            return found
         image, faces = self.original(frame), self._by_frame(content)(frame)
         rendering = self._renderings.get(line)
         if rendering is None or rendering.content != content:
             read = self.tracks(content)
             rendering = _Rendering(content, read, self._anonymizer(read), self._motion)
             self._renderings[line] = rendering
-        return rendering.frame(frame, image, faces)
+        found = rendering.frame(frame, image, faces)
+        self._shown.put((frame, content), found, found.nbytes)
+        return found
 
     def _anonymizer(self, read: TrackFile) -> Anonymizer:
         """Draws with what the tracks were drawn with, where it is the built-in generator."""

@@ -445,11 +445,15 @@ function cropOf(box, room) {
   return [box[0] + box[2] / 2 - side / 2, box[1] + box[3] / 2 - side / 2, side, side].map((v) => Math.max(0, Math.round(v)));
 }
 
+let waiting = Promise.resolve(); // small pictures come one after the other, so that large ones need not wait
+
 function closeup(face, box, side, size, at = state.frame) {
   const item = state.item, frame = isVideo() ? `&frame=${at}` : "";
-  const image = make("img", { alt: `${label(face)}, ${side}` });
+  const image = make("img", { alt: "" });
   const path = `items/${item.id}/${side}/picture?v=${item.revision}-${item.stamp}${frame}&crop=${cropOf(box, 1.6).join(",")}&size=${size}`;
-  picture(path).then((url) => { image.src = url; }, () => {});
+  const load = () => (image.isConnected || held.has(path) ? picture(path).then((url) => { image.src = url; }, () => {}) : null);
+  if (held.has(path)) load();
+  else waiting = waiting.then(load);
   return image;
 }
 
@@ -473,11 +477,11 @@ function verdictOf(face) {
 function faceParts(item, face, locked) {
   const seen = (state.seen || []).find((one) => one.face.number === face.number);
   const parts = [];
-  const box = isVideo() ? seen && seen.box : face.box;
+  const box = (isVideo() && seen && seen.box) || face.box, at = seen ? state.frame : face.frame;
   const risks = face.risks.map((risk) => make("span", { className: "chip " + RISKS[risk][1], textContent: RISKS[risk][0] }));
   parts.push(make("div", { className: "who" }, make("h2", { textContent: label(face) }), make("div", { className: "chips" }, ...risks)));
   if (box) {
-    const figure = (side) => make("figure", {}, closeup(face, box, side, 320), make("figcaption", { textContent: side }));
+    const figure = (side) => make("figure", {}, closeup(face, box, side, 320, at), make("figcaption", { textContent: side }));
     parts.push(make("div", { className: "closeups" }, figure("before"), figure("after")));
   }
   const facts = [["confidence", face.confidence === null ? "unknown" : face.confidence.toFixed(2)]];
