@@ -138,6 +138,25 @@ class Converted:
         return safetensors_bytes(convert(members))
 
 
+@dataclasses.dataclass(frozen=True)
+class Recast:
+    """A smaller safetensors file made here from one file that another source gives."""
+
+    source: Url | PackageMember
+    sha256: str  # of that file
+    recipe: Callable[[], Callable[[bytes], Mapping[str, np.ndarray]]]  # as Recipe, of one file
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+    def read(self, folder: pathlib.Path) -> bytes:
+        """The file's bytes; `folder` is scratch space. Raises OSError when they cannot be had."""
+        content = self.source.read(folder)
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise OSError(f"{self.source} has another sha256")
+        return safetensors_bytes(self.recipe()(content))
+
+
 def _from_pip(
     requirement: str,
     folder: pathlib.Path,
@@ -258,17 +277,22 @@ def read_member(archive: pathlib.Path, member: str) -> bytes | None:
 
 
 def safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """A safetensors file of float32 arrays, whose bytes depend on nothing but names and values.
+    """A safetensors file whose bytes depend on nothing but names and values; float16 stays, else float32.
 
     The library's writer is free to order its header otherwise in another version, so a recorded hash of
     its files would not last. The format: https://github.com/huggingface/safetensors#format
     """
     header, parts, end = {}, [], 0
     for name in sorted(tensors):
-        parts.append(np.ascontiguousarray(tensors[name], "<f4").tobytes())
+        half = tensors[name].dtype == np.float16
+        parts.append(np.ascontiguousarray(tensors[name], "<f2" if half else "<f4").tobytes())
         start, end = end, end + len(parts[-1])
         shape = list(tensors[name].shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": "F16" if half else "F32",
+            "shape": shape,
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])

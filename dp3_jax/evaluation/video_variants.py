@@ -26,7 +26,7 @@ from dp3_jax.media.video import reading
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import job, track_file
 from dp3_jax.replacement import fusing, key_derivation
-from dp3_jax.replacement.classes import ContextClassifier
+from dp3_jax.replacement.classes import load_classifier
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import FaceAction, Settings
 from dp3_jax.replacement.renderers import FusedRenderer
@@ -243,7 +243,7 @@ def lending(anonymizer: Anonymizer, people: OnePerson) -> Anonymizer | None:
     if not isinstance(anonymizer.renderer, FusedRenderer):
         return None
     other = Anonymizer(identity=anonymizer.identity, min_confidence=anonymizer.min_confidence)
-    network, classifier = fusing.load_fusion(), ContextClassifier()
+    network, classifier = fusing.load_fusion(), load_classifier()
     other.opened = FusedRenderer(people, network, classifier.classify), ""
     return other
 

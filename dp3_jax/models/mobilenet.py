@@ -1,11 +1,10 @@
 """MobileNetV2's trunk (Sandler et al., 2018, arXiv:1801.04381) for inference: image features without PyTorch.
 
 Batch normalization is folded into the convolutions. Weights come from torchvision's file
-(`assets.fetch("mobilenet_v2")`).
+(`assets.fetch("mobilenet_v2")`), read by `common.mobilenet_file`.
 """
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,20 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dp3_jax.models.torch_file import read_tensors
+from dp3_jax.common.mobilenet_file import BLOCKS, load_variables
 
-# Table 2 of the paper: expansion, output channels, repetitions, stride of the first.
-BLOCKS = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
+__all__ = [
+    "BLOCKS",
+    "FEATURES",
+    "DepthwiseConv",
+    "InvertedResidual",
+    "MobileNetV2",
+    "load_variables",
+]
 FEATURES = 1280
-_BATCH_NORM_EPSILON = 1e-5
 # Mean and standard deviation of ImageNet's colours in [0, 1], as torchvision's weights expect.
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -113,50 +109,3 @@ class MobileNetV2(nn.Module):
         x = nn.relu6(last(x))
         outputs.append(x)
         return x.mean((1, 2)), {layer: outputs[layer] for layer in self.layers}
-
-
-def _folded(tensors: Mapping[str, np.ndarray], conv: str, norm: str) -> dict[str, np.ndarray]:
-    """Kernel [kh, kw, in, out] and bias of a convolution followed by its batch normalization."""
-    scale = tensors[f"{norm}.weight"] / np.sqrt(
-        tensors[f"{norm}.running_var"] + _BATCH_NORM_EPSILON
-    )
-    kernel = tensors[f"{conv}.weight"].transpose(2, 3, 1, 0) * scale
-    return {
-        "kernel": kernel,
-        "bias": tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale,
-    }
-
-
-def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Variables of `MobileNetV2` from torchvision's state dictionary.
-
-    Raises:
-      KeyError: a tensor is missing.
-    """
-    params: dict[str, Any] = {"features_0": _folded(tensors, "features.0.0", "features.0.1")}
-    for expansion, _, repetitions, _ in BLOCKS:
-        for _ in range(repetitions):
-            number = len(params)
-            prefix, part = f"features.{number}.conv", 0
-            block = {}
-            if expansion > 1:
-                block["expand"] = _folded(tensors, f"{prefix}.0.0", f"{prefix}.0.1")
-                part = 1
-            block["depthwise"] = _folded(tensors, f"{prefix}.{part}.0", f"{prefix}.{part}.1")
-            block["project"] = _folded(tensors, f"{prefix}.{part + 1}", f"{prefix}.{part + 2}")
-            params[f"features_{number}"] = block
-    number = len(params)
-    params[f"features_{number}"] = _folded(tensors, f"features.{number}.0", f"features.{number}.1")
-    return {"params": params}
-
-
-def load_variables(path: str | os.PathLike) -> dict[str, Any]:
-    """Variables of `MobileNetV2` from torchvision's .pth file.
-
-    Raises:
-      ValueError: the file is not that; nothing in it was run.
-    """
-    try:
-        return convert(read_tensors(path))
-    except KeyError as error:
-        raise ValueError(f"{path} holds no MobileNetV2: {error} is missing") from error

@@ -134,14 +134,15 @@ class FusedRenderer:
         source: IdentitySource,
         network: FusionNetwork,
         classify: Classify = lambda view, mask: Classes(),
+        classified_by: str = "",
     ):
-        """`classify` tells a person's coarse classes from the surroundings."""
+        """`classify` tells a person's coarse classes from the surroundings; `classified_by` what it is."""
         self.source, self._network, self._classify = source, network, classify
         self.identity = source.name
         self._shares = source.name == "prior"  # a bank is on the disk
         self._begun: dict[int, tuple[InpaintRequest, Future[Donor | None]]] = {}
-        both = f"{network.fingerprint} {source.fingerprint}".encode()
-        self.fingerprint = hashlib.sha256(both).hexdigest()
+        all_of_it = f"{network.fingerprint} {source.fingerprint} {classified_by}".encode()
+        self.fingerprint = hashlib.sha256(all_of_it).hexdigest()
 
     @functools.cached_property
     def _grid(self) -> PoseGrid:

@@ -9,9 +9,10 @@ import skimage.data
 from jax import lax
 
 from dp3_jax.common import assets
+from dp3_jax.common.torch_file import read_tensors
 from dp3_jax.metrics import kid
+from dp3_jax.common import mobilenet_file
 from dp3_jax.models import mobilenet
-from dp3_jax.models.torch_file import read_tensors
 
 
 @pytest.mark.parametrize(("stride", "size"), [(1, (7, 5)), (2, (7, 5)), (2, (8, 8))])
@@ -40,7 +41,7 @@ def test_folded_normalization_is_convolution_then_normalization():
     plain = lax.conv(x, tensors["c.weight"], (1, 1), "SAME").transpose(0, 2, 3, 1)
     deviation = np.sqrt(tensors["n.running_var"] + 1e-5)
     expected = (plain - tensors["n.running_mean"]) / deviation * tensors["n.weight"]
-    folded = mobilenet._folded(tensors, "c", "n")
+    folded = mobilenet_file.fold_normalisation(tensors, "c", "n")
     ours = lax.conv_general_dilated(
         x.transpose(0, 2, 3, 1), folded["kernel"], (1, 1), "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),

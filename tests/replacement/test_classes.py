@@ -4,14 +4,31 @@ import jax
 import numpy as np
 import pytest
 
+from dp3_jax.common import asset_sources, assets
+from dp3_jax.common.errors import UserError
+from dp3_jax.models.mobilenet import MobileNetV2
 from dp3_jax.replacement import classes
 from dp3_jax.replacement.identities import AGE_BANDS, Classes
-from dp3_jax.vision.masks import inference_mask
+from dp3_jax.vision.masks import inference_mask, turned_mask
 
 
 @pytest.fixture(scope="module")
-def classifier():
-    return classes.ContextClassifier()
+def trunk(tmp_path_factory):
+    """A file as the asset `context_trunk` is, with weights of chance: blindness is no matter of weights."""
+    shapes = jax.eval_shape(MobileNetV2().init, jax.random.key(0), np.zeros((1, 128, 128, 3)))
+    rng, tensors = np.random.default_rng(1), {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]:
+        spread = 0.5 / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
+        name = "/".join(part.key for part in path)
+        tensors[name] = (spread * rng.standard_normal(leaf.shape)).astype(np.float16)
+    target = tmp_path_factory.mktemp("trunk") / "trunk.safetensors"
+    target.write_bytes(asset_sources.safetensors_bytes(tensors))
+    return target
+
+
+@pytest.fixture(scope="module", params=["head", "trunk"])
+def classifier(request, trunk):
+    return classes.ContextClassifier(trunk if request.param == "trunk" else None)
 
 
 def views():
@@ -33,9 +50,12 @@ def test_two_faces_under_one_mask_give_the_same_bits(classifier):
 def test_no_derivative_in_a_masked_pixel_and_some_outside(classifier):
     image = (np.float32(views()[0]) / 127.5 - 1)[None]
     mask = inference_mask()[None]
+    erased = [classes._continued(views()[0], inference_mask())] if classifier.has_trunk else []
+    others = [(np.float32(view) / 127.5 - 1)[None] for view in erased]
+    function = classes.guess_with_trunk if classifier.has_trunk else classes.guess_both
 
     def total(x):
-        return classes.guess_both(classifier._parameters, x, mask).sum()
+        return function(classifier._parameters, x, mask, *others).sum()
 
     gradient = np.asarray(jax.grad(total)(image))
     inside = np.broadcast_to(mask > 0, gradient.shape)
@@ -50,8 +70,43 @@ def test_a_guess_is_probabilities_and_a_mirrored_view_gives_the_same(classifier)
     assert guess.ages.sum() == pytest.approx(1, abs=1e-5)
     assert guess.tones.sum() == pytest.approx(1, abs=1e-5)
     other = classifier(np.ascontiguousarray(view[:, ::-1]), np.ascontiguousarray(mask[:, ::-1]))
-    np.testing.assert_allclose(guess.tones, other.tones, atol=1e-4)
+    if not classifier.has_trunk:  # MobileNetV2 sees one of them
+        np.testing.assert_allclose(guess.tones, other.tones, atol=1e-4)
     assert classifier.classify(view, mask) == guess.classes
+
+
+def test_what_the_trunk_sees_under_a_mask_is_the_rest_continued():
+    """Of a grey face before green nothing is left; whatever the shape of the mask."""
+    green = np.broadcast_to(np.uint8([20, 160, 60]), (128, 128, 3)).copy()
+    for mask in (inference_mask(), np.eye(128, dtype=np.float32)[..., None], turned_mask(30)):
+        view = np.where(mask > 0, np.uint8(128), green).astype(np.uint8)
+        assert np.abs(classes._continued(view, mask).astype(int) - green).max() <= 1
+
+
+def test_without_its_trunk_the_smaller_head_decides_and_nothing_is_asked_for_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path))
+    asked = []
+
+    def refuse(name):
+        asked.append(name)
+        raise UserError("no network")
+
+    monkeypatch.setattr(assets, "fetch", refuse)
+    found = [classes.load_classifier() for _ in range(2)]
+    assert asked == ["context_trunk"] and not any(one.has_trunk for one in found)
+
+
+def test_another_trunk_is_another_classifier(trunk):
+    assert classes.ContextClassifier(trunk).fingerprint != classes.ContextClassifier().fingerprint
+
+
+def test_tones_are_sure_of_a_sure_prediction_and_wide_of_an_unsure_one():
+    light, sure, unsure = np.array([72.0, 12.0, 18.0]), np.full(2, 0.5), np.full(2, 12.0)
+    assert classes._tones(light, sure)[4] > 0.95  # 51 degrees
+    assert classes._tones(light, unsure)[4] < 0.6
+    assert classes._tones(np.array([30.0, 12.0, 18.0]), sure)[0] > 0.95
 
 
 def test_the_band_of_tone_is_the_one_with_the_least_harm():

@@ -1,6 +1,7 @@
 """Reading tensors from PyTorch's original file format without PyTorch and without running pickled code."""
 
 import collections
+import io
 import os
 import pickle
 from collections.abc import Sequence
@@ -55,14 +56,17 @@ def _read_storage(file: BinaryIO, dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike | bytes) -> dict[str, np.ndarray]:
     """Name -> array for a file written by `torch.save(state_dict)` in the format before PyTorch 1.6.
+
+    Args:
+      path: of the file, or its content.
 
     Raises:
       ValueError: another format, damaged, or it asks for anything but plain tensors; nothing was run.
     """
     try:
-        with open(path, "rb") as file:
+        with io.BytesIO(path) if isinstance(path, bytes) else open(path, "rb") as file:
             if _TensorUnpickler(file).load() != _MAGIC:
                 raise ValueError("no PyTorch magic number")
             for _ in range(2):  # protocol version and machine description
@@ -80,7 +84,8 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
         AttributeError,
         TypeError,
     ) as error:
-        raise ValueError(f"{path} is not a readable PyTorch tensor file: {error}") from error
+        name = "this" if isinstance(path, bytes) else path
+        raise ValueError(f"{name} is not a readable PyTorch tensor file: {error}") from error
 
 
 def _as_array(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
