@@ -22,9 +22,13 @@ from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation import attacks
 from dp3_jax.evaluation.attacks import inversion, linkage, memorisation, repeat, tuned
 from dp3_jax.evaluation.attacks.attack import Anonymize, FaceSet
+from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS
 from dp3_jax.evaluation.identities_pictures import find
-from dp3_jax.models.mesh import FaceMesh
+from dp3_jax.evaluation.replacers import donor_view
+from dp3_jax.models.mesh import FaceMesh, Pose
 from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.replacement.identities import Classes
+from dp3_jax.replacement.prior_identities import PriorIdentities
 from dp3_jax.vision import masks
 
 SEED = 1
@@ -187,6 +191,27 @@ def _measure(options: argparse.Namespace, known: int) -> None:
             print(f"{attack} on {name} ({seconds} s): {result.sentence}", flush=True)
 
 
+def _two_keys(options: argparse.Namespace) -> dict:
+    """How often two keys give one person, and two real people are taken for one, by verifier."""
+    source = PriorIdentities()
+    groups = {"any class": Classes(), "one class": Classes(True, "middle", 4)}
+    renderings: dict[str, list[np.ndarray]] = {name: [] for name in groups}
+    for name, classes in groups.items():
+        number = 0
+        while len(renderings[name]) < options.keys:
+            number += 1
+            key = number.to_bytes(32, "big")
+            try:
+                drawn = source.render(key, classes, Pose(0, 0, 0), None, masks.SIZE)
+            except ValueError:
+                continue
+            renderings[name].append(donor_view(drawn))
+    real, _ = _faces(options.celeba, options.keys, 1)
+    sets = {**{name: np.stack(made) for name, made in renderings.items()}, "real people": real}
+    limits = FACE_VERIFIERS.thresholds
+    return {name: memorisation.of_two_keys(x, FACE_VERIFIERS, limits) for name, x in sets.items()}
+
+
 def _cell(result: Mapping | None) -> str:
     if result is None or result["value"] is None:
         return "-"
@@ -215,9 +240,15 @@ def main() -> None:
     parser.add_argument("--tried", type=int, default=50, help="people to be recognised")
     parser.add_argument("--each", type=int, default=3, help="pictures of each")
     parser.add_argument("--training", type=int, default=400, help="training faces to compare with")
+    parser.add_argument("--keys", type=int, default=60, help="keys whose people are compared")
     options = parser.parse_args()
     _measure(options, options.known * options.each)
+    path = options.folder / "keys.json"
+    if not path.exists():
+        files.write_json(path, _two_keys(options))
     print(table(options.folder))
+    for name, row in json.loads(path.read_text()).items():
+        print(name, {verifier: one["linked"]["value"] for verifier, one in row.items()})
 
 
 if __name__ == "__main__":
