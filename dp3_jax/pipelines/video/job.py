@@ -18,7 +18,7 @@ import dp3_jax
 from dp3_jax.common.stages import Progress, Stage
 from dp3_jax.detection import tracks
 from dp3_jax.detection.tracks import Tracking
-from dp3_jax.detection.vector_meter import meter_for
+from dp3_jax.detection.vector_meter import VectorMeter, meter_for
 from dp3_jax.media import image_sequences
 from dp3_jax.media.names import as_one
 from dp3_jax.media.video import encoding, sequence_writing
@@ -207,24 +207,17 @@ def process(
       UserError: the video cannot be read or written, or what was given does not fit it.
     """
     source, target, video, given = request.source, request.target, request.video, request.given
-    settings = anonymizer.settings
-    output = choose_output(
-        sequence_writing.open_input(source, video.rate, video.deinterlace),
-        target,
-        video.encoder,
-        request.kept,
-        mark=request.mark,
-        generates=settings.method == "generate",
-    )
-    info = output.info
-    motion = "none" if anonymizer.identity.wanted == "builtin" else video.motion
-    meter = meter_for(settings.method, motion, info.rate)
+    settings, encoder = anonymizer.settings, video.encoder
+    opened = sequence_writing.open_input(source, video.rate, video.deinterlace)
+    marks = {"mark": request.mark, "generates": settings.method == "generate"}
+    output = choose_output(opened, target, encoder, request.kept, **marks)
+    info, meter = output.info, _meter(anonymizer, video.motion, output.info.rate)
     identity = _identity(request, given.files, anonymizer, output)
     with (
         work_folder.work_folder(target, identity) as folder,
         futures.ThreadPoolExecutor(1) as pool,
     ):
-        master_key, started = request.master_key or folder.master_key(), time.monotonic()
+        started, master_key = time.monotonic(), request.master_key or folder.master_key()
         preparation = _Preparation(anonymizer, pool)
         find = functools.partial(
             face_tracks.find_tracks,
@@ -241,8 +234,9 @@ def process(
         shown = detection_pass.treated(found.tracking, found.settings)
         parts = preparation.parts() if _makes(shown, found.settings) else (None, None)
         rendering = _rendering_pass(output, shown, found, parts, video, folder=folder)
-        frames = found.tracking.frames
-        segments, tally = rendering.run(lambda count: progress(Stage.RENDERING, count, frames))
+        segments, tally = rendering.run(
+            lambda count: progress(Stage.RENDERING, count, found.tracking.frames)
+        )
         face_results = [_face_result(track, tally, found.keys) for track in shown.tracks]
         generated = any(face_result.done == Done.GENERATED for face_result in face_results)
         # Nothing has the target's name before everything is done.
@@ -253,8 +247,14 @@ def process(
         folder.release("result", as_one(target))
         seconds = (middle - started, time.monotonic() - middle)
         notes = (*_other_weights(found, anonymizer, given.tracks), *remarks)
-        summary = Summary(frames, seconds, folder.resumed, notes, rendering.damage)
-    return face_results, summary
+        frames, damage = found.tracking.frames, rendering.damage
+    return face_results, Summary(frames, seconds, folder.resumed, notes, damage)
+
+
+def _meter(anonymizer: Anonymizer, motion: str, rate: Fraction) -> VectorMeter | None:
+    """What measures the faces' vectors; the builtin generator takes none."""
+    told = "none" if anonymizer.identity.wanted == "builtin" else motion
+    return meter_for(anonymizer.settings.method, told, rate)
 
 
 def _rendering_pass(
