@@ -152,7 +152,8 @@ def fill_background(
         filled = cv2.resize(coarse, (width, height))
         top, left = target.top - part[0].start, target.left - part[1].start
         own = slice(top, top + target.inside.shape[0]), slice(left, left + target.inside.shape[1])
-        place(background_fill, target, cv2.convertScaleAbs(filled[own]))
+        shown = filled[own] if quick else cv2.convertScaleAbs(filled[own])
+        place(background_fill, target, shown)
     return background_fill
 
 
