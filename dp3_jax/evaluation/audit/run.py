@@ -14,6 +14,7 @@ import numpy as np
 import dp3_jax
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Detector
+from dp3_jax.evaluation.attacks.attack import AttackResult
 from dp3_jax.evaluation.audit import (
     attacking,
     calibration,
@@ -203,41 +204,51 @@ def audit(
     with _timed(seconds, "attacks"):
         moving = functools.partial(movement, pairing.pairs)
         tried = attacking.try_all(chosen, found.faces, moving, options.seed, progress.step)
-    risks = [
-        *verdicts.of_coverage(seen),
-        *verdicts.of_recognition(results, len(found.faces)),
-        *verdicts.of_attacks(tried),
-    ]
-    skipped = sum(map(bool, errors))
     told = _told(found, results, embed)
     listed = [
         _listed(pair, faces, error, lambda j, i=i: told(i, j))
         for i, (pair, faces, error) in enumerate(zip(pairing.pairs, parts, errors, strict=True))
     ]
-    return attacking.plain(
-        {
-            "format": FORMAT,
-            "version": dp3_jax.__version__,
-            "status": verdicts.status(risks, skipped),
-            "summary": verdicts.summary(risks, skipped),
-            "risks": [verdicts.as_dict(risk) for risk in risks],
-            "coverage": {"files": seen.files, "states": seen.states, "unsure": seen.low_confidence},
-            "compared": {
-                "faces": len(found.faces),
-                "different": recognition.distinct(found.faces, found.tracked),
-                "people": _known_people(found, options.people),
-                "left_out": found.left_out,
-            },
-            "thresholds": calibration.about(),
-            "recognition": results,
-            "attacks": [one.as_dict() for one in tried],
-            "skipped": [f"{e['name']}: {e['error']}" for e in listed if e["error"]],
-            "without_result": pairing.without_result,
-            "without_original": pairing.without_original,
-            "seconds": seconds,
-            "files": sorted(listed, key=lambda entry: -entry["risk"]),
-        }
-    )
+    skipped = [f"{entry['name']}: {entry['error']}" for entry in listed if entry["error"]]
+    more = {
+        "compared": {
+            "faces": len(found.faces),
+            "different": recognition.distinct(found.faces, found.tracked),
+            "people": _known_people(found, options.people),
+            "left_out": found.left_out,
+        },
+        "skipped": skipped,
+        "without_result": pairing.without_result,
+        "without_original": pairing.without_original,
+        "seconds": seconds,
+        "files": sorted(listed, key=lambda entry: -entry["risk"]),
+    }
+    return attacking.plain(_judged(seen, results, tried, len(skipped)) | more)
+
+
+def _judged(
+    seen: verdicts.Seen,
+    results: Sequence[recognition.Recognised],
+    tried: Sequence[AttackResult],
+    skipped: int,
+) -> dict[str, Any]:
+    """What the report says of all files together."""
+    risks = [
+        *verdicts.of_coverage(seen),
+        *verdicts.of_recognition(results),
+        *verdicts.of_attacks(tried),
+    ]
+    return {
+        "format": FORMAT,
+        "version": dp3_jax.__version__,
+        "status": verdicts.status(risks, skipped),
+        "summary": verdicts.summary(risks, skipped),
+        "risks": [verdicts.as_dict(risk) for risk in risks],
+        "coverage": {"files": seen.files, "states": seen.states, "unsure": seen.unsure},
+        "thresholds": calibration.about(),
+        "recognition": results,
+        "attacks": [one.as_dict() for one in tried],
+    }
 
 
 def _known_people(found: gathering.Gathered, people: Mapping[str, int]) -> int:

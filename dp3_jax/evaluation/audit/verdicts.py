@@ -94,11 +94,11 @@ def of_coverage(seen: Seen) -> list[Risk]:
     return risks
 
 
-def of_recognition(results: Sequence[Recognised], count: int) -> list[Risk]:
+def of_recognition(results: Sequence[Recognised]) -> list[Risk]:
     """Whether each verifier recognises somebody."""
     title = "Somebody is recognised"
     if not results:
-        text = f"No face is large enough to be recognised by a verifier ({count} judged)."
+        text = "There is no face that is large enough to be recognised."
         return [Risk("recognised", title, None, text)]
     return [
         Risk(f"recognised_{one.name}", f"{title} by {one.title}", one.found, one.sentence)
