@@ -153,7 +153,8 @@ def _change(face: dict[str, Any], edit: Edit, faces: Sequence[Mapping[str, Any]]
             other = need(edit.other, "the other face", edit.action)
             if other >= len(faces):
                 raise UserError(f"there is no face {other + 1}; the photo has {len(faces)}")
-            face |= {"key": faces[other]["key"], "candidate": None, "keep": False}
+            key = need(faces[other].get("key"), "the key of the other face", edit.action)
+            face |= {"key": key, "candidate": None, "keep": False}
         case "adjust":
             # Where the face was said to be its points and vector were measured.
             face |= {"box": list(need(edit.box, "the box", edit.action)), "points": edit.points}

@@ -56,8 +56,10 @@ class PhotoItem:
           UserError: it is no sidecar.
         """
         known = self._parsed(content)
+        size = [known["photo"].get("width"), known["photo"].get("height")]
+        # Somebody may have edited it by hand; it says what is wrong.
+        sidecar.parse(known, size[::-1], key_derivation.new_master_key(), str(self.item.sidecar))
         faces = [_described(face, index) for index, face in enumerate(known["faces"])]
-        size = [known["photo"]["width"], known["photo"]["height"]]
         return {"size": size, "method": known["settings"].get("method"), "faces": faces}
 
     def changed(self, content: bytes, edit: edits.Edit) -> tuple[bytes, int | None]:
@@ -219,4 +221,5 @@ def _encoded(content: Mapping[str, Any]) -> bytes:
 
 def _described(face: Mapping[str, Any], index: int) -> dict[str, Any]:
     names = ("box", "confidence", "source", "keep", "method", "done", "reason")
-    return {"number": index, **{n: face.get(n) for n in names}, "risks": face_risks(face)}
+    known = {"confidence": 1.0, "keep": False, **face}  # as when it is read
+    return {"number": index, **{n: known.get(n) for n in names}, "risks": face_risks(known)}

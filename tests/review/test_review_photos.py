@@ -250,6 +250,29 @@ def test_marks_stay_and_export_holds_results_and_nothing_else(folder):
     ).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "wrong", ['{"format"', '{"format": "dp3 faces 1"}', "no box", "a face too few"]
+)
+def test_a_sidecar_that_was_spoiled_by_hand_spoils_no_other(folder, result, wrong):
+    content = json.loads(sidecar_of(result).read_text())
+    del content["faces"][0]["box"]
+    sidecar_of(result).write_text(json.dumps(content) if wrong == "no box" else wrong)
+    page = Page(folder)
+    listed = page.client.get("/api/session").json()["items"]
+    assert [bool(one["error"]) for one in listed] == [False, True, False]
+    assert page.item("photo_000.png")["faces"]
+
+
+def test_a_face_that_was_added_by_hand_needs_a_box_alone(folder, result):
+    content = json.loads(sidecar_of(result).read_text())
+    content["faces"].append({"box": NEW})
+    sidecar_of(result).write_text(json.dumps(content))
+    page = Page(folder)
+    assert page.item()["faces"][1]["confidence"] == 1.0
+    page.edit("keep", face=1)
+    assert len(review_makers.faces(sidecar_of(result))[1]["key"]) == 64
+
+
 def test_what_is_not_anonymized_yet_is_said_and_not_exported(folder):
     session, exporter = review_makers.opened(folder / "originals")
     assert {one["count"] for one in session.summary()} == {None}

@@ -49,7 +49,7 @@ const KEYS = [
 ];
 
 const state = {
-  items: [], id: null, item: null, face: null, frame: 0, zoom: false, boxes: true, drawing: null, rubber: null,
+  items: [], id: null, item: null, face: null, other: null, frame: 0, zoom: false, boxes: true, drawing: null, rubber: null,
   playing: false, chunks: new Map(), stretches: {}, loads: 0, edits: 0,
 };
 
@@ -110,6 +110,13 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
+// Draws something anew, and leaves the keyboard where it was.
+function keepFocus(drawing) {
+  const id = document.activeElement?.id;
+  drawing();
+  if (id && document.activeElement?.id !== id) $(id)?.focus({ preventScroll: true });
+}
+
 const key = (text) => make("kbd", { textContent: text });
 const isVideo = () => state.item && state.item.kind === "video";
 const faces = () => (state.item && state.item.faces) || [];
@@ -155,7 +162,7 @@ function drawList() {
     const [text, risky] = factsOf(item);
     const short = item.name.split("/").pop();
     const button = make("button", {
-      type: "button", title: item.name, onclick: () => open(item.id),
+      type: "button", id: "item-" + item.id, title: item.name, onclick: () => open(item.id),
       "aria-label": `${item.name}, ${text}${item.reviewed ? ", reviewed" : ""}`,
     },
     make("img", { loading: "lazy", alt: "", src: `/api/items/${item.id}/thumb?token=${TOKEN}` }),
@@ -164,7 +171,7 @@ function drawList() {
     if (item.id === state.id) button.setAttribute("aria-current", "true");
     return make("li", {}, button);
   });
-  $("items").replaceChildren(...rows);
+  keepFocus(() => $("items").replaceChildren(...rows));
   $("none").hidden = rows.length > 0;
   const done = state.items.filter((item) => item.reviewed).length;
   $("count").textContent = `${done} of ${state.items.length} reviewed`;
@@ -414,7 +421,6 @@ function select(number, quiet = false) {
 
 function drawInspector() {
   const item = state.item, face = faceOf(state.face), parts = [];
-  const focus = document.activeElement?.id;
   const locked = Boolean(item.problem);
   if (faces().length) {
     const row = faces().map((one) => make("button", {
@@ -432,8 +438,7 @@ function drawInspector() {
       textContent: "Drag a box from brow to chin and cheek to cheek; or move it with the arrow keys, make it larger and smaller with Shift and arrows, and press Enter. Esc leaves.",
     })));
   }
-  $("inspector").replaceChildren(...parts);
-  if (focus) $(focus)?.focus({ preventScroll: true });
+  keepFocus(() => $("inspector").replaceChildren(...parts));
 }
 
 function button(id, text, keys, run, extra = {}) {
@@ -462,11 +467,11 @@ function drawStrip() {
   const item = state.item, there = item.has_result || (isVideo() && item.pending);
   $("strip").hidden = !faces().length;
   const cells = faces().map((face) => make("button", {
-    type: "button", onclick: () => { if (isVideo()) state.frame = face.frame; select(face.number); },
+    type: "button", id: "cell-" + face.number, onclick: () => { if (isVideo()) state.frame = face.frame; select(face.number); },
     "aria-pressed": face.number === state.face, "aria-label": describe(face), className: face.risks.length ? "risky" : "",
   }, make("span", { className: "pair" }, ...["before", ...(there ? ["after"] : [])].map((side) => closeup(face, face.box, side, 160, face.frame))),
   make("span", { className: "caption" }, label(face), make("span", { textContent: verdictOf(face) }))));
-  $("strip").replaceChildren(...cells);
+  keepFocus(() => $("strip").replaceChildren(...cells));
 }
 
 function verdictOf(face) {
@@ -530,9 +535,11 @@ function addMissed(box, frame) {
 
 function together(face, off) {
   const choice = make("select", { id: "other", "aria-label": "Another face" }, ...faces().filter((one) => one.number !== face.number).map((one) => make("option", { value: one.number, textContent: label(one) })));
+  if (faceOf(state.other) && state.other !== face.number) choice.value = state.other;
+  choice.onchange = () => { state.other = Number(choice.value); };
   const run = (action) => () => change(action, { other: Number(choice.value) });
-  const buttons = [make("button", { type: "button", textContent: "Same person", onclick: run("same_person"), ...off })];
-  if (isVideo()) buttons.unshift(make("button", { type: "button", textContent: "Merge", onclick: run("merge"), ...off }));
+  const buttons = [button("same", "Same person", "", run("same_person"), off)];
+  if (isVideo()) buttons.unshift(button("merge", "Merge", "", run("merge"), off));
   return make("section", {}, make("h3", { textContent: "Together with" }), make("div", { className: "withselect" }, choice, ...buttons));
 }
 
@@ -709,11 +716,11 @@ function drawTimeline() {
       select(face.number, true);
       goTo(Math.floor(((event.clientX - frame_.left) / frame_.width) * item.frames));
     };
-    const name = make("button", { type: "button", textContent: label(face), "aria-pressed": face.number === state.face, onclick: () => select(face.number),
+    const name = make("button", { type: "button", id: "row-" + face.number, textContent: label(face), "aria-pressed": face.number === state.face, onclick: () => select(face.number),
       "aria-label": `${describe(face)}, frames ${face.first} to ${face.last}` });
     return make("div", { className: face.number === state.face ? "row selected" : "row" }, name, lane);
   });
-  $("timeline").replaceChildren(...rows);
+  keepFocus(() => $("timeline").replaceChildren(...rows));
   $("timeline").hidden = !rows.length;
   drawTime();
 }
