@@ -18,6 +18,7 @@ import numpy as np
 from dp3_jax.common.errors import UserError
 from dp3_jax.evaluation.attacks import recognition, ridge
 from dp3_jax.evaluation.attacks.attack import AttackResult, FaceSet, gallery_and_probes
+from dp3_jax.evaluation.attacks.remembering import remembered
 from dp3_jax.metrics import identification, kid, verification
 
 Extractor = Callable[[np.ndarray], np.ndarray]  # u8[N, S, S, 3] -> f32[N, D]
@@ -59,6 +60,7 @@ def open_eyes(name: str = "mobilenet_v2", batch_size: int = 32) -> Eyes:
     def embed(pictures: np.ndarray) -> np.ndarray:
         return verifier.embed(pictures)[0]
 
+    @remembered
     def features(pictures: np.ndarray) -> np.ndarray:
         return np.concatenate([embed(pictures), ridge.unit(extract(pictures))], axis=1)
 

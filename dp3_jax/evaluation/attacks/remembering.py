@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-KEPT = 4  # results of each function
+KEPT = 8  # results of each function
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,9 +27,11 @@ def _mark(value: Any) -> bytes:
         return hashlib.sha1(content.tobytes()).digest() + str(content.shape).encode()
     if isinstance(value, Marked):
         return b" ".join(_mark(getattr(value, f.name)) for f in dataclasses.fields(value))
-    if isinstance(value, int | float | str | bytes | tuple | None):
-        return repr(value).encode()
-    return b"object %d" % id(value)
+    return repr(value).encode() if _is_plain(value) else b"object %d" % id(value)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | str | bytes | tuple | None)
 
 
 def remembered(function: Callable) -> Callable:
@@ -45,8 +47,9 @@ def remembered(function: Callable) -> Callable:
             result = function(*arguments)
             if len(known) >= KEPT:
                 known.pop(next(iter(known)))
-            # The arguments too: another object must not get the place in memory of one that is gone.
-            known[mark] = result, arguments
+            # Objects too: another one must not get the place in memory of one that is gone.
+            objects = [v for v in arguments if not isinstance(v, np.ndarray | Marked)]
+            known[mark] = result, objects
         return known[mark][0]
 
     return called
