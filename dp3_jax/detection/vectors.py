@@ -289,10 +289,11 @@ class VectorFilter:
             if value is None or (name in _GAZES and self._is_shut()):
                 self._miss(name, number, passed)
             else:
+                since = passed + self._unknown.get(name, 0)
                 self._unknown[name] = 0
                 how = _steadier(number) if vector.mouth_opening is None else number
                 self._states[name] = _follow(
-                    self._states.get(name), self._told(name, value), passed, how
+                    self._states.get(name), self._told(name, value), since, how
                 )
         if "yaw" not in self._states:
             return None

@@ -5,10 +5,12 @@ has exactly the pose and mouth that are asked for (`face_shape`, `mesh_warp`); t
 (`eyelids`). So a track needs some renderings, and each of its frames some milliseconds.
 """
 
+import functools
 import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
+from dp3_jax.common import priorities
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Expression
 from dp3_jax.replacement import eyelids, node_pictures, pose_lattice
@@ -19,19 +21,23 @@ from dp3_jax.replacement.pose_lattice import Appearance, Lattice, Node
 MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
 _COARSE_BELOW = 256  # px
 _MAX_ASKED = 64  # nodes that the background is to render, besides persons' first ones
+_MAX_LAST = 64  # persons whose last rendering is kept, for a face that rests
 _FADE = 6  # calls over which a picture from the background comes in
 
 
 class _Person(NamedTuple):
-    """Whose grid it is, and at which size."""
+    """Whose grid it is, at which size, and whether its pictures are waited for."""
 
     key: bytes
     classes: Classes
     size: int
+    waits: bool
 
     @property
     def lattice(self) -> Lattice:
-        return pose_lattice.COARSE if self.size < _COARSE_BELOW else pose_lattice.FINE
+        if self.size < _COARSE_BELOW:
+            return pose_lattice.COARSE
+        return pose_lattice.FINE if self.waits else pose_lattice.LIVE
 
 
 _Corners = list[tuple[NodePicture, float]]
@@ -49,9 +55,10 @@ class PoseGrid:
             One look's pictures are kept even if they are more.
         """
         self._max_bytes = max_bytes
-        self._render = getattr(source, "render_roughly", source.render)
+        self._render = functools.partial(source.render, mended=False)
         self._kept: OrderedDict[tuple[_Person, Node], NodePicture | None] = OrderedDict()
         self._bytes = 0
+        self._last: dict[_Person, tuple[FaceVector, Rendering]] = {}
         self._turn = threading.Lock()  # to look at and change what is kept
         self._rendering = threading.Lock()  # to call the source
         self._asked: OrderedDict[tuple[_Person, Node], None] = OrderedDict()
@@ -80,7 +87,9 @@ class PoseGrid:
           ValueError: the person shows no face in any pose; with another key one will.
           UserError: a file that the source needs is missing or was changed.
         """
-        person = _Person(key, classes, size)
+        person = _Person(key, classes, size, wait)
+        if wait and (last := self._last.get(person)) and last[0] == vector:
+            return last[1]
         appearance, clamped = pose_lattice.clamped_appearance(vector.pose, vector.expression)
         wanted = person.lattice.corners(appearance)
         if wait:
@@ -92,7 +101,11 @@ class PoseGrid:
         shares = tuple(1.0 if eye is None else eye for eye in (vector.left_eye, vector.right_eye))
         gaze = vector.gaze_x or 0.0, vector.gaze_y or 0.0
         image, mesh = eyelids.moved(image, mesh, shares, gaze)
-        return Rendering.of_mesh(image, mesh, clamped=clamped, person=corners[0][0].person)
+        made = Rendering.of_mesh(image, mesh, clamped=clamped, person=corners[0][0].person)
+        self._last[person] = vector, made
+        if len(self._last) > _MAX_LAST:
+            self._last.pop(next(iter(self._last)))
+        return made
 
     def begin(self, key: bytes, classes: Classes, size: int) -> bool:
         """Whether a person can be shown without waiting for the first picture; if not, it is asked for.
@@ -240,6 +253,7 @@ class PoseGrid:
 
     def _work(self) -> None:
         """In the background: renders what is asked for, and ends."""
+        priorities.lower()
         while True:
             with self._turn:
                 if not self._asked or self._failure is not None:
@@ -260,7 +274,7 @@ class PoseGrid:
 
 
 def _first(key: bytes, classes: Classes, size: int) -> tuple[_Person, Node]:
-    person = _Person(key, classes, size)
+    person = _Person(key, classes, size, waits=False)
     return person, person.lattice.centre
 
 

@@ -14,7 +14,7 @@ from dp3_jax.models.mesh import Pose, expression, yaw_pitch_roll
 from dp3_jax.replacement import face_shape, identities, mesh_warp
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
-from dp3_jax.replacement.pose_lattice import COARSE, FINE, Appearance
+from dp3_jax.replacement.pose_lattice import COARSE, FINE, LIVE, Appearance
 from tests.painted_identities import NOSE, NOSE_COLOUR, PaintedIdentities
 
 KEY, OTHER = bytes(range(32)), bytes([200] * 32)
@@ -40,7 +40,7 @@ def shown(grid, *numbers, size=256, key=KEY, **options):
 
 @given(looks)
 def test_weights_of_a_look_are_a_mean_of_few_nodes(appearance):
-    for lattice in (FINE, COARSE):
+    for lattice in (FINE, LIVE, COARSE):
         corners = lattice.corners(appearance)
         assert len(corners) <= 5
         assert sum(weight for _, weight in corners) == pytest.approx(1)
@@ -55,7 +55,7 @@ def test_weights_of_a_look_are_continuous(appearance, way):
     assert all(abs(before.get(n, 0) - after.get(n, 0)) < 1e-4 for n in before.keys() | after.keys())
 
 
-@pytest.mark.parametrize("lattice", [FINE, COARSE])
+@pytest.mark.parametrize("lattice", [FINE, LIVE, COARSE])
 def test_the_look_of_a_node_is_that_node_alone(lattice):
     for node in lattice.nodes():
         assert lattice.corners(lattice.appearance(node)) == [(node, 1)]
@@ -199,24 +199,37 @@ def test_who_cannot_be_drawn_at_all_is_an_error():
 
 def test_without_waiting_the_pose_is_right_at_once_and_the_rest_comes():
     grid = PoseGrid(PaintedIdentities())
-    appearance = (30, 5, 0.2, 0.9)
-    first = shown(grid, *appearance, wait=False)
+    appearance, size = (30, 5, 0.2, 0.9), 192  # at which as many renderings do live
+    first = shown(grid, *appearance, size=size, wait=False)
     assert first.pose.yaw == pytest.approx(30, abs=0.3)
     grid.finish()
     for _ in range(10):
-        last = shown(grid, *appearance, wait=False)
+        last = shown(grid, *appearance, size=size, wait=False)
         grid.finish()
-    exact = shown(PoseGrid(PaintedIdentities()), *appearance)
+    exact = shown(PoseGrid(PaintedIdentities()), *appearance, size=size)
     assert np.abs(last.image.astype(int) - exact.image).max() <= 2
     np.testing.assert_allclose(last.mesh, exact.mesh, atol=1e-3)
 
 
+def test_without_waiting_large_faces_need_fewer_renderings():
+    grid = PoseGrid(PaintedIdentities())
+    shown(grid, 10, 5, 0.2, 1.0)
+    waited = grid.nbytes
+    grid = PoseGrid(PaintedIdentities())
+    shown(grid, 10, 5, 0.2, 1.0, wait=False)
+    grid.finish()
+    rendering = shown(grid, 10, 5, 0.2, 1.0, wait=False)
+    assert grid.nbytes < 0.8 * waited
+    assert rendering.pose.yaw == pytest.approx(10, abs=0.3)
+    assert rendering.expression.mouth_opening == pytest.approx(0.2, abs=0.02)
+
+
 def test_what_fails_in_the_background_is_said_by_the_next_call():
     class Failing(PaintedIdentities):
-        def render(self, key, classes, pose, *rest):
+        def render(self, key, classes, pose, *rest, **more):
             if pose.yaw > 5:
                 raise UserError("a view's file is missing")
-            return super().render(key, classes, pose, *rest)
+            return super().render(key, classes, pose, *rest, **more)
 
     grid = PoseGrid(Failing())
     shown(grid, 30, 0, wait=False)

@@ -11,11 +11,14 @@ class Level:
       every: frames of which one has a pass over the whole picture; those before it wait for it.
       side: the longer side of the picture in that pass, px.
       scan_every: frames of which one has a piece of the picture searched in full detail.
+      measure_every: frames of which one has the faces' poses and expressions measured; between them new
+        faces stay as they were.
     """
 
     every: int
     side: int
     scan_every: int
+    measure_every: int = 1
 
     def __str__(self) -> str:
         often = "every frame" if self.every == 1 else f"every {self.every} frames"
@@ -26,11 +29,11 @@ class Level:
 LEVELS = (
     Level(1, 960, 1),
     Level(1, 640, 1),
-    Level(1, 640, 2),
-    Level(1, 640, 4),
-    Level(2, 640, 4),
-    Level(2, 480, 8),
-    Level(3, 416, 12),
+    Level(1, 640, 2, 2),
+    Level(1, 640, 4, 2),
+    Level(2, 640, 4, 2),
+    Level(2, 480, 8, 3),
+    Level(3, 416, 12, 3),
 )
 START = 1  # which level is begun with: the second, as the first needs more than two cores
 

@@ -181,7 +181,10 @@ class ReleasePolicy:
             n: tracks.to_face(s) for n, s in seen.items() if s.source != FaceSource.INTERPOLATED
         }
         vectors = self._beside.submit(
-            self._count, frame.image, tuple(high_confidence.values()), every=level.every
+            self._count,
+            frame.image,
+            tuple(high_confidence.values()),
+            every=max(level.every, level.measure_every),
         )
         self._waiting.append(
             TrackedFrame(frame, faces, self._scene, tuple(high_confidence), vectors)
