@@ -58,7 +58,7 @@ class PaintedIdentities:
     def __init__(self, jitter=2.0, refuses=lambda pose: False):
         self.jitter, self.refuses, self.calls = jitter, refuses, 0
 
-    def render(self, key, classes, pose, expression, size):
+    def render(self, key, classes, pose, expression, size, *, mended=True):
         del classes
         self.calls += 1
         near, clamped = clamped_pose(pose or Pose(0.0, 0.0, 0.0))

@@ -67,9 +67,11 @@ class RealPeople:
         pose: Pose | None,
         expression: Expression | None,
         size: int,
+        *,
+        mended: bool = True,
     ) -> Rendering:
         """See `IdentitySource.render`; the picture has 128 px whatever `size` says."""
-        del expression, size
+        del expression, size, mended
         fits = np.ones(len(self._renderings), bool)
         # The least important is asked last: where too few are left, it is not asked.
         asked = (
@@ -111,6 +113,8 @@ class OnePerson:
         pose: Pose | None,
         expression: Expression | None,
         size: int,
+        *,
+        mended: bool = True,
     ) -> Rendering:
         """See `IdentitySource.render`.
 

@@ -218,6 +218,8 @@ class BankIdentities:
         pose: Pose | None,
         expression: Expression | None,
         size: int,
+        *,
+        mended: bool = True,
     ) -> Rendering:
         """See `identities.IdentitySource.render`: a view reduced so that its longer side is `size` at most.
 

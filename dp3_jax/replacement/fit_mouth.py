@@ -36,7 +36,7 @@ def renderings(count: int) -> list[list[np.ndarray]]:
         for opening, width in _MOUTHS:
             mouth = Expression(opening, width, 0.0)
             try:
-                shown = source.render_roughly(key, Classes(), Pose(0, 0, 0), mouth, _SIZE)
+                shown = source.render(key, Classes(), Pose(0, 0, 0), mouth, _SIZE, mended=False)
             except ValueError:
                 continue
             meshes.append(np.column_stack([shown.mesh, shown.depth]))

@@ -7,8 +7,7 @@ that is put over all the rest.)
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,40 +25,6 @@ from dp3_jax.vision import blending, geometry
 _DONE = {"blur": Done.BLURRED, "pixelate": Done.PIXELATED, "solid": Done.SOLID}
 
 _ROUND = 0.75  # of a face's size: how far round it the picture's exposure counts
-
-
-class FaceMemory(Protocol):
-    """What is remembered of one face from frame to frame; see `video.memory.Memory`.
-
-    Attributes:
-      candidate: number of the latent that was settled on; None before.
-    """
-
-    candidate: int | None
-
-    def observe(self, view: np.ndarray, mask: np.ndarray) -> None:
-        """Sees how far the surroundings have changed: u8[S, S, 3] background-filled view, f32[S, S, 1]
-        mask.
-        """
-        ...
-
-    def tries_now(self) -> bool:
-        """Whether a latent is to be looked for in this frame, where none is settled."""
-        ...
-
-    def add_grain(
-        self, frame: np.ndarray, target: geometry.Region, masked: np.ndarray, key: bytes
-    ) -> None:
-        """As `blending.add_grain`, with the grain of this frame."""
-        ...
-
-    def stabilise_exposure(self, observe: Callable[[], Exposure]) -> Exposure:
-        """The exposure round the face over time, looked at now and then."""
-        ...
-
-    def forget_pictures(self) -> None:
-        """Lets go of all pictures."""
-        ...
 
 
 @dataclasses.dataclass(eq=False)

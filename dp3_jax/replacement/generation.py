@@ -8,6 +8,7 @@ import numpy as np
 
 from dp3_jax.replacement import key_derivation, surroundings
 from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult
+from dp3_jax.replacement.face_memory import FaceMemory
 from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.masks import SIZE
 
@@ -123,7 +124,7 @@ class InpaintRequest:
       mask: f32[S, S, 1], the masked region.
       target: all pixels of the frame that are hidden.
       own: the part of them that the new face is put into.
-      memory: of the face in earlier frames (`video.memory.Memory`); None for photos.
+      memory: of the face in earlier frames; None for photos.
       batch: in which round it is made.
       exposure: of the frame, where it is not the usual one.
     """
@@ -134,7 +135,7 @@ class InpaintRequest:
     mask: np.ndarray
     target: geometry.Region
     own: geometry.Region
-    memory: Any = None
+    memory: FaceMemory | None = None
     batch: int = 0
     exposure: surroundings.Exposure | None = None
 
@@ -148,12 +149,14 @@ class RenderedFace:
       view: u8[S, S, 3], the canonical view with it.
       person: tells persons of one identity source apart; None where there is none.
       layers: what its renderer paints it from, if more than the view.
+      score: how right it looks, higher is better; None: nobody says.
     """
 
     candidate: int
     view: np.ndarray
     person: str | None = None
     layers: Any = None
+    score: float | None = None
 
 
 def batches(requests: Sequence[InpaintRequest]) -> list[list[InpaintRequest]]:
@@ -253,7 +256,7 @@ def _best(
     faces: Sequence[RenderedFace],
     is_face: FaceCheck | None,
 ) -> RenderedFace | None:
-    """The one that continues its surroundings best, of those that may be shown."""
+    """The one that looks most right or continues its surroundings best, of those that may be shown."""
     if request.action.candidate is not None:
         faces = [face for face in faces if face.candidate == request.action.candidate]
     else:
@@ -261,6 +264,8 @@ def _best(
         if is_face is not None and faces:
             good = is_face(np.stack([face.view for face in faces]))
             faces = [face for face, ok in zip(faces, good, strict=True) if ok]
+    if faces and all(face.score is not None for face in faces):
+        return max(faces, key=lambda face: face.score)
     return min(
         faces,
         key=lambda face: blending.boundary_error(view, face.view, request.mask),

@@ -115,6 +115,8 @@ class IdentitySource(Protocol):
         pose: Pose | None,
         expression: Expression | None,
         size: int,
+        *,
+        mended: bool = True,
     ) -> Rendering:
         """The person of a key and classes, in a pose and with an expression.
 
@@ -124,6 +126,9 @@ class IdentitySource(Protocol):
           pose: yaw and pitch to render, the roll does not matter; None: the person's own.
           expression: mouth to render, the eyes do not matter; None: the person's own.
           size: px, one of SIZES.
+          mended: a pose or mouth that did not come out near enough is rendered once more. Otherwise only
+            lips that stayed shut or open are: quicker, and renderings of one person are more alike. Nothing
+            where a source's pictures are there already.
 
         Raises:
           ValueError: no face is found in what was rendered; with another key one will be.

@@ -7,6 +7,7 @@ stored tells nothing of any photo or key: it is what any other user's disk holds
 """
 
 import contextlib
+import functools
 import hashlib
 import pathlib
 
@@ -42,7 +43,7 @@ class StoredPersons:
         self.name, self.fingerprint = source.name, source.fingerprint
         root = assets.cache_folder() / _FOLDER if folder is None else folder
         self._folder = root / hashlib.sha256(source.fingerprint.encode()).hexdigest()[:16]
-        self._render = getattr(source, "render_roughly", source.render)
+        self._render = functools.partial(source.render, mended=False)
 
     def render(
         self,
@@ -51,8 +52,11 @@ class StoredPersons:
         pose: Pose | None,
         expression: Expression | None,
         size: int,
+        *,
+        mended: bool = False,
     ) -> Rendering:
-        """See `identities.IdentitySource.render`; the same whether it was stored or not."""
+        """See `identities.IdentitySource.render`; the same whether it was stored or not, never mended."""
+        del mended
         if size != SMALL:
             return self._render(key, classes, pose, expression, size)
         asked = repr((key, tuple(classes), pose, expression)).encode()

@@ -149,8 +149,8 @@ class Colour:
     fingerprint: str
     name: str = "colours"
 
-    def render(self, key, classes, pose, expression, size):
-        del classes, pose, expression, size
+    def render(self, key, classes, pose, expression, size, *, mended=True):
+        del classes, pose, expression, size, mended
         colour = np.frombuffer(key, np.uint8)[:3]
         image = np.broadcast_to(colour, (128, 128, 3)).copy()
         mesh = np.zeros((468, 2), np.float32)

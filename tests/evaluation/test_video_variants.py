@@ -119,7 +119,7 @@ class _Lender:
 
     name, fingerprint = "lender", "0"
 
-    def render(self, key, classes, pose, expression, size):
+    def render(self, key, classes, pose, expression, size, *, mended=True):
         person = (key[0] + int(pose.yaw)) % 3
         return types.SimpleNamespace(person=str(person))
 

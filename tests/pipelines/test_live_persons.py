@@ -42,13 +42,13 @@ class Slow(PaintedIdentities):
         super().__init__()
         self.may, self.broken, self.sizes, self.keys = threading.Event(), False, [], []
 
-    def render(self, *arguments):
+    def render(self, *arguments, **more):
         assert self.may.wait(60)
         if self.broken:
             raise RuntimeError("no paint")
         self.sizes.append(arguments[-1])
         self.keys.append(arguments[0])
-        return super().render(*arguments)
+        return super().render(*arguments, **more)
 
 
 @pytest.fixture(scope="module")

@@ -123,11 +123,11 @@ class Failing(PaintedIdentities):
         super().__init__()
         self.error, self.count = error, 0
 
-    def render(self, *given):
+    def render(self, *given, **more):
         self.count += 1
         if self.count > 1:
             raise self.error
-        return super().render(*given)
+        return super().render(*given, **more)
 
 
 @pytest.mark.parametrize("error", [ValueError("no face"), RuntimeError("out of memory")])

@@ -45,7 +45,7 @@ class Persons:
     def __init__(self, fails=()):
         self.asked, self.fails = [], fails
 
-    def render(self, key, classes, pose, expression, size):
+    def render(self, key, classes, pose, expression, size, *, mended=True):
         self.asked.append((key, classes, pose, expression, size))
         if len(self.asked) in self.fails:
             raise ValueError("no face in this pose")
