@@ -101,9 +101,21 @@ def _parsed(argv: Sequence[str]) -> list[str]:
     return console.parse_flags(argv)
 
 
+def _refine(config: ConfigDict, workdir: pathlib.Path) -> int:
+    from dp3_jax.training import refine_run
+
+    if _MODE.value != "train":
+        raise UserError(f"a refining config has no --mode={_MODE.value}; leave --mode out")
+    launch_flags.check_folder(workdir)
+    refine_run.run(config, workdir)
+    return 0
+
+
 def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
     from dp3_jax.training import configuration, run_config
 
+    if "refine" in config:
+        return _refine(config, workdir)
     configuration.parse(config)
     if _MODE.value in ("evaluate", "sample", "export"):
         overrides = config_flags.get_override_values(flags.FLAGS["config"])

@@ -167,8 +167,8 @@ class Anonymizer:
         Raises:
           UserError: a named source cannot be had.
         """
-        given = self._weights is not None or self._given is not None
-        return open_renderer(self.identity, lambda: self.generator, given)
+        given = self._given is not None
+        return open_renderer(self.identity, lambda: self.generator, self._weights, given=given)
 
     @property
     def decided(self) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Where the persons of a command come from: as asked, or the best source that this machine has."""
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -8,29 +9,39 @@ from collections.abc import Callable
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
 from dp3_jax.replacement import fusing
+from dp3_jax.replacement.fusing import FusionNetwork
 from dp3_jax.replacement.generation import FaceRenderer, Generator
 from dp3_jax.replacement.identities import Wishes
 from dp3_jax.replacement.options import IdentityOptions
-from dp3_jax.replacement.renderers import BuiltinRenderer, FusedRenderer
+from dp3_jax.replacement.renderers import BuiltinRenderer, FusedRenderer, Score
 
 
 def open_renderer(
-    options: IdentityOptions, builtin: Callable[[], Generator], weights_given: bool = False
+    options: IdentityOptions,
+    builtin: Callable[[], Generator],
+    weights: str | os.PathLike | None = None,
+    *,
+    given: bool = False,
 ) -> tuple[FaceRenderer, str]:
     """What draws the faces of a command, and why it is not what "auto" prefers; else an empty text.
 
     Args:
       options: what is asked for.
       builtin: loads the generator that draws whole faces.
-      weights_given: the user named that generator, so "auto" means it.
+      weights: file that the user named: of the fusion network, or what `builtin` loads.
+      given: the user handed in a generator, so "auto" means it.
 
     Raises:
       UserError: a named source cannot be had; "auto" takes another one instead.
     """
     wanted = options.wanted
-    if wanted == "auto" and weights_given:
+    if weights is not None and wanted != "builtin" and fusing.is_fusion(weights):
+        source = "prior" if wanted == "auto" else wanted
+        return open_fused(options, source, fusing.load_fusion(weights), _scorer(weights)), ""
+    given = given or weights is not None
+    if wanted == "auto" and given:
         wanted = "builtin"
-    if wanted in ("prior", "bank") and weights_given:
+    if wanted in ("prior", "bank") and given:
         raise UserError(f"--weights is of the builtin generator, not of --identity {wanted}")
     if wanted == "builtin":
         return BuiltinRenderer(builtin()), ""
@@ -44,25 +55,45 @@ def open_renderer(
         return BuiltinRenderer(builtin()), str(error)
 
 
-def open_fused(options: IdentityOptions, wanted: str) -> FusedRenderer:
-    """The prior's or a bank's persons, fused into the photo; see `open_renderer`."""
+def _scorer(weights: str | os.PathLike) -> Score | None:
+    """What chooses among candidates, if it lies beside a refined network."""
+    from dp3_jax.models import preference
+
+    beside = preference.scorer_beside(weights)
+    return preference.picture_scorer(beside) if beside.is_file() else None
+
+
+def open_fused(
+    options: IdentityOptions,
+    wanted: str,
+    network: FusionNetwork | None = None,
+    score: Score | None = None,
+) -> FusedRenderer:
+    """The prior's or a bank's persons, fused into the photo; see `open_renderer`.
+
+    Args:
+      options: what is asked for.
+      wanted: "prior" or "bank".
+      network: that fuses; None for the one in the package.
+      score: of candidates; None: they are compared by how they continue their surroundings.
+    """
     from dp3_jax.replacement.classes import awaits_trunk, load_classifier
 
     if wanted != "bank" and not assets.is_cached("prior"):
         _announce("prior", "the face prior, 38 MB")
     if awaits_trunk():
         _announce("context_trunk", "MobileNetV2 for what surroundings tell, 14 MB")
-    network, classifier = fusing.load_fusion(), load_classifier()
+    network, classifier = network or fusing.load_fusion(), load_classifier()
     _in_background(network.warm, classifier.warm)
     if wanted == "bank":
         from dp3_jax.replacement.bank import BankIdentities
 
         source = BankIdentities(options.bank, options.wishes)
-        return FusedRenderer(source, network, classifier.classify, classifier.fingerprint)
+        return FusedRenderer(source, network, classifier.classify, classifier.fingerprint, score)
     from dp3_jax.replacement.prior_identities import PriorIdentities
 
     source = PriorIdentities(wishes=options.wishes)
-    return FusedRenderer(source, network, classifier.classify, classifier.fingerprint)
+    return FusedRenderer(source, network, classifier.classify, classifier.fingerprint, score)
 
 
 def _in_background(*calls: Callable[[], None]) -> None:

@@ -267,6 +267,15 @@ def load_fusion(path: str | os.PathLike | None = None) -> FusionNetwork:
     return FusionNetwork(hashlib.sha256(content).hexdigest(), load)
 
 
+def is_fusion(path: str | os.PathLike) -> bool:
+    """Whether a weights file says that it holds a fusion network; False also where it cannot be read."""
+    try:
+        _model(pathlib.Path(path))
+    except UserError:
+        return False
+    return True
+
+
 def _model(path: pathlib.Path) -> dict[str, Any]:
     """The description of the network in a weights file."""
     import safetensors

@@ -44,6 +44,11 @@ Classify = Callable[
 ]  # background-filled view u8[S, S, 3], mask f32[S, S, 1]
 
 
+Score = Callable[
+    [np.ndarray, np.ndarray], float
+]  # face u8[S, S, 3], mask f32[S, S, 1]: higher is better
+
+
 class BuiltinRenderer:
     """Faces of a generator that draws them whole, at 128 px."""
 
@@ -135,9 +140,12 @@ class FusedRenderer:
         network: FusionNetwork,
         classify: Classify = lambda view, mask: Classes(),
         classified_by: str = "",
+        score: Score | None = None,
     ):
-        """`classify` tells a person's coarse classes from the surroundings; `classified_by` what it is."""
+        """`classify` tells a person's coarse classes from the surroundings, `classified_by` what it is;
+        `score` compares candidates."""
         self.source, self._network, self._classify = source, network, classify
+        self._score = score
         self.identity = source.name
         self._shares = source.name == "prior"  # a bank is on the disk
         self._begun: dict[int, tuple[InpaintRequest, Future[Donor | None]]] = {}
@@ -198,9 +206,9 @@ class FusedRenderer:
         donor = _placed(request, rendering)
         parts, share = self._parts(request, seen, view, donor)
         fused = Fused(donor, with_background(parts, share, seen), (parts, share))
-        return RenderedFace(
-            number, painting.composite(request, seen, fused), rendering.person, fused
-        )
+        shown = painting.composite(request, seen, fused)
+        score = None if self._score is None else self._score(shown, request.mask)
+        return RenderedFace(number, shown, rendering.person, fused, score)
 
     def _classes(self, request: InpaintRequest, view: np.ndarray) -> Classes:
         """Of a face's surroundings; of a track's in its first frame."""

@@ -1,62 +1,17 @@
-"""What raters like, as a function of pictures: a linear scorer on fixed perceptual features.
+"""Fitting what raters like: a logistic regression on the features of `models.preference`.
 
-With some hundred ratings nothing larger can be learned. The features are channel means and deviations of
-MobileNetV2's maps over the masked region, and the region's colours against those round it. The scorer is a
-logistic regression: rated faces are right or wrong, and of two faces in one place the better one shall score
-higher (Bradley and Terry, 1952). It is differentiable, so that a network can be trained towards it.
+Rated faces are right or wrong, and of two faces in one place the better one shall score higher (Bradley and
+Terry, 1952). With some hundred ratings nothing larger can be learned.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-Maps = Callable[[jax.Array], Sequence[jax.Array]]  # as `perceptual.mobilenet_features` gives
+from dp3_jax.models.preference import Scorer
+
 _EPSILON = 1e-6
 _RIDGE = 0.03  # times the mean loss of one rating
 _PAIRS_COUNT = 0.5  # of a pair, beside one rating
-
-
-def features(maps: Maps, image: jax.Array, mask: jax.Array) -> jax.Array:
-    """f32[B, D] of pictures f32[B, S, S, 3] in [-1, 1] and masks f32[B, S, S, 1] of 0 and 1."""
-    parts = []
-    for found in (image, *maps(image)):
-        inside = jax.image.resize(mask, (*found.shape[:3], 1), "linear")
-        parts += _moments(found, inside)
-    inner, _ = _moments(image, mask)
-    outer, _ = _moments(image, 1.0 - mask)
-    return jnp.concatenate([*parts, inner - outer], -1)
-
-
-def _moments(found: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Means and deviations of f[B, h, w, C] where f[B, h, w, 1] is high: f[B, C] each."""
-    whole = weight.sum((1, 2)) + _EPSILON
-    mean = (found * weight).sum((1, 2)) / whole
-    square = ((found - mean[:, None, None]) ** 2 * weight).sum((1, 2)) / whole
-    return mean, jnp.sqrt(square + _EPSILON)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scorer:
-    """How right a picture looks: the logit that a rater finds nothing wrong.
-
-    Attributes:
-      middle, scale: f32[D], of the features that it was fitted on.
-      weights: f32[D].
-      bias: f32[].
-    """
-
-    middle: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, found: jax.Array) -> jax.Array:
-        """f32[B] of features f32[B, D]."""
-        return ((found - self.middle) / self.scale) @ self.weights + self.bias
 
 
 def pairs(wrong: np.ndarray, context: np.ndarray) -> np.ndarray:

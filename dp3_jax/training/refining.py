@@ -24,8 +24,8 @@ from dp3_jax.common import files, images
 from dp3_jax.data.rated import RatedFaces
 from dp3_jax.metrics.resampling import interval
 from dp3_jax.models.fusion import FusionGenerator
+from dp3_jax.models.preference import Maps, Scorer, features
 from dp3_jax.training import preference
-from dp3_jax.training.preference import Maps, Scorer
 
 _AT_ONCE = 16  # faces measured at a time
 _MIN_AGREEMENT = 0.5  # of a scorer that knows nothing
@@ -102,7 +102,7 @@ def refine(
     teaches = halves(rated.context, options.seed)
     teaching, judging = rated.of(teaches), rated.of(~teaches)
     draw = jax.jit(lambda p, batch: _drawn(network, p, batch))
-    measure = jax.jit(lambda image, mask: preference.features(maps, image, mask))
+    measure = jax.jit(lambda image, mask: features(maps, image, mask))
 
     def measured(p: Any, faces: RatedFaces) -> np.ndarray:
         return _in_parts(lambda part: measure(draw(p, part), part["mask"]), faces)
@@ -114,7 +114,7 @@ def refine(
     before = measured(params, judging)
 
     def score(image: jax.Array, mask: jax.Array) -> jax.Array:
-        return first(preference.features(maps, image, mask))
+        return first(features(maps, image, mask))
 
     moved = _moved(network, params, teaching, score, options, progress=progress)
     after = measured(moved, judging)

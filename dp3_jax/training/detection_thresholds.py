@@ -1,0 +1,94 @@
+"""The least confidence of a detection, set by what people corrected: missed faces, and things that are none.
+
+The cost of a missed face is a shown face, that of a thing that is none is a smudge: a missed one counts
+_MISSED_COUNTS times as much.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dp3_jax.data.feedback import Feedback
+from dp3_jax.detection.detections import Detection
+
+LOWEST, HIGHEST = 0.3, 0.9  # what a threshold may become
+_MISSED_COUNTS = 4.0
+_SAME = 0.3  # intersection over union of two boxes that show one thing
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A place that somebody spoke of.
+
+    Attributes:
+      is_face: what was said.
+      confidence: of the surest detection there, 0 where there is none at all.
+      source: of which original it is.
+    """
+
+    is_face: bool
+    confidence: float
+    source: str
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    common = max(across, 0.0) * max(down, 0.0)
+    whole = a[2] * a[3] + b[2] * b[3] - common
+    return common / whole if whole > 0 else 0.0
+
+
+def examples(entries: Iterable[Feedback], found: Sequence[Detection]) -> list[Example]:
+    """What the remarks on one original say of detection.
+
+    Args:
+      entries: of one original; its missed faces and things that are none, and faces that were rated.
+      found: its detections from a confidence of LOWEST on.
+    """
+    said = []
+    for entry in entries:
+        if entry.box is None or entry.action not in ("missed", "not_a_face", "rate"):
+            continue
+        near = [face.confidence for face in found if overlap(face.box, entry.box) >= _SAME]
+        is_face = entry.action != "not_a_face"
+        said.append(Example(is_face, float(max(near, default=0.0)), entry.sha256))
+    return said
+
+
+def rates(known: Sequence[Example], threshold: float) -> dict[str, Any]:
+    """Recall, share of false positives and their counts; None where there is nothing to count."""
+    faces = [e.confidence >= threshold for e in known if e.is_face]
+    others = [e.confidence >= threshold for e in known if not e.is_face]
+    return {
+        "recall": float(np.mean(faces)) if faces else None,
+        "false_positives": float(np.mean(others)) if others else None,
+        "faces": len(faces),
+        "others": len(others),
+    }
+
+
+def choose(known: Sequence[Example], usual: float) -> float:
+    """The threshold in [LOWEST, HIGHEST] that costs least, the nearest to the usual one of several."""
+
+    def cost(threshold: float) -> tuple[float, float]:
+        missed = sum(e.is_face and e.confidence < threshold for e in known)
+        wrong = sum(not e.is_face and e.confidence >= threshold for e in known)
+        return _MISSED_COUNTS * missed + wrong, abs(threshold - usual)
+
+    steps = np.round(np.arange(LOWEST, HIGHEST + 0.001, 0.01), 2)
+    return min((usual, *map(float, steps)), key=cost)
+
+
+def report(known: Sequence[Example], usual: float, seed: int = 0) -> dict[str, Any]:
+    """A threshold from half of the originals, and what it does on the other half, beside the usual one."""
+    sources = sorted({example.source for example in known})
+    order = np.random.default_rng(seed).permutation(len(sources))
+    teaching = {sources[i] for i in order[: (len(sources) + 1) // 2]}
+    threshold = choose([e for e in known if e.source in teaching], usual)
+    held_out = [e for e in known if e.source not in teaching]
+    before, after = rates(held_out, usual), rates(held_out, threshold)
+    return {"threshold": threshold, "usual": usual, "before": before, "after": after}
