@@ -26,9 +26,7 @@ def tree(tmp_path):
 
 
 def names(found, root):
-    return {
-        p.name: p.anonymized.relative_to(root).as_posix() for p in found.pairs
-    }
+    return {p.name: p.anonymized.relative_to(root).as_posix() for p in found.pairs}
 
 
 def test_results_keep_their_names_and_folders(tree):
@@ -39,7 +37,9 @@ def test_results_keep_their_names_and_folders(tree):
 
 
 def test_results_lie_beside_their_originals_with_the_usual_ending(tree):
-    root = tree("in/a.jpg", "in/a_anonymized.jpg", "in/b.mp4", "in/b_anonymized.mkv", "in/lonely.jpg")
+    root = tree(
+        "in/a.jpg", "in/a_anonymized.jpg", "in/b.mp4", "in/b_anonymized.mkv", "in/lonely.jpg"
+    )
     found = pair(root / "in", root / "in")
     assert names(found, root) == {"a.jpg": "in/a_anonymized.jpg", "b.mp4": "in/b_anonymized.mkv"}
     assert found.without_result == ("lonely.jpg",)
@@ -99,7 +99,11 @@ def test_people_are_named_by_folders_or_by_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a,b\n1,2\n", "columns"), ("file,person\nx.jpg,A\n", "names none"), ("file,person\n,A\n", "line 2")],
+    [
+        ("a,b\n1,2\n", "columns"),
+        ("file,person\nx.jpg,A\n", "names none"),
+        ("file,person\n,A\n", "line 2"),
+    ],
 )
 def test_a_wrong_list_of_people_is_said_in_one_line(tmp_path, text, said):
     file = tmp_path / "who.csv"

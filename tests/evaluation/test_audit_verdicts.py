@@ -22,7 +22,9 @@ def risks(*found):
         ((False, True), 0, 3),
     ],
 )
-def test_a_leak_goes_before_what_was_not_judged_and_that_before_skipped_files(found, skipped, status):
+def test_a_leak_goes_before_what_was_not_judged_and_that_before_skipped_files(
+    found, skipped, status
+):
     assert verdicts.status(risks(*found), skipped) == status
 
 
@@ -62,7 +64,7 @@ def report(name):
     return {
         "version": "1", "status": 3, "summary": "Do not release this yet.", "recognition": [],
         "risks": [verdicts.as_dict(risk) for risk in risks(True, None)], "attacks": [], "skipped": [],
-        "coverage": {"files": 1, "states": {coverage.SHOWN: 1}, "unsure": {}},
+        "coverage": {"files": 1, "states": {coverage.SHOWN: 1}, "low_confidence": {}},
         "compared": {"faces": 1, "different": 1, "people": 0, "left_out": 0}, "thresholds": "",
         "without_result": [], "without_original": ["b.jpg"], "files": [file],
     }  # fmt: skip

@@ -71,7 +71,10 @@ def _coverage(result: Mapping[str, Any]) -> str:
     states = ("shown", "changed too little", "changed", "kept on purpose")
     rows = [
         (name, *(f"{counts.get(state, 0):,}" for state in states))
-        for name, counts in (("faces", told["states"]), ("perhaps no faces", told["unsure"]))
+        for name, counts in (
+            ("faces", told["states"]),
+            ("of low confidence", told["low_confidence"]),
+        )
     ]
     note = (
         f"Found in {told['files']:,} originals; a person in a clip counts once, by the worst frame that was "
@@ -164,7 +167,7 @@ def _file(entry: Mapping[str, Any], verifiers: Sequence[tuple[str, str]]) -> str
     rows = [
         (
             _e(_place(face)),
-            _e(face["state"] if face["sure"] else f"{face['state']} (perhaps no face)"),
+            _e(face["state"] if face["sure"] else f"{face['state']} (low confidence)"),
             f"{face['difference']:.1f}",
             f"{face['alike']:.2f}",
             *(f"{face['cosines'][n]:.2f}" if n in face["cosines"] else "-" for n, _ in verifiers),

@@ -7,7 +7,6 @@ under the curve in a gallery of one original a person stand beside it.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,40 +15,14 @@ import numpy as np
 from dp3_jax.evaluation.attacks import FaceSet
 from dp3_jax.evaluation.attacks.attack import AttackResult, another_of_each, gallery_and_probes
 from dp3_jax.evaluation.attacks.recognition import MIN_FACES, preferred
+from dp3_jax.evaluation.attacks.verifiers import Embed
 from dp3_jax.evaluation.attacks.verify import Verify, share
 from dp3_jax.evaluation.audit import calibration
-from dp3_jax.metrics import batch_embedding, identification
+from dp3_jax.metrics import identification
 from dp3_jax.metrics.resampling import interval
 
 NAMES = {"sface": "SFace", "dlib_resnet": "dlib ResNet", "faceres": "faceres"}
 _MIN_GALLERY = 3  # people
-
-
-class Embeddings:
-    """All verifiers' embeddings of pictures; remembers what it has seen, 5 kB a face."""
-
-    def __init__(self, names: Sequence[str] = batch_embedding.VERIFIERS):
-        self.names = tuple(names)
-        self._known: dict[bytes, dict[str, np.ndarray]] = {}
-
-    def __call__(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
-        """u8[n, s, s, 3] canonical views -> by verifier f32[n, d] rows of length 1.
-
-        Raises:
-          UserError: a network cannot be fetched.
-        """
-        marks = [hashlib.sha1(np.ascontiguousarray(p).data).digest() for p in pictures]
-        new = {mark: row for row, mark in enumerate(marks) if mark not in self._known}
-        if new:
-            rows = batch_embedding.embed(pictures[list(new.values())], self.names)
-            for place, mark in enumerate(new):
-                self._known[mark] = {name: each[place] for name, each in rows.items()}
-        return {
-            name: np.array([self._known[mark][name] for mark in marks], np.float32).reshape(
-                len(marks), batch_embedding.WIDTHS[name]
-            )
-            for name in self.names
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +84,7 @@ def _hits(scores: np.ndarray, same: np.ndarray) -> np.ndarray:
     return (best & same).sum(1) / best.sum(1)
 
 
-def _ranked(faces: FaceSet, embed: Embeddings) -> dict[str, tuple[Span, Span, bool, bool]]:
+def _ranked(faces: FaceSet, embed: Embed) -> dict[str, tuple[Span, Span, bool, bool]]:
     """By verifier (rank 1, area, whether rank 1 is above its floor, whether the control is)."""
     gallery, probes = gallery_and_probes(faces.people)
     if len(gallery) < _MIN_GALLERY:
@@ -169,7 +142,7 @@ def distinct(faces: FaceSet, tracked: np.ndarray) -> int:
     return int((~tracked).sum()) + len(np.unique(faces.people[tracked]))
 
 
-def recognise(faces: FaceSet, tracked: np.ndarray, embed: Embeddings) -> list[Recognised]:
+def recognise(faces: FaceSet, tracked: np.ndarray, embed: Embed) -> list[Recognised]:
     """Every verifier's word on the faces.
 
     Args:
@@ -217,16 +190,14 @@ def reference(faces: FaceSet) -> np.ndarray:
     return np.where(other >= 0, other, np.arange(len(faces)))
 
 
-def _blanked(faces: FaceSet, name: str, embed: Embeddings, result: AttackResult) -> float:
+def _blanked(faces: FaceSet, name: str, embed: Embed, result: AttackResult) -> float:
     """The share of blanked pictures that pass."""
     whose = embed(faces.originals[reference(faces)])[name]
     passed = (embed(faces.blanked)[name] * whose).sum(1) >= result.details["threshold"]
     return float(passed.mean())
 
 
-def recognised_by(
-    faces: FaceSet, results: Sequence[Recognised], embed: Embeddings
-) -> dict[str, Any]:
+def recognised_by(faces: FaceSet, results: Sequence[Recognised], embed: Embed) -> dict[str, Any]:
     """By verifier f[n] cosines, and bool[n] which single results surely show the person.
 
     These pass where one in a thousand strangers does, and their blanked pictures do not come near.

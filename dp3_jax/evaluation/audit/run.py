@@ -15,6 +15,7 @@ import dp3_jax
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation.attacks.attack import AttackResult
+from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS, Embed
 from dp3_jax.evaluation.audit import (
     attacking,
     calibration,
@@ -143,7 +144,7 @@ def _listed(
 def _told(
     found: gathering.Gathered,
     results: Sequence[recognition.Recognised],
-    embed: recognition.Embeddings,
+    embed: Embed,
 ) -> Callable[[int, int], tuple[Mapping[str, float], Sequence[str]]]:
     """(pair, face) -> (its cosines by verifier, the verifiers that recognise it)."""
     rows = {place: row for row, place in enumerate(found.places)}
@@ -196,10 +197,12 @@ def audit(
     parts, errors = [faces for faces, _ in read], [error for _, error in read]
     found = gathering.gather(pairing.pairs, parts, options.people, store, options.seed)
     seen = gathering.count_states([f for f, error in read if not error])
-    embed, results = recognition.Embeddings(), []
+    embed, results = FACE_VERIFIERS, []
     with _timed(seconds, "recognition"):
         if len(found.faces):
-            progress.step(f"comparing {len(found.faces)} faces by {len(embed.names)} verifiers")
+            progress.step(
+                f"comparing {len(found.faces)} faces by {len(batch_embedding.VERIFIERS)} verifiers"
+            )
             results = recognition.recognise(found.faces, found.tracked, embed)
     with _timed(seconds, "attacks"):
         moving = functools.partial(movement, pairing.pairs)
@@ -244,7 +247,11 @@ def _judged(
         "status": verdicts.status(risks, skipped),
         "summary": verdicts.summary(risks, skipped),
         "risks": [verdicts.as_dict(risk) for risk in risks],
-        "coverage": {"files": seen.files, "states": seen.states, "unsure": seen.unsure},
+        "coverage": {
+            "files": seen.files,
+            "states": seen.states,
+            "low_confidence": seen.low_confidence,
+        },
         "thresholds": calibration.about(),
         "recognition": results,
         "attacks": [one.as_dict() for one in tried],
