@@ -13,7 +13,7 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.common.stages import Stage
 from dp3_jax.detection import sequence_detection
 from dp3_jax.pipelines.anonymize import Anonymizer
-from dp3_jax.pipelines.video import job, rendering_pass, work_folder
+from dp3_jax.pipelines.video import face_tracks, job, rendering_pass, work_folder
 from tests.face_photos import Painter, astronaut, detector_or_skip
 from tests.video_scenes import (
     images,
@@ -132,7 +132,9 @@ def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
     """With the real detector, whose looks at a frame depend on what it has seen before, and a cut."""
     detector_or_skip()
     monkeypatch.setattr(
-        job, "VideoDetector", lambda least, **_: sequence_detection.VideoDetector(least, chunk=6)
+        face_tracks,
+        "VideoDetector",
+        lambda least, **_: sequence_detection.VideoDetector(least, chunk=6),
     )
     photo = astronaut()[::2, ::2]
     blocks = (
