@@ -18,6 +18,14 @@ _DETECTED_SIDE = 256  # px, at which a whole portrait's face has a size that YuN
 _CHEEKS = (117, 118, 101, 36, 205, 187, 123), (346, 347, 330, 266, 425, 411, 352)
 # Three parts of the forehead, below its upper outline.
 _FOREHEAD = (109, 67, 69, 108), (109, 10, 338, 337, 151, 108), (338, 297, 299, 337)
+# Below the nose, each with its mirror image: beside the mouth, below its corners, chin, jaw, upper lip.
+_LOWER = (
+    ((186, 216, 212, 57), (410, 436, 432, 287)),
+    ((43, 106, 204, 202), (273, 335, 424, 422)),
+    ((194, 201, 208, 32, 211, 204), (418, 421, 428, 262, 431, 424)),
+    ((210, 169, 170, 211, 202), (430, 394, 395, 431, 422)),
+    ((165, 92, 206, 203), (391, 322, 426, 423)),
+)
 _TOP, _CHIN = 10, 152  # of the face's outline
 _JAW = 172, 397
 _HAIR_DIFFERENCE = 18.0  # CIE76 units; what differs less from the hair above the forehead is hair
@@ -46,6 +54,8 @@ class Attributes:
         foreheads; hair, a hat or a shadow on it make it 20 and more.
       hair_lightness: L of Lab above the forehead: of hair, a hat, or a bald head.
       hair_length: share of the places beside the neck that look like the hair above.
+      unevenness: by how much a and b of some part of the lower face differ more from its mirror image's than
+        the cheeks' do: an object at the mouth. A hand has the colour of a face.
     """
 
     five: np.ndarray
@@ -70,10 +80,11 @@ class Attributes:
     fringe: float
     hair_lightness: float
     hair_length: float
+    unevenness: float = 0.0
 
 
 # What a survey holds, and directions may be fitted to.
-_NOT_SURVEYED = "five", "mesh", "redness", "yellowness"
+_NOT_SURVEYED = "five", "mesh", "redness", "yellowness", "unevenness"
 NAMES = tuple(f.name for f in dataclasses.fields(Attributes) if f.name not in _NOT_SURVEYED)
 
 
@@ -124,7 +135,7 @@ class AttributeReader:
         return Attributes(
             five, mesh, confidence, score, *yaw_pitch_roll(mesh), *expression(mesh), *gaze,
             age, female, ita(lightness, hue[1]), lightness, *hue, *light_and_fringe(image, mesh),
-            *hair(image, mesh),
+            *hair(image, mesh), unevenness(image, mesh),
         )  # fmt: skip
 
 
@@ -170,6 +181,31 @@ def light_and_fringe(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]
     left, right = (colour for colour, _ in cheeks)
     away = [np.linalg.norm(colour - (left + right) / 2) for colour, _ in forehead]
     return float(left[0] - right[0]), float(max(away))
+
+
+def unevenness(image: np.ndarray, mesh: np.ndarray) -> float:
+    """See `Attributes`; 0 where a cheek lies outside of the picture.
+
+    Args:
+      image: u8[h, w, 3] RGB.
+      mesh: f[468, 2 or more] px.
+    """
+
+    def apart(parts: tuple[tuple[int, ...], tuple[int, ...]]) -> np.ndarray | None:
+        hulls = (
+            cv2.convexHull(np.float32(mesh)[list(part), :2], returnPoints=False) for part in parts
+        )
+        both = [
+            _median_colour(image, mesh, tuple(np.array(part)[hull[:, 0]]))
+            for part, hull in zip(parts, hulls, strict=True)
+        ]
+        return None if None in both else (both[0][0] - both[1][0])[1:]
+
+    usual = apart(_CHEEKS)
+    if usual is None:
+        return 0.0
+    found = [apart(parts) for parts in _LOWER]
+    return float(max((np.linalg.norm(d - usual) for d in found if d is not None), default=0.0))
 
 
 def cheeks(image: np.ndarray, mesh: np.ndarray) -> np.ndarray:

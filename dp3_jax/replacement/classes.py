@@ -172,7 +172,9 @@ def _age(path: pathlib.Path) -> float:
 
 def _continued(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """u8[128, 128, 3]: a view in which what lies under the mask is a smooth continuation of the rest."""
-    masked = geometry.Region(0, 0, mask[..., 0] > 0)  # to the pixel: regions of frames have smooth outlines
+    masked = geometry.Region(
+        0, 0, mask[..., 0] > 0
+    )  # to the pixel: regions of frames have smooth outlines
     return blending.fill_background(view, [masked], quick=True)
 
 

@@ -1,4 +1,4 @@
-"""The light on a person's renderings: coloured light is taken out, and its strength brings the tone asked for.
+"""The light on a person's renderings: coloured light goes, and its strength brings the tone asked for.
 
 Some of the prior's portraits stand in the orange of a sunset or the violet of a stage. Such a cast does not
 become the photo's, whatever the fusion network says of the colours: it goes as a camera's white balance takes
@@ -50,7 +50,7 @@ def balanced(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def exposure_gain(colour: np.ndarray, tone: tuple[float, float]) -> float:
-    """The factor for the levels of a picture that brings skin into a range of tone, as far as _EXPOSED allows.
+    """The factor for the levels of a picture that brings skin into a range of tone, within _EXPOSED.
 
     Args:
       colour: f[3], CIE Lab of skin in the picture.

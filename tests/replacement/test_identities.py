@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.models.mesh import Expression, Pose
-from dp3_jax.replacement import bank, identities, light, prior_identities, silhouette
+from dp3_jax.models.mesh import Expression, Pose, mean_shape
+from dp3_jax.replacement import attributes, bank, identities, light, prior_identities, silhouette
 from dp3_jax.replacement.attributes import Attributes, ita
 from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.identities import Classes, Wishes
@@ -112,6 +112,7 @@ def test_a_rendering_must_show_what_was_asked_for():
         {"fringe": 35.0},
         {"confidence": 0.8},
         {"light": -35.0},
+        {"unevenness": 20.0},
     ):
         assert prior_identities.shortcoming(shown(**bad), wanted) > 0
     violet = shown(redness=30.0, yellowness=-12.0)
@@ -128,6 +129,22 @@ def test_coloured_light_is_taken_out_and_lightness_stays(red, yellow):
     assert light.cast(shown(redness=lab[1], yellowness=lab[2])) < 0.55 * light.cast(own)
     assert lab[0] == pytest.approx(own.lightness, abs=6)
     assert (light.gains(shown()) == 1).all() and light.balanced(cheek, np.ones(3)) is cheek
+
+
+def test_an_object_at_the_mouth_is_told_from_light_from_the_side_and_from_a_beard():
+    shape, _ = mean_shape()
+    scale = 150 / np.ptp(shape[:, 1])
+    mesh = (shape[:, :2] - shape[:, :2].mean(0)) * scale + 128
+    skin = np.full((256, 256, 3), (190, 150, 125), np.uint8)
+    across = np.linspace(0.6, 1, 256)[None, :, None]
+    lit = np.rint(skin * across).astype(np.uint8)
+    chin = mesh[[43, 273, 152]].mean(0)
+    bearded = cv2.circle(skin.copy(), np.round(chin).astype(int).tolist(), 40, (70, 55, 50), -1)
+    corner = np.round(mesh[43]).astype(int).tolist()
+    lipstick = cv2.circle(skin.copy(), corner, 14, (220, 60, 110), -1)
+    for usual in (skin, lit, bearded):
+        assert attributes.unevenness(usual, mesh) < 6
+    assert attributes.unevenness(lipstick, mesh) > prior_identities._MAX_UNEVENNESS
 
 
 @pytest.mark.parametrize("tone", [(-20.0, 0.0), (30.0, 38.0), (44.0, 52.0)])
