@@ -26,18 +26,18 @@ _FADE = 6  # calls over which a picture from the background comes in
 
 
 class _Person(NamedTuple):
-    """Whose grid it is, at which size, and whether its pictures are waited for."""
+    """Whose grid it is, at which size, and which grid."""
 
     key: bytes
     classes: Classes
     size: int
-    waits: bool
+    lattice: Lattice
 
-    @property
-    def lattice(self) -> Lattice:
-        if self.size < _COARSE_BELOW:
-            return pose_lattice.COARSE
-        return pose_lattice.FINE if self.waits else pose_lattice.LIVE
+    @classmethod
+    def of(cls, key: bytes, classes: Classes, size: int, *, wait: bool) -> "_Person":
+        """Of somebody whose pictures are waited for, or not."""
+        large = pose_lattice.FINE if wait else pose_lattice.LIVE
+        return cls(key, classes, size, pose_lattice.COARSE if size < _COARSE_BELOW else large)
 
 
 _Corners = list[tuple[NodePicture, float]]
@@ -87,7 +87,7 @@ class PoseGrid:
           ValueError: the person shows no face in any pose; with another key one will.
           UserError: a file that the source needs is missing or was changed.
         """
-        person = _Person(key, classes, size, wait)
+        person = _Person.of(key, classes, size, wait=wait)
         if wait and (last := self._last.get(person)) and last[0] == vector:
             return last[1]
         appearance, clamped = pose_lattice.clamped_appearance(vector.pose, vector.expression)
@@ -274,7 +274,7 @@ class PoseGrid:
 
 
 def _first(key: bytes, classes: Classes, size: int) -> tuple[_Person, Node]:
-    person = _Person(key, classes, size, waits=False)
+    person = _Person.of(key, classes, size, wait=False)
     return person, person.lattice.centre
 
 

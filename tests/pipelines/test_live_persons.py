@@ -155,21 +155,21 @@ def test_in_a_crowd_who_enters_is_neither_forgotten_nor_last():
     source.may.set()
     keys = [bytes([n, 1]) * 16 for n in range(30)]
     for key in keys[:20]:
-        grid.rendering(key, Classes(), FaceVector(0.0, 0.0), 256)
+        grid.rendering(key, Classes(), FaceVector(0.0, 0.0), 192)
     source.may.clear()
     for key in keys[:20]:  # heads turn, which asks for more than is kept in mind
         look = FaceVector(20.0, 8.0, 0.2, 0.9)
-        grid.rendering(key, Classes(), look, 256, wait=False)
-    assert not any(grid.begin(key, Classes(), 256) for key in keys[20:])
-    assert all(grid.awaits(key, Classes(), 256) for key in keys[20:])
+        grid.rendering(key, Classes(), look, 192, wait=False)
+    assert not any(grid.begin(key, Classes(), 192) for key in keys[20:])
+    assert all(grid.awaits(key, Classes(), 192) for key in keys[20:])
     for key in keys[:20]:
-        grid.rendering(key, Classes(), FaceVector(-20.0, -5.0, 0.2, 0.9), 256, wait=False)
-    assert all(grid.awaits(key, Classes(), 256) for key in keys[20:])
+        grid.rendering(key, Classes(), FaceVector(-20.0, -5.0, 0.2, 0.9), 192, wait=False)
+    assert all(grid.awaits(key, Classes(), 192) for key in keys[20:])
     source.keys.clear()
     source.may.set()
     grid.finish()
     assert set(source.keys[1:11]) == set(keys[20:])  # after the one that was begun before
-    assert all(grid.begin(key, Classes(), 256) for key in keys[20:])
+    assert all(grid.begin(key, Classes(), 192) for key in keys[20:])
 
 
 def test_where_no_person_can_be_made_the_face_stays_covered(source, network):
