@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-# Repeated from `options`, which takes a second to import; a test compares them.
 from dp3_jax.common.choices import EXPRESSIONS, IDENTITIES
+from dp3_jax.common.errors import UserError
 
-_NAMES = ("identity", "bank", "expression", "age", "sex", "glasses")
+_NAMES = ("identity", "bank", "expression", "age", "sex", "glasses", "person")
 
 
 def add_identity_options(group: Any, *, expression: bool) -> None:
@@ -27,6 +27,11 @@ def add_identity_options(group: Any, *, expression: bool) -> None:
     group.add_argument("--age", type=float, metavar="YEARS", help="of every new face, 3 to 80")
     group.add_argument("--sex", choices=("female", "male"), help="of every new face")
     group.add_argument(
+        "--person",
+        metavar="TEXT",
+        help="age, sex, skin and glasses of every new face in words: 'woman in her forties, glasses'",
+    )
+    group.add_argument(
         "--glasses", action=argparse.BooleanOptionalAction, help="on every new face; default: none"
     )
 
@@ -44,9 +49,14 @@ def identity_options(arguments: argparse.Namespace):
     """
     from dp3_jax.replacement.identities import Wishes
     from dp3_jax.replacement.options import IdentityOptions
+    from dp3_jax.replacement.person_description import describe
 
     female = None if arguments.sex is None else arguments.sex == "female"
     wishes = Wishes(arguments.glasses, female, arguments.age)
+    if arguments.person is not None:
+        if wishes != Wishes():
+            raise UserError("--person says it all; leave out --age, --sex and --glasses")
+        wishes = describe(arguments.person)
     asked = {
         "source": arguments.identity,
         "bank": arguments.bank,

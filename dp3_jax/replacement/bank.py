@@ -83,8 +83,9 @@ class BankPerson:
         elif classes.age is not None:
             low, high = identities.age_range(classes.age)
             away += max(low - self.age, self.age - high, 0.0) / 10
-        if classes.tone is not None:
-            away += max(abs(identities.tone_band(self.ita) - classes.tone) - 1, 0)
+        tone = classes.tone if wishes.tone is None else wishes.tone
+        if tone is not None:
+            away += max(abs(identities.tone_band(self.ita) - tone) - 1, 0)
         return away
 
 

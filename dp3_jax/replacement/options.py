@@ -43,7 +43,7 @@ class IdentityOptions:
             raise UserError(f"--age is {MIN_AGE:g} to {MAX_AGE:g} years, not {age:g}")
         if self.wishes != Wishes() and self.source == "builtin":
             raise UserError(
-                "the builtin generator takes no wishes; leave out --age, --sex, --glasses"
+                "the builtin generator takes no wishes; leave out --age, --sex, --glasses, --person"
             )
 
     @property

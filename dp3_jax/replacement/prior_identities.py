@@ -124,8 +124,9 @@ def target(classes: Classes, wishes: Wishes) -> _Target:
         ranges["age"] = (wishes.age - _WISHED_AGE, wishes.age + _WISHED_AGE)
     elif classes.age is not None:
         ranges["age"] = _AGES[classes.age]
-    if classes.tone is not None:
-        ranges["ita"] = _inner_range(classes.tone)
+    tone = classes.tone if wishes.tone is None else wishes.tone
+    if tone is not None:
+        ranges["ita"] = _inner_range(tone)
     return _Target(ranges, bool(wishes.glasses))
 
 
@@ -292,6 +293,7 @@ class PriorIdentities:
     ) -> Rendering:
         """See `identities.IdentitySource.render`; measured before it is mended."""
         person = self.person(key, classes)
+        tone = classes.tone if self._wishes.tone is None else self._wishes.tone
         wanted, clamped = _wanted(pose, expression)
         rows, image, located = person.rows, None, None
         if wanted and person.own is not None:
@@ -308,19 +310,19 @@ class PriorIdentities:
         if located is None:
             raise ValueError(f"candidate {person.candidate} of a key shows no face in this pose")
         return Rendering.of_mesh(
-            _lit(image, located[0], person.gains, classes),
+            _lit(image, located[0], person.gains, tone),
             located[0],
             clamped=clamped,
             person=f"{self.fingerprint}:{person.candidate}",
         )
 
 
-def _lit(image: np.ndarray, mesh: np.ndarray, gains: np.ndarray, classes: Classes) -> np.ndarray:
-    """u8[S, S, 3] without coloured light, its skin within the classes' band of tone."""
+def _lit(image: np.ndarray, mesh: np.ndarray, gains: np.ndarray, tone: int | None) -> np.ndarray:
+    """u8[S, S, 3] without coloured light, its skin within a band of tone."""
     image = light.balanced(image, gains)
-    if classes.tone is None:
+    if tone is None:
         return image
-    gain = light.exposure_gain(cheeks(image, mesh), _inner_range(classes.tone))
+    gain = light.exposure_gain(cheeks(image, mesh), _inner_range(tone))
     return light.balanced(image, np.full(3, gain, np.float32))
 
 

@@ -168,7 +168,7 @@ def test_a_face_that_could_not_be_made_is_in_status_and_summary(
     photo, monkeypatch, tmp_path, capsys
 ):
     monkeypatch.setattr(Anonymizer, "generator", Broken("raises"))
-    monkeypatch.setattr(Anonymizer, "_is_face", None)
+    monkeypatch.setattr(Anonymizer, "is_face", None)
     assert run(photo, "--boxes", tmp_path / "boxes.json") == 1
     printed = capsys.readouterr()
     assert "1 covered" in printed.out and "generation failed: out of memory" in printed.err
@@ -197,6 +197,8 @@ def test_in_place_replaces_the_input(photo, tmp_path):
         (["a.png", "--weights", "none.safetensors", "--boxes", "boxes.json"], "weights"),
         (["a.png", "-o", "a.png"], "would be overwritten"),
         (["a.png", "--age", "300"], "3 to 80 years, not 300"),
+        (["a.png", "--person", "woman with blond hair"], "'blond' is not known"),
+        (["a.png", "--person", "man", "--age", "30"], "leave out --age"),
         (["a.png", "--age", "nan"], "3 to 80 years"),
         ([], "required"),
     ],
