@@ -29,6 +29,7 @@ PEOPLE = range(100, 112)  # seeds
 GROUPS = ((0, 5, 10, 3, 8, 1), (4, 9, 2, 7, 0, 5), (8, 1, 6, 11, 4, 9))  # of them, three in a row
 FRAMES, CUT, SIDE = 75, 50, 400  # of the clip: frames, the first of another person, px
 QUALITY = 85
+WAIT = 300_000  # ms
 COMMAND = "import sys; from dp3_jax.cli.main import run; sys.argv[0] = 'dp3'; run()"
 
 
@@ -73,8 +74,15 @@ def choose(page: Page, name: str) -> None:
     """Opens an item, and waits until its pictures are there."""
     page.click(f"#items button[title='{name}']")
     page.wait_for_selector(f"h1:text-is('{name}')")
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(3000)
+    settle(page)
+
+
+def settle(page: Page) -> None:
+    """Waits until all pictures are there; the first new faces take longest."""
+    page.wait_for_timeout(1000)
+    page.wait_for_selector("#busy", state="hidden", timeout=WAIT)
+    page.wait_for_selector("#strip button:last-child img:last-of-type[src]", timeout=WAIT)
+    page.wait_for_timeout(2000)
 
 
 def shoot(page: Page, name: str, full: bool = False) -> None:
@@ -110,9 +118,7 @@ def tour(browser: Browser, address: str) -> None:
     dark.keyboard.press("t")
     dark.wait_for_selector(".row >> nth=2")
     dark.keyboard.press("p")
-    dark.wait_for_selector("#busy", state="hidden")
-    dark.wait_for_load_state("networkidle")
-    dark.wait_for_timeout(60_000)
+    settle(dark)
     shoot(dark, "review_dark.jpg")
     narrow = opened(browser, address, "light", 420, 1000)
     choose(narrow, "portrait_03.jpg")

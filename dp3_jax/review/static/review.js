@@ -162,7 +162,7 @@ function drawList() {
     const [text, risky] = factsOf(item);
     const short = item.name.split("/").pop();
     const button = make("button", {
-      type: "button", id: "item-" + item.id, title: item.name, onclick: () => open(item.id),
+      type: "button", id: "item-" + item.id, title: item.name, onclick: () => { $("stage").focus({ preventScroll: true }); open(item.id); },
       "aria-label": `${item.name}, ${text}${item.reviewed ? ", reviewed" : ""}`,
     },
     make("img", { loading: "lazy", alt: "", src: `/api/items/${item.id}/thumb?token=${TOKEN}` }),
@@ -312,6 +312,8 @@ async function showPicture(svg, side, stamp, load) {
   const item = state.item, [width, height] = item.size || [0, 0];
   const frame = isVideo() ? `&frame=${state.frame}` : "";
   const path = `items/${item.id}/${side}/picture?v=${stamp}${frame}`;
+  // What is still there is of another frame, or of before the change.
+  const old = setTimeout(() => { if (load === state.loads) { svg.classList.add("stale"); wait(0); } }, 250);
   try {
     await put(svg, "whole", await picture(path), [0, 0, width, height], load);
     const [x, y, w, h] = view().map(Math.round);
@@ -323,6 +325,12 @@ async function showPicture(svg, side, stamp, load) {
     } else svg.querySelector("image.part")?.remove();
   } catch (error) {
     if (load === state.loads) say(error.message, true);
+  } finally {
+    clearTimeout(old);
+    if (load === state.loads) {
+      svg.classList.remove("stale");
+      wait(0);
+    }
   }
 }
 
@@ -371,11 +379,11 @@ function drawBoxes(svg, seen, side) {
       group.setAttribute("class", ["box", ...kindOf(face, source), ...(selected ? ["selected"] : [])].join(" "));
       group.append(rectangle(box, "halo"), rectangle(box, "edge"));
       const text = document.createElementNS(SVG, "text");
+      if (selected || box[2] > 24 * scale) group.append(text); // in a crowd numbers would cover the faces
       text.setAttribute("x", box[0] + 5 * scale);
       text.setAttribute("y", box[1] - 5 * scale < 14 * scale ? box[1] + 16 * scale : box[1] - 5 * scale);
       text.setAttribute("font-size", 14 * scale);
       text.textContent = tag(face) + (face.keep ? " kept" : "");
-      group.append(text);
       group.dataset.number = face.number;
       group.addEventListener("click", () => { if (!state.drawing) select(face.number); });
       if (side === "before") {
@@ -450,7 +458,8 @@ function cropOf(box, room) {
   return [box[0] + box[2] / 2 - side / 2, box[1] + box[3] / 2 - side / 2, side, side].map((v) => Math.max(0, Math.round(v)));
 }
 
-let waiting = Promise.resolve(); // small pictures come one after the other, so that large ones need not wait
+// Small pictures come one after the other, so that large ones need not wait.
+const waiting = { before: Promise.resolve(), after: Promise.resolve() };
 
 function closeup(face, box, side, size, at = state.frame) {
   const item = state.item, frame = isVideo() ? `&frame=${at}` : "";
@@ -458,7 +467,7 @@ function closeup(face, box, side, size, at = state.frame) {
   const path = `items/${item.id}/${side}/picture?v=${item.revision}-${item.stamp}${frame}&crop=${cropOf(box, 1.6).join(",")}&size=${size}`;
   const load = () => (image.isConnected || held.has(path) ? picture(path).then((url) => { image.src = url; }, () => {}) : null);
   if (held.has(path)) load();
-  else waiting = waiting.then(load);
+  else waiting[side] = waiting[side].then(load);
   return image;
 }
 
@@ -552,12 +561,27 @@ function trackParts(face, edit, off) {
 
 // ---- changing -----------------------------------------------------------------------------------------------
 
-async function act(action, body) {
+// Shows whether something is being made; `more` changes are asked for.
+function wait(more) {
+  state.edits += more;
+  const busy = state.edits > 0 || $("after").classList.contains("stale");
+  $("busy").hidden = !busy;
+  $("afterpane").setAttribute("aria-busy", busy);
+}
+
+// Changes are made one after the other: each needs to know what the one before has left.
+let changes = Promise.resolve(null);
+
+function act(action, body) {
+  const id = state.id;
+  changes = changes.then(() => (state.id === id ? perform(action, body) : null));
+  return changes;
+}
+
+async function perform(action, body) {
   const item = state.item, started = performance.now();
   if (!item) return null;
-  $("busy").hidden = false;
-  $("afterpane").setAttribute("aria-busy", "true");
-  state.edits += 1;
+  wait(1);
   try {
     const now = await ask(`items/${item.id}/${action}`, { revision: item.revision, frame: isVideo() ? state.frame : undefined, ...body });
     if (state.id !== item.id) return now;
@@ -573,11 +597,7 @@ async function act(action, body) {
     if (error.status === 409 && state.id === item.id) take(await ask("items/" + item.id));
     return null;
   } finally {
-    state.edits -= 1;
-    if (!state.edits) {
-      $("busy").hidden = true;
-      $("afterpane").removeAttribute("aria-busy");
-    }
+    wait(-1);
   }
 }
 
