@@ -58,17 +58,19 @@ def guess_with_trunk(
     widths: tuple[int, ...],
     image: jax.Array,
     mask: jax.Array,
-    erased: jax.Array,
+    background_fill: jax.Array,
 ) -> jax.Array:
     """f32[15]: as `guess_both`, then a better logit of sex, and CIE Lab of the cheeks (3); pure.
 
     Args:
       parameters: also {"trunk": of `mobilenet.MobileNetV2`, "linear": of two linear maps}.
       widths, image, mask: as of `guess_both`.
-      erased: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest under the mask.
+      background_fill: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest under the mask.
     """
     linear, encoded = parameters["linear"], _encoded(parameters, widths, image, mask)
-    pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(parameters["trunk"], erased)
+    pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(
+        parameters["trunk"], background_fill
+    )
     batch, side, _, channels = layers[_LAYER].shape
     parts = layers[_LAYER].reshape(batch, _PARTS, side // _PARTS, _PARTS, side // _PARTS, channels)
     seen = jnp.concatenate([pooled, parts.mean((2, 4)).reshape(batch, -1)], -1)[0]

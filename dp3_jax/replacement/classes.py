@@ -40,12 +40,10 @@ _MIN_CHILD = 0.7
 # Below, the key decides. Of 1,969 held-out faces 96% are above, and of these 91% right; with .75, and so
 # chance for a fifth, fewer of all are.
 _MIN_SEX = 0.55
-# The ends of the scale are rare among the photos that weights were fitted to, and a light face on dark skin is
-# the worse mistake.
+# The ends of the scale are rare among the photos that weights were fitted to, and a light face on dark skin
+# is the worse mistake.
 _TONE_WEIGHTS = np.array([2.0, 1.5, 1.0, 1.0, 1.0, 1.2])
-_STEPS = np.linspace(
-    -2.2, 2.2, 23
-)  # standard deviations at which a tone's uncertainty is looked at
+_STEPS = np.linspace(-2.2, 2.2, 23)  # standard deviations from a predicted tone that are looked at
 _MIN_AGE = 0.4
 
 
@@ -173,9 +171,8 @@ def _age(path: pathlib.Path) -> float:
 
 def _continued(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """u8[128, 128, 3]: a view in which what lies under the mask is a smooth continuation of the rest."""
-    masked = geometry.Region(
-        0, 0, mask[..., 0] > 0
-    )  # to the pixel: regions of frames have smooth outlines
+    # To the pixel: the regions of frames have smooth outlines, outside of which something may be left.
+    masked = geometry.Region(0, 0, mask[..., 0] > 0)
     return blending.fill_background(view, [masked], quick=True)
 
 

@@ -50,8 +50,10 @@ def test_two_faces_under_one_mask_give_the_same_bits(classifier):
 def test_no_derivative_in_a_masked_pixel_and_some_outside(classifier):
     image = (np.float32(views()[0]) / 127.5 - 1)[None]
     mask = inference_mask()[None]
-    erased = [classes._continued(views()[0], inference_mask())] if classifier.has_trunk else []
-    others = [(np.float32(view) / 127.5 - 1)[None] for view in erased]
+    background_fill = (
+        [classes._continued(views()[0], inference_mask())] if classifier.has_trunk else []
+    )
+    others = [(np.float32(view) / 127.5 - 1)[None] for view in background_fill]
     function = classes.guess_with_trunk if classifier.has_trunk else classes.guess_both
 
     def total(x):

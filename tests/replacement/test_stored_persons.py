@@ -17,7 +17,7 @@ def keys(count):
 
 
 def same(one, other):
-    arrays = ((one.image, other.image), (one.mesh, other.mesh), (one.keypoints, other.keypoints))
+    arrays = ((one.image, other.image), (one.mesh, other.mesh), (one.points, other.points))
     for a, b in (*arrays, (one.depth, other.depth)):
         np.testing.assert_array_equal(a, b)
     assert (one.pose, one.expression, one.clamped, one.person) == (
