@@ -65,7 +65,8 @@ def guess_with_trunk(
     Args:
       parameters: also {"trunk": of `mobilenet.MobileNetV2`, "linear": of two linear maps}.
       widths, image, mask: as of `guess_both`.
-      background_fill: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest under the mask.
+      background_fill: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest
+        under the mask.
     """
     linear, encoded = parameters["linear"], _encoded(parameters, widths, image, mask)
     pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(
