@@ -1,4 +1,4 @@
-"""The words of the field in identifiers, in --help and in headings of the docs (docs/concepts.md: glossary)."""
+"""The field's words in identifiers, in --help and in headings of the docs (glossary: docs/concepts.md)."""
 
 import argparse
 import ast
