@@ -88,7 +88,7 @@ def everyone(batch):
 def stand_in_generator(monkeypatch):
     """Lets all `Anonymizer`s, those of the commands too, paint instead of loading trained networks."""
     monkeypatch.setattr(Anonymizer, "generator", Painter())
-    monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
+    monkeypatch.setattr(Anonymizer, "is_face", staticmethod(everyone))
 
 
 def masked(one, shape=(512, 512), yaw=0.0):

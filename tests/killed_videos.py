@@ -40,7 +40,7 @@ def _prepare():
     rendering_pass.SEGMENT_SECONDS = 0.4
     face_tracks.VideoDetector = Finder()
     Anonymizer.detector, Anonymizer.generator = None, Painter()
-    Anonymizer._is_face = staticmethod(everyone)
+    Anonymizer.is_face = staticmethod(everyone)
 
 
 def _child(source, target, planned, counter):

@@ -139,6 +139,7 @@ class Anonymizer:
         weights: str | os.PathLike | None = None,
         generator: Generator | None = None,
         identity: IdentityOptions | str = "auto",
+        face_check: bool | None = None,
     ):
         """Checks the settings; loads nothing yet.
 
@@ -148,6 +149,9 @@ class Anonymizer:
           weights: file of a generator; None for the one in the package.
           generator: a loaded one instead.
           identity: where new faces come from; "auto" means the generator where one is given.
+          face_check: whether the detector must find every new face to be one. True fetches it for that;
+            False: a new face must only not be a flat patch; None: True where the detector is on this
+            machine, so that with given faces all works without a network. No call decides it for others.
 
         Raises:
           UserError: a value out of range.
@@ -159,6 +163,7 @@ class Anonymizer:
         self._min_confidence = min_confidence
         self._weights = weights
         self._given = generator
+        self._face_check = face_check
 
     @functools.cached_property
     def opened(self) -> tuple[FaceRenderer, str]:
@@ -188,8 +193,8 @@ class Anonymizer:
         return self._min_confidence
 
     def parts(self) -> tuple[FaceRenderer, FaceCheck | None]:
-        """What draws new faces in videos, and the verdict on them (see `_is_face`)."""
-        return self.renderer, self._is_face
+        """What draws new faces in videos, and the verdict on them."""
+        return self.renderer, self.is_face
 
     @functools.cached_property
     def detector(self) -> Detector:
@@ -205,18 +210,26 @@ class Anonymizer:
 
         return load_anonymizer(self._weights)
 
-    @functools.cached_property
-    def _is_face(self) -> FaceCheck | None:
-        """The detector's verdict on new faces; None where faces are given and it would have to be fetched.
+    @property
+    def is_face(self) -> FaceCheck | None:
+        """The detector's verdict on new faces, where they are checked (see `face_check`).
 
-        With given faces all works without a network; a new face then only must not be a flat patch.
+        Raises:
+          UserError: it is asked for and cannot be had.
         """
-        if "detector" not in self.__dict__ and not assets.is_cached("yunet"):
+        asked = self._face_check
+        if asked is False or (asked is None and not assets.is_cached("yunet")):
             return None
+        return self._checked
+
+    @functools.cached_property
+    def _checked(self) -> FaceCheck | None:
         try:
             return self.detector.are_faces
         except UserError:
-            return None
+            if self._face_check:
+                raise
+            return None  # the copy on this machine was damaged
 
     @functools.cached_property
     def _mesh(self) -> FaceMesh | None:
@@ -239,7 +252,7 @@ class Anonymizer:
         if not any(_makes(action, settings) for action in actions):
             return Result(*anonymize_frame(frame, actions, settings))
         actions = self.measured(frame, actions, settings)
-        return Result(*anonymize_frame(frame, actions, settings, self.renderer, self._is_face))
+        return Result(*anonymize_frame(frame, actions, settings, self.renderer, self.is_face))
 
     def measured(
         self, frame: np.ndarray, actions: Sequence[FaceAction], settings: Settings

@@ -45,8 +45,8 @@ def test_an_unsure_face_is_covered_and_a_sure_one_replaced():
     detector_or_skip()
     done = []
     for opinion in (Opinion(0.99), Opinion(0.1)):
-        anonymizer = Anonymizer(generator=Painter())
-        anonymizer.__dict__.update(_is_face=None, _mesh=opinion)
+        anonymizer = Anonymizer(generator=Painter(), face_check=False)
+        anonymizer.__dict__.update(_mesh=opinion)
         (face_result,) = anonymizer(astronaut()).face_results
         done.append(face_result.done)
     assert done == ["generated", "pixelated"]

@@ -28,10 +28,8 @@ from tests.moving_portrait import FRAMES, SIDE, frame, observation, tracking, wr
 class Unchecked(Anonymizer):
     """Takes what `Painter` paints for a face."""
 
-    _is_face = None
-
     def __init__(self):
-        super().__init__(generator=Painter())
+        super().__init__(generator=Painter(), face_check=False)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def xmp_of(path):
 @pytest.fixture
 def photo(monkeypatch, tmp_path):
     monkeypatch.setattr(Anonymizer, "generator", Painter())
-    monkeypatch.setattr(Anonymizer, "_is_face", None)
+    monkeypatch.setattr(Anonymizer, "is_face", None)
     Image.fromarray(astronaut()).save(tmp_path / "a.png")
     (tmp_path / "boxes.json").write_text(json.dumps([{"box": BOX, "points": POINTS.tolist()}]))
     return tmp_path / "a.png"

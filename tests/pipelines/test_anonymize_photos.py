@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dp3_jax
+from dp3_jax.common import assets
 from dp3_jax.common.choices import EXTENTS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Detection
@@ -129,8 +130,7 @@ def test_any_box_anywhere_is_handled(x, y, width, height, seed):
 
 def test_same_secret_same_result_other_secret_other_face():
     frame = astronaut()
-    anonymizer = Anonymizer(generator=Painter())
-    anonymizer.__dict__["_is_face"] = None
+    anonymizer = Anonymizer(generator=Painter(), face_check=False)
     a, b, c, d = (
         anonymizer(frame, [face()], s).frame for s in (MASTER_KEY, MASTER_KEY, b"o" * 32, None)
     )
@@ -341,3 +341,16 @@ def test_the_shipped_weights_give_the_astronaut_another_face():
     except UserError as error:
         pytest.skip(str(error))
     assert before @ after < 0.363  # SFace's threshold for the same person
+
+
+def test_whether_new_faces_are_checked_does_not_depend_on_what_was_asked_before(monkeypatch):
+    class Everywhere:
+        are_faces = staticmethod(everyone)
+
+    at_hand = set()
+    monkeypatch.setattr(assets, "is_cached", lambda name: name in at_hand)
+    monkeypatch.setattr(Anonymizer, "detector", Everywhere())
+    usual, always, never = (Anonymizer(face_check=asked) for asked in (None, True, False))
+    assert usual.is_face is None and always.is_face is everyone and never.is_face is None
+    at_hand.add("yunet")  # another call has detected faces
+    assert usual.is_face is everyone and never.is_face is None

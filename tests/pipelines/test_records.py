@@ -147,7 +147,7 @@ def test_over_is_what_pillow_shows():
 
 
 def test_an_obfuscated_face_in_the_transparency_is_gone_too(monkeypatch):
-    monkeypatch.setattr(Anonymizer, "_is_face", staticmethod(everyone))
+    monkeypatch.setattr(Anonymizer, "is_face", staticmethod(everyone))
     options = records.RecordOptions(anonymizer=Anonymizer(method="solid"))
     content, _ = records.anonymize_record(
         saved(grey_alpha(True)), options, MASTER_KEY, faces=[face()]

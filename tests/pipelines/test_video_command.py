@@ -383,7 +383,7 @@ def test_a_real_face_is_found_followed_and_replaced(monkeypatch, tmp_path):
         return np.ascontiguousarray(photo[:height, 2 * number : 2 * number + width])
 
     source = scene(tmp_path / "a.mkv", [[]] * 16, width=256, height=200, image=image)
-    monkeypatch.setattr(job.Anonymizer, "_is_face", None)
+    monkeypatch.setattr(job.Anonymizer, "is_face", None)
     assert run(source, "--seed", 1) == 0
     before, after = images(source), images(tmp_path / "a_anonymized.mkv")
     for number, (old, new) in enumerate(zip(before, after, strict=True)):

@@ -255,7 +255,7 @@ def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypat
     monkeypatch.setattr(
         Anonymizer, "opened", property(lambda self: (FusedRenderer(Persons(), network), ""))
     )
-    monkeypatch.setattr(Anonymizer, "_is_face", None)
+    monkeypatch.setattr(Anonymizer, "is_face", None)
     monkeypatch.setattr(anonymize, "mesh_at_hand", lambda: None)
     turned = POINTS.copy()
     turned[2, 0] -= 14  # the nose
@@ -280,7 +280,7 @@ def photo(monkeypatch, tmp_path, network):
     monkeypatch.setattr(
         choice, "open_fused", lambda options, wanted: FusedRenderer(Persons(), network)
     )
-    monkeypatch.setattr(Anonymizer, "_is_face", None)
+    monkeypatch.setattr(Anonymizer, "is_face", None)
     monkeypatch.setattr(anonymize, "mesh_at_hand", lambda: None)
     Image.fromarray(astronaut()).save(tmp_path / "a.png")
     (tmp_path / "boxes.json").write_text(json.dumps([{"box": BOX, "points": POINTS.tolist()}]))
