@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -110,7 +111,9 @@ def _network(
         lambda done: logging.log_every_n(logging.INFO, "rendered again: %d", 10, done),
     )
     try:
-        refined = _refined(config, model, variables["params"], faces)
+        # Files hold half precision, in which Adam's steps vanish or overflow.
+        params = jax.tree.map(lambda x: np.asarray(x, np.float32), variables["params"])
+        refined = _refined(config, model, params, faces)
     except ValueError as error:
         return {"faces": len(faces)}, f"{error} on one half of the places: rate more faces"
     _tell(refined)

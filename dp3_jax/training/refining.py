@@ -198,7 +198,9 @@ def _report(
     gain = np.asarray(second(after)) - np.asarray(second(before))
     gained = interval(gain, judging.context)
     refused = ""
-    if not agreements[0] > _MIN_AGREEMENT:
+    if gained["low"] is None:
+        refused = "the refined network gives no numbers; a smaller refine.learning_rate may help"
+    elif not agreements[0] > _MIN_AGREEMENT:
         refused = (
             "what one half of the ratings says does not foretell the other half, "
             f"agreement {agreed:.2f} (95%: {agreements[0]:.2f} to {agreements[1]:.2f}, chance .50): "
