@@ -29,7 +29,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import av
-import recall
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 METHODS = ("generate", "blur")
@@ -73,8 +72,18 @@ def timed(
 
 def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
     """Runs `dp3` with `arguments` in this process and writes what its passes took to `report`, as JSON."""
-    from dp3_jax.cli.main import main
-    from dp3_jax.pipelines.video import face_tracks, rendering_pass
+    try:
+        from dp3_jax.cli.main import main
+        from dp3_jax.pipelines.video import face_tracks, rendering_pass
+
+        rendering = rendering_pass.RenderingPass
+    except ImportError:  # an older build, whose modules had other names
+        from dp3_jax.video import job as face_tracks
+        from dp3_jax.video import second_pass
+
+        from dp3_jax.cli import main
+
+        rendering = second_pass.SecondPass
 
     passes: dict[str, Row] = {}
 
@@ -102,7 +111,7 @@ def inside(report: pathlib.Path, arguments: Sequence[str]) -> int:
         return wrapped
 
     face_tracks.find_tracks = measured("finding", face_tracks.find_tracks)
-    rendering_pass.RenderingPass.run = measured("drawing", rendering_pass.RenderingPass.run)
+    rendering.run = measured("drawing", rendering.run)
     status = main(arguments)
     report.write_text(json.dumps(passes))
     return status
@@ -195,7 +204,11 @@ def measure(
     """The medians for a clip, by what was run."""
     more = ["--weights", options.weights] if options.weights else []
     builds = {"": REPOSITORY} | ({"baseline, ": options.baseline} if options.baseline else {})
-    faces = recall.reference(clip, options.recall) if options.recall else None
+    faces = None
+    if options.recall:
+        import recall  # only here: an older build, which runs this file too, has not what it needs
+
+        faces = recall.reference(clip, options.recall)
     runs: dict[str, list[Row]] = {}
 
     def add(name: str, row: Row) -> Row:
