@@ -106,7 +106,8 @@ def _opened(original: pathlib.Path, result: pathlib.Path) -> VideoInfo:
 def _step(info: VideoInfo) -> int:
     """Every how many frames one is looked at."""
     usual = max(1, round(float(info.rate) / _A_SECOND))
-    return max(usual, math.ceil((info.frames_estimate or 0) / MAX_FRAMES))
+    expected = info.frames_estimate or (info.duration_seconds or 0) * float(info.rate)
+    return max(usual, math.ceil(expected / MAX_FRAMES))
 
 
 def _frames(
