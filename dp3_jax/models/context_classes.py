@@ -53,28 +53,42 @@ def guess_both(
     return _classes(parameters["head"], _encoded(parameters, widths, image, mask)).mean(0)
 
 
+def describe(
+    parameters: dict,
+    widths: tuple[int, ...],
+    image: jax.Array,
+    mask: jax.Array,
+    erased: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """(f32[2, N] as of `_encoded`, f32[1664] of MobileNetV2); pure.
+
+    Args:
+      parameters: {"encoder": of the anonymizer, "trunk": of `mobilenet.MobileNetV2`}.
+      widths, image, mask: as of `guess_both`.
+      erased: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest under the mask.
+    """
+    pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(parameters["trunk"], erased)
+    batch, side, _, channels = layers[_LAYER].shape
+    parts = layers[_LAYER].reshape(batch, _PARTS, side // _PARTS, _PARTS, side // _PARTS, channels)
+    seen = jnp.concatenate([pooled, parts.mean((2, 4)).reshape(batch, -1)], -1)[0]
+    return _encoded(parameters, widths, image, mask), seen
+
+
 def guess_with_trunk(
     parameters: dict,
     widths: tuple[int, ...],
     image: jax.Array,
     mask: jax.Array,
-    background_fill: jax.Array,
+    erased: jax.Array,
 ) -> jax.Array:
     """f32[15]: as `guess_both`, then a better logit of sex, and CIE Lab of the cheeks (3); pure.
 
     Args:
-      parameters: also {"trunk": of `mobilenet.MobileNetV2`, "linear": of two linear maps}.
-      widths, image, mask: as of `guess_both`.
-      background_fill: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest
-        under the mask.
+      parameters: of `describe`, also {"head": of the head, "linear": of two linear maps}.
+      widths, image, mask, erased: as of `describe`.
     """
-    linear, encoded = parameters["linear"], _encoded(parameters, widths, image, mask)
-    pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(
-        parameters["trunk"], background_fill
-    )
-    batch, side, _, channels = layers[_LAYER].shape
-    parts = layers[_LAYER].reshape(batch, _PARTS, side // _PARTS, _PARTS, side // _PARTS, channels)
-    seen = jnp.concatenate([pooled, parts.mean((2, 4)).reshape(batch, -1)], -1)[0]
+    linear = parameters["linear"]
+    encoded, seen = describe(parameters, widths, image, mask, erased)
     sex = seen @ linear["sex.kernel"] + linear["sex.bias"]
     both = jnp.concatenate([seen, encoded.mean(0)])
     skin = both @ linear["skin.kernel"] + linear["skin.bias"]

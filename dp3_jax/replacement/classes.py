@@ -27,7 +27,7 @@ from dp3_jax.vision import blending, geometry
 from dp3_jax.vision.masks import SIZE
 
 _FOLDER = pathlib.Path(__file__).parents[1] / "weights"
-_WEIGHTS, _LINEAR = _FOLDER / "classes.safetensors", _FOLDER / "context_linear.safetensors"
+_WEIGHTS, LINEAR = _FOLDER / "classes.safetensors", _FOLDER / "context_linear.safetensors"
 _TRUNK = "context_trunk"
 _RETRY_AFTER = 86400.0  # seconds until a trunk that could not be fetched is asked for again
 # A band next to the right one is no harm, one further off is; distances still count a little.
@@ -82,6 +82,8 @@ class ContextClassifier:
 
     Attributes:
       fingerprint: changes when the same surroundings may give other classes.
+      has_trunk: whether it has the larger network.
+      parameters: of `models.context_classes`.
     """
 
     def __init__(self, trunk: pathlib.Path | None = None):
@@ -98,13 +100,13 @@ class ContextClassifier:
         stored["head"] = load(_WEIGHTS)
         used = [generator.WEIGHTS, _WEIGHTS]
         if trunk is not None:
-            stored |= {"trunk": nested(load(trunk)), "linear": load(_LINEAR)}
-            used += [trunk, _LINEAR]
+            stored |= {"trunk": nested(load(trunk)), "linear": load(LINEAR)}
+            used += [trunk, LINEAR]
             self._deviation = stored["linear"].pop("skin.deviation")
         self.has_trunk = trunk is not None
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in used]
         self.fingerprint = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
-        self._parameters = jax.device_put(jax.tree.map(lambda x: np.asarray(x, np.float32), stored))
+        self.parameters = jax.device_put(jax.tree.map(lambda x: np.asarray(x, np.float32), stored))
         function, name = (
             (guess_with_trunk, "classes-trunk") if self.has_trunk else (guess_both, "classes")
         )
@@ -119,9 +121,9 @@ class ContextClassifier:
         """
         images = [view]
         if self.has_trunk:
-            images.append(_continued(view, mask))
+            images.append(continued(view, mask))
         first, *others = (np.float32(image[None]) / 127.5 - 1 for image in images)
-        said = np.asarray(self._guess(self._parameters, first, mask[None], *others))
+        said = np.asarray(self._guess(self.parameters, first, mask[None], *others))
         ages = _softmax(said[1:5])
         if not self.has_trunk:
             return Guess(_sigmoid(said[0]), ages, _softmax(said[5:]))
@@ -169,7 +171,7 @@ def _age(path: pathlib.Path) -> float:
         return float("inf")
 
 
-def _continued(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def continued(view: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """u8[128, 128, 3]: a view in which what lies under the mask is a smooth continuation of the rest."""
     # To the pixel: the regions of frames have smooth outlines, outside of which something may be left.
     masked = geometry.Region(0, 0, mask[..., 0] > 0)
@@ -196,17 +198,18 @@ def guess_both(parameters, image, mask):
     # Late: it loads Flax, which a program that was kept does not need.
     from dp3_jax.models import context_classes
 
-    return context_classes.guess_both(parameters, _widths(), image, mask)
+    return context_classes.guess_both(parameters, widths(), image, mask)
 
 
 def guess_with_trunk(parameters, image, mask, background_fill):
     """f32[15]: see `context_classes.guess_with_trunk`."""
     from dp3_jax.models import context_classes
 
-    return context_classes.guess_with_trunk(parameters, _widths(), image, mask, background_fill)
+    return context_classes.guess_with_trunk(parameters, widths(), image, mask, background_fill)
 
 
-def _widths() -> tuple[int, ...]:
+def widths() -> tuple[int, ...]:
+    """Of the anonymizer's encoder."""
     return tuple(generator.DEFAULT_MODEL["generator_widths"])
 
 

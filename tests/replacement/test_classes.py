@@ -51,13 +51,13 @@ def test_no_derivative_in_a_masked_pixel_and_some_outside(classifier):
     image = (np.float32(views()[0]) / 127.5 - 1)[None]
     mask = inference_mask()[None]
     background_fill = (
-        [classes._continued(views()[0], inference_mask())] if classifier.has_trunk else []
+        [classes.continued(views()[0], inference_mask())] if classifier.has_trunk else []
     )
     others = [(np.float32(view) / 127.5 - 1)[None] for view in background_fill]
     function = classes.guess_with_trunk if classifier.has_trunk else classes.guess_both
 
     def total(x):
-        return function(classifier._parameters, x, mask, *others).sum()
+        return function(classifier.parameters, x, mask, *others).sum()
 
     gradient = np.asarray(jax.grad(total)(image))
     inside = np.broadcast_to(mask > 0, gradient.shape)
@@ -77,12 +77,12 @@ def test_a_guess_is_probabilities_and_a_mirrored_view_gives_the_same(classifier)
     assert classifier.classify(view, mask) == guess.classes
 
 
-def test_what_the_trunk_sees_under_a_mask_is_the_rest_continued():
+def test_what_the_trunk_sees_under_a_mask_is_the_restcontinued():
     """Of a grey face before green nothing is left; whatever the shape of the mask."""
     green = np.broadcast_to(np.uint8([20, 160, 60]), (128, 128, 3)).copy()
     for mask in (inference_mask(), np.eye(128, dtype=np.float32)[..., None], turned_mask(30)):
         view = np.where(mask > 0, np.uint8(128), green).astype(np.uint8)
-        assert np.abs(classes._continued(view, mask).astype(int) - green).max() <= 1
+        assert np.abs(classes.continued(view, mask).astype(int) - green).max() <= 1
 
 
 def test_without_its_trunk_the_smaller_head_decides_and_nothing_is_asked_for_again(
