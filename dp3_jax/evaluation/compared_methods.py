@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import tempfile
 
 import jax
 import numpy as np
@@ -13,9 +12,9 @@ from dp3_jax.evaluation import people
 from dp3_jax.models import generator_file
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement import key_derivation, obfuscation
-from dp3_jax.replacement.generator import FaceGenerator, load_anonymizer
+from dp3_jax.replacement.generator import FaceGenerator, generator_of, load_anonymizer
 from dp3_jax.training import checkpoint, export
-from dp3_jax.training.configuration import model_section
+from dp3_jax.training.options import model_section
 from dp3_jax.vision import geometry, masks
 
 AnonymizedPictures = dict[str, np.ndarray]  # by the name of the way
@@ -41,11 +40,9 @@ def open_subject(workdir_or_file: pathlib.Path, step: int | str = "latest") -> S
         generator = load_anonymizer(path)
         return Subject(generator, str(path), generator_file.read_generator(path)[2])
     restored = checkpoint.restore_generator(path, step)
-    with tempfile.TemporaryDirectory() as scratch:
-        file = pathlib.Path(scratch) / "generator.safetensors"
-        model = model_section(restored.config)
-        generator_file.save_generator(file, restored.variables, model, step=restored.step)
-        return Subject(load_anonymizer(file), str(path), restored.step)
+    model, variables = model_section(restored.config), restored.variables
+    fingerprint = generator_file.fingerprint_of(variables, model, restored.step)
+    return Subject(generator_of(model, variables, fingerprint, path), str(path), restored.step)
 
 
 def _masks(count: int, size: int) -> np.ndarray:

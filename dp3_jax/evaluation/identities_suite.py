@@ -19,7 +19,6 @@ import hashlib
 import json
 import pathlib
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -43,14 +42,13 @@ from dp3_jax.evaluation.real_people import RealPeople
 from dp3_jax.evaluation.replacers import Fusing, Inpainting
 from dp3_jax.metrics import identification
 from dp3_jax.metrics.face_measures import MOBILENET, Measures, Ruler
-from dp3_jax.models import embedders
-from dp3_jax.models.generator_file import read_generator
+from dp3_jax.models import embedders, generator_file
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.classes import load_classifier
 from dp3_jax.replacement.prior_identities import PriorIdentities
-from dp3_jax.training.configuration import data_options
-from dp3_jax.training.export import export
+from dp3_jax.training import checkpoint
+from dp3_jax.training.options import data_options, model_section
 
 # What config.evaluate may say, and what holds where it does not.
 DEFAULTS = {
@@ -238,10 +236,14 @@ def _open_network(workdir: pathlib.Path, step: int | str) -> tuple[fusing.Fusion
     """The fusion network of an exported file or of a run's checkpoint, and what to call it."""
     if workdir.is_file():
         return fusing.load_fusion(workdir), str(workdir)
-    with tempfile.TemporaryDirectory() as scratch:
-        file = pathlib.Path(scratch) / "generator.safetensors"
-        export(workdir, file, step=step)
-        return fusing.load_fusion(file), f"{workdir}, step {read_generator(file)[2]}"
+    restored = checkpoint.restore_generator(workdir, step)
+    model = model_section(restored.config)
+    if model["family"] != "fusion":
+        raise UserError(f"{workdir} holds no fusion network but a {model['family']!r}")
+    fingerprint = generator_file.fingerprint_of(restored.variables, model, restored.step)
+    variables = {name: tree for name, tree in restored.variables.items() if tree}
+    network = fusing.fusion_of(model, variables, fingerprint)
+    return network, f"{workdir}, step {restored.step}"
 
 
 def _groups(config: ConfigDict, settings: dict[str, Any]) -> list[people.People]:

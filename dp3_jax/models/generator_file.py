@@ -1,5 +1,6 @@
 """A generator as one safetensors file that can be given away: variables, and what network they belong to."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -27,25 +28,20 @@ def _half(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float16) if fits else value
 
 
-def save_generator(
-    path: str | os.PathLike,
+def packed(
     variables: Mapping[str, Any],
     model: Mapping[str, Any],
     half: bool = False,
     step: int | None = None,
-) -> None:
-    """Writes one safetensors file: all variables, and the model's description as JSON in its header.
+) -> bytes:
+    """The content of the file: all variables, and the model's description as JSON in its header.
 
     Args:
-      path: of the file.
       variables: {"params": ..., "batch_stats": ...} of the generator.
       model: what `models.build_generator` takes (the config's `model` section with `image_size`).
       half: store parameters as float16, half the size; statistics of batch normalization stay
         float32, because variances leave float16's range.
       step: training step, for reports.
-
-    Raises:
-      UserError: the file cannot be written.
     """
     params = jax.tree.map(np.asarray, dict(variables["params"]))
     tree = {
@@ -55,8 +51,31 @@ def save_generator(
     flat = flax.traverse_util.flatten_dict(tree, sep="/")
     flat = {name: np.ascontiguousarray(value) for name, value in flat.items()}
     header = json.dumps({"format": FORMAT, "model": dict(model), "step": step}, sort_keys=True)
+    return safetensors.numpy.save(flat, {METADATA_KEY: header})
+
+
+def save_generator(
+    path: str | os.PathLike,
+    variables: Mapping[str, Any],
+    model: Mapping[str, Any],
+    half: bool = False,
+    step: int | None = None,
+) -> None:
+    """Writes what `packed` gives for the other arguments to one safetensors file.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    content = packed(variables, model, half=half, step=step)
     with files.atomic_target(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(flat, {METADATA_KEY: header}))
+        temporary.write_bytes(content)
+
+
+def fingerprint_of(
+    variables: Mapping[str, Any], model: Mapping[str, Any], step: int | None = None
+) -> str:
+    """The SHA-256, in hex, of the file that these would be exported to."""
+    return hashlib.sha256(packed(variables, model, step=step)).hexdigest()
 
 
 def read_generator(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any], int | None]:

@@ -158,14 +158,35 @@ def load_anonymizer(path: str | os.PathLike | None = None) -> FaceGenerator:
     digest = hashlib.sha256(content).hexdigest()
     if path is None:
         return _make(DEFAULT_MODEL, digest, _shipped)
-    from dp3_jax import models
     from dp3_jax.models import generator_file
 
     model, variables, _ = generator_file.read_generator(source)
+    return generator_of(model, variables, digest, source)
+
+
+def generator_of(
+    model: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    fingerprint: str,
+    source: str | os.PathLike,
+) -> FaceGenerator:
+    """The generator that a `model` section describes, with given variables.
+
+    Args:
+      model: see `models.build_generator`.
+      variables: of the network.
+      fingerprint: tells generators apart; of files it is the SHA-256 of their content.
+      source: where they came from, for messages.
+
+    Raises:
+      UserError: the model is no anonymizer.
+    """
+    from dp3_jax import models
+
     family = models.family_of(model)
     if family.takes != TAKES:
         raise UserError(f"{source} holds {family.title}, not an anonymizer")
-    return _make(model, digest, lambda: _network(model, variables))
+    return _make(model, fingerprint, lambda: _network(model, variables))
 
 
 # What configs/anonymize128.py trains.
