@@ -85,15 +85,25 @@ def network():
 
 @pytest.mark.parametrize("leak", ["half-transparent", "pixel-swapped"])
 def test_a_network_trained_further_finds_who_it_is(leak):
-    result = made.caught(attacked(Tuned(network, updates=80), made.LEAKS[leak]))
+    result = made.caught(attacked(Tuned(network, 80, None), made.LEAKS[leak]))
     assert result.value > 0.75
 
 
 def test_a_network_trained_further_finds_nobody_under_one_grey():
-    made.not_caught(attacked(Tuned(network, updates=20), made.solid))
+    made.not_caught(attacked(Tuned(network, 20, None), made.solid))
 
 
-@pytest.mark.parametrize("attack", [PARROT, Tuned(network, updates=2)])
+def test_what_a_regression_reads_from_surroundings_is_a_floor_for_the_network_too():
+    known, tried = made.faces(1, people=80, hair=True), made.faces(2, hair=True)
+    change = made.LEAKS["half-transparent"]
+    floors = []
+    for surroundings in (None, open_wide_eyes):
+        fitted = Tuned(network, 4, surroundings).fit(made.anonymized(known, change), seed=0)
+        floors.append(fitted.score(made.anonymized(tried, change)).floor)
+    assert floors[0] < 0.6 and floors[1] > 0.8
+
+
+@pytest.mark.parametrize("attack", [PARROT, Tuned(network, 2, None)])
 def test_nobody_is_trained_on_and_tried(attack):
     with pytest.raises(ValueError, match="must not train on people"):
         attack.fit(KNOWN, seed=0).score(KNOWN)

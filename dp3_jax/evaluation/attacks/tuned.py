@@ -154,9 +154,10 @@ def train(network: Network, lessons: Lessons, updates: int, seed: int) -> Params
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FittedTuned:
-    """Parameters by kind of picture; the targets' mean, which is taken off."""
+    """Parameters by kind of picture; the targets' mean, which is taken off; who reads surroundings."""
 
     attack: "Tuned"
+    surroundings: parrot.FittedParrot | None
     network: Network
     params: Mapping[str, Params]
     mean: np.ndarray
@@ -177,10 +178,15 @@ class FittedTuned:
             params = self.params.get(kind, network.params)
             seen = embeddings(network, params, _maps(network, pictures[probes]))
             scores[kind] = (seen - self.mean if kind == "originals" else seen) @ whose.T
+        same = identification.same_person(faces.people[probes], faces.people[gallery])
+        if self.surroundings is not None:
+            read = self.surroundings.scores(faces)[0]["blanked"]["trained"]
+            area = [recognition.preferred(one, same).mean() for one in (scores["blanked"], read)]
+            scores["blanked"] = read if area[1] > area[0] else scores["blanked"]
         return recognition.recognised(
             self.attack,
             scores,
-            identification.same_person(faces.people[probes], faces.people[gallery]),
+            same,
             faces.people[probes],
             f"trained a recogniser further on such pictures of {len(np.unique(self.people))} other people",
         )
@@ -193,10 +199,13 @@ class Tuned:
     Attributes:
       network: opens what is trained further.
       updates: of each of the two networks, for results and for blanked pictures.
+      surroundings: opens what surroundings are read with besides; None: nothing. A network for faces hardly
+        learns from pictures without one, so that a regression may set the higher floor.
     """
 
     network: Callable[[], Network] = open_dlib
     updates: int = 160
+    surroundings: Callable[[], parrot.Eyes] | None = parrot.open_eyes
 
     name: ClassVar[str] = "parrot_tuned"
     title: ClassVar[str] = "Recogniser trained further on anonymized faces"
@@ -230,4 +239,7 @@ class Tuned:
             )
             for kind in ("anonymized", "blanked")
         }
-        return FittedTuned(self, network, params, mean, people)
+        reader = None
+        if self.surroundings is not None:
+            reader = parrot.Parrot(self.surroundings, kinds=("blanked",)).fit(faces, seed)
+        return FittedTuned(self, reader, network, params, mean, people)
