@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import pathlib
 import sys
 import threading
@@ -74,24 +75,19 @@ def _review(arguments: argparse.Namespace) -> int:
     from dp3_jax.review.exporting import Exporter
 
     exporter = Exporter(session, target)
-    # The page is there at once; what a kill left undone, and the networks, come meanwhile.
-    preparing = threading.Thread(target=_prepare, args=(session,), name="preparing", daemon=True)
 
     def tell(address: str) -> None:
         print(address, flush=True)
-        preparing.start()
+        # The page is there at once; what a kill left undone, and the networks, come meanwhile.
+        threading.Thread(target=_prepare, args=(session,), name="preparing", daemon=True).start()
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
         review = app.Review(session, exporter, str(arguments.path))
         server.serve(review, arguments.port, tell, browser=not arguments.no_browser)
-    except KeyboardInterrupt:
-        pass  # the way to end it
-    finally:
-        exporter.close()
-        session.close()
-        if preparing.is_alive():
-            preparing.join()
-    return 0
+    exporter.close()
+    session.close()
+    # All that was done is on the disk. Threads that load networks would hold the process up, or abort it.
+    os._exit(0)
 
 
 def _session(arguments: argparse.Namespace):
@@ -121,9 +117,6 @@ def _session(arguments: argparse.Namespace):
 
 def _prepare(session) -> None:
     """Does what a kill left undone, and loads what draws faces."""
-    from dp3_jax.review.models import Ended
-
-    with contextlib.suppress(Ended):
-        for line in session.recover():
-            print(f"note: {line}", file=sys.stderr)
-        session.warm()
+    for line in session.recover():
+        print(f"note: {line}", file=sys.stderr)
+    session.warm()

@@ -59,11 +59,11 @@ class Exporter:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def close(self) -> None:
-        """Ends what goes on, after the frame that is being made."""
+    def close(self, seconds: float = 5.0) -> None:
+        """Ends what goes on, after the frame that is being made; waits for that so long."""
         self._closed = True
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(seconds)
 
     def progress(self) -> dict[str, Any]:
         """How far the present or last export is."""

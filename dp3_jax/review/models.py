@@ -26,10 +26,6 @@ _MIN_OVERLAP = 0.4  # of both boxes' union
 _MIN_SIDE = 96  # px of what is looked at
 
 
-class Ended(Exception):
-    """The review ends, and draws nothing more."""
-
-
 class _Remembering(Anonymizer):
     """An anonymizer that does not draw a person again who stays as she is."""
 
@@ -70,18 +66,12 @@ class Models:
             return self._made[key]
 
     def run(self, work: Callable[[], T]) -> T:
-        """Does what draws faces in the thread for that, and waits for it; raises Ended after `close`."""
-        return self._submit(work).result()
+        """Does what draws faces in the thread for that, and waits for it; gives what it gives."""
+        return self._thread.submit(work).result()
 
     def later(self, work: Callable[[], Any]) -> None:
         """Does it there when there is time, and tells nobody."""
-        self._submit(work)
-
-    def _submit(self, work: Callable[[], T]) -> futures.Future[T]:
-        try:
-            return self._thread.submit(work)
-        except RuntimeError as error:  # it was shut down
-            raise Ended from error
+        self._thread.submit(work)
 
     def warm(self, said: IdentityOptions | None) -> None:
         """Gets ready for the first new face, so that it does not take longer than others."""
@@ -91,10 +81,6 @@ class Models:
             anonymizer.renderer.warm(1)
 
         self.later(load)
-
-    def close(self) -> None:
-        """Waits for what is being drawn; nothing more is begun."""
-        self._thread.shutdown(cancel_futures=True)
 
     def face_near(self, image: np.ndarray, box: Sequence[float]) -> Detection | None:
         """A face in u8[h, w, 3] that a hand-drawn box means, be it far from sure; None: none is found.

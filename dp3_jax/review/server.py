@@ -17,6 +17,7 @@ from dp3_jax.review.app import Review, build_app
 
 HOST = "127.0.0.1"  # nobody else can look
 _TOKEN_BYTES = 24
+_GRACE = 1  # s that answers have when it ends
 _OPENER = "open.html"
 _THREADS = 8  # answers at a time, most of which wait for a picture
 
@@ -38,11 +39,17 @@ def serve(review: Review, port: int, tell: Callable[[str], None], *, browser: bo
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         address = f"http://{HOST}:{port}/?token={token}"
         with contextlib.ExitStack() as stack:
-            # Left as it is at the end of the process, a thread in a decoder would abort it.
-            pool = stack.enter_context(futures.ThreadPoolExecutor(_THREADS, "page"))
+            pool = futures.ThreadPoolExecutor(_THREADS, "page")
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
             app = build_app(review, pool, token=token, port=port)
             # Its log of requests would hold the token.
-            config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+            config = uvicorn.Config(
+                app,
+                log_level="critical",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=_GRACE,
+            )
             tell(address)
             if browser:
                 stack.enter_context(_opened(address, review.session.folder))

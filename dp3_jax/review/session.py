@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from dp3_jax.review.photo_item import PhotoItem
 from dp3_jax.review.video_item import VideoItem
 
 Work = PhotoItem | VideoItem
+
+_PATIENCE = 5.0  # s
 
 
 class Conflict(UserError):
@@ -298,12 +301,11 @@ class Session:
                 self._prepared[name] = content
                 work.prepare(content)
 
-    def close(self) -> None:
-        """Waits for what is being drawn, and closes files."""
-        self.models.close()
-        for work in self.works.values():
-            if isinstance(work, VideoItem):
-                work.close()
+    def close(self, seconds: float = _PATIENCE) -> None:
+        """Lets changes that are being made come to their end, for a while; none begins any more."""
+        until = time.monotonic() + seconds
+        for lock in self._locks.values():
+            lock.acquire(timeout=max(until - time.monotonic(), 0.01))
 
     def _present(self, work: Work, body: Any) -> bytes:
         """The sidecar, which must be what the client has seen."""

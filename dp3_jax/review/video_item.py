@@ -253,12 +253,6 @@ class VideoItem:
         if self.item.manifest is not None:
             self.item.manifest.rewrite(self.item.source, self.item.result, None)
 
-    def close(self) -> None:
-        """Closes the files."""
-        with self._lock:
-            for _, access in self._accesses.values():
-                access.close()
-
 
 class _Rendering:
     """Draws frames with one state of the tracks; what is remembered holds while they come in order."""
