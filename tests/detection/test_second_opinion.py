@@ -9,19 +9,22 @@ from dp3_jax.common import assets
 from dp3_jax.detection import second_opinion
 from dp3_jax.detection.detections import Detection, once_each
 from dp3_jax.media.photos import read_photo
+from dp3_jax.models.mesh import Pose, mean_shape
 from dp3_jax.pipelines.anonymize import Anonymizer
+from dp3_jax.replacement.face_shape import turn
 from tests.face_photos import BOX, POINTS, Painter, astronaut, detector_or_skip, face
 
 
 class Opinion:
     """A mesh that has one opinion of everything."""
 
-    def __init__(self, score):
+    def __init__(self, score, yaw=0.0):
         self.score, self.asked = score, 0
+        self.mesh = 60 * (mean_shape()[0] @ turn(Pose(yaw, 0, 0)).T)
 
     def points(self, image, box=None, five=None):
         self.asked += 1
-        return np.zeros((468, 3), np.float32), self.score
+        return self.mesh, self.score
 
 
 def sources(one, mesh):
@@ -39,6 +42,14 @@ def test_doubts():
     assert sources(small, doubts) == ["detected"]  # of so small a face the mesh knows nothing
     assert sources(weak, believes) == ["unsure"]
     assert sources(face(), doubts) == ["user"]
+
+
+@pytest.mark.parametrize(
+    ("yaw", "kept"), [(-50.0, True), (50.0, True), (60.0, False), (-60.0, False)]
+)
+def test_a_head_in_profile_gets_no_new_face(yaw, kept):
+    sure = dataclasses.replace(face(), confidence=0.9, source="detected")
+    assert (sources(sure, Opinion(0.99, yaw)) == ["detected"]) == kept
 
 
 def test_an_unsure_face_is_covered_and_a_sure_one_replaced():
