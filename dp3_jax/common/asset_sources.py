@@ -269,10 +269,10 @@ def read_member(archive: pathlib.Path, member: str) -> bytes | None:
         with zipfile.ZipFile(archive) as opened:
             return next((opened.read(n) for n in opened.namelist() if fits(n)), None)
     if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as opened:
-            for entry in opened:
-                if entry.isfile() and fits(entry.name):
-                    return opened.extractfile(entry).read()
+        with tarfile.open(archive) as tar:
+            for entry in tar:
+                if entry.isfile() and fits(entry.name) and (content := tar.extractfile(entry)):
+                    return content.read()
     return None
 
 

@@ -4,6 +4,7 @@ import logging as standard_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags, logging
 
@@ -15,7 +16,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(list(argv))
         # A config file that cannot be loaded says so only when the config is first looked into.
-        _ = flags.FLAGS["config"].value.is_locked
+        config: Any = flags.FLAGS["config"].value
+        _ = config.is_locked
         return rest
     except Exception as error:  # whatever: a config file is the user's program
         # ml_collections puts the traceback of a failing config file into the message; its last line

@@ -180,4 +180,6 @@ def walk(root: pathlib.Path, without: pathlib.Path | None = None, *, hidden: boo
                 tree.dangling.append(path)
 
     visit(root, frozenset())
-    return Tree(*map(sorted, tree))
+    return Tree(
+        sorted(tree.files), sorted(tree.dangling), sorted(tree.circles), sorted(tree.unread)
+    )

@@ -58,6 +58,10 @@ class FaceRenderer(Protocol):
     fingerprint: str
     takes_vector: bool
 
+    def warm(self, count: int) -> None:
+        """Gets ready for so many faces at once."""
+        ...
+
     def draw(
         self,
         batch: Sequence["InpaintRequest"],

@@ -1,5 +1,6 @@
 """The door of a run: its config is taken apart once, and everything that is wrong with it is told there."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -60,7 +61,7 @@ def _losses(objective: Objective | None, factors: Mapping[str, Any]) -> Any:
     """
     if objective is None or objective.losses is None:
         return None
-    known = objective.losses.__dataclass_fields__
+    known = [field.name for field in dataclasses.fields(objective.losses)]
     if unknown := [name for name in factors if name not in known]:
         raise UserError(f"config.losses.{unknown[0]} is none of {', '.join(known)}")
     return objective.losses(**factors)

@@ -254,7 +254,7 @@ def process(
 def _meter(anonymizer: Anonymizer, motion: str, rate: Fraction) -> VectorMeter | None:
     """What measures the faces' vectors; the builtin generator takes none."""
     told = "none" if anonymizer.identity.wanted == "builtin" else motion
-    return meter_for(anonymizer.settings.method, told, rate)
+    return meter_for(anonymizer.settings.method, told, float(rate))
 
 
 def _rendering_pass(

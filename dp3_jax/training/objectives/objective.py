@@ -90,7 +90,7 @@ class Objective:
 
     train_step: Callable[[StepOptions, Any], TrainStep]
     sample_inputs: Callable[[Samples, DataSection, Any], tuple[jax.Array, ...]]
-    losses: type | None = None
+    losses: type[Any] | None = None
     problems: Callable[[Sections], Iterable[str]] = _no_problem
     perceptual_features: Callable[[ModelSection, Any, Any], Features | None] = _no_features
     companions: Callable[[DataSection, Any, int, int], Companions | None] = _no_companions
