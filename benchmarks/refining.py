@@ -2,10 +2,10 @@
 
     python benchmarks/refining.py PHOTOS WORK [--photos 40] [--keys 2] [--gain 0.3]
 
-The flaw: the network gives donors too much blue. New faces are drawn into the photos with it, and a rule in
-place of a person calls those `colour` whose skin is bluer than the unspoiled network draws the same person
-by more than the median. `launch.py --config=configs/refine128.py` begins with the spoiled network. Last, the
-blue that is left is measured on photos that were not rated.
+The flaw: the network changes blue too much, so that dark skin turns yellow and light skin blue. New faces are
+drawn into the photos with it, and a rule in place of a person calls `colour` the half of them that is
+furthest from how the unspoiled network draws the same person. `launch.py --config=configs/refine128.py`
+begins with the spoiled network. Last, the tint that is left is measured on photos that were not rated.
 """
 
 import argparse
@@ -51,8 +51,8 @@ def draw(paths, seeds, weights):
     return drawn
 
 
-def blue(pictures, plain):
-    """{name: levels by which a new face is bluer than the unspoiled network's}."""
+def tints(pictures, plain):
+    """{name: levels by which a new face is bluer, or below 0 yellower, than the unspoiled network's}."""
     found = {}
     for name in pictures.keys() & plain.keys():
         x, y, w, h = pictures[name][1].action.face.box
@@ -62,10 +62,10 @@ def blue(pictures, plain):
     return found
 
 
-def rate(path: pathlib.Path, pictures, bluer) -> None:
-    """Writes made ratings: `colour` where a face is bluer than the median."""
-    limit = np.median(list(bluer.values()))
-    for (photo, seed), value in sorted(bluer.items()):
+def rate(path: pathlib.Path, pictures, tinted) -> None:
+    """Writes made ratings: `colour` where a face is tinted more than half of them are."""
+    limit = np.median(np.abs(list(tinted.values())))
+    for (photo, seed), value in sorted(tinted.items()):
         done = pictures[photo, seed][1]
         face = done.action.face
         entry = feedback.Feedback(
@@ -77,7 +77,7 @@ def rate(path: pathlib.Path, pictures, bluer) -> None:
             box=tuple(map(float, face.box)),
             points=None if face.keypoints is None else np.asarray(face.keypoints, float).tolist(),
             confidence=float(face.confidence),
-            verdicts=("colour",) if value > limit else (),
+            verdicts=("colour",) if abs(value) > limit else (),
             method="generate",
             key=done.action.key.hex(),
             candidate=done.candidate,
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=40)
     parser.add_argument("--fresh", type=int, default=12, help="further photos, for the measure")
     parser.add_argument("--keys", type=int, default=2)
-    parser.add_argument("--gain", type=float, default=0.3)
+    parser.add_argument("--gain", type=float, default=0.6)
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     paths = sorted(p for p in asked.folder.iterdir() if photos.is_photo_name(p))
@@ -106,7 +106,7 @@ def main() -> None:
     bad, good = draw(rated, seeds, spoiled), draw(rated, seeds, None)
     said = asked.work / feedback.NAME
     said.unlink(missing_ok=True)
-    rate(said, bad, blue(bad, good))
+    rate(said, bad, tints(bad, good))
     run = asked.work / "run"
     line = [sys.executable, "launch.py", "--config=configs/refine128.py", f"--workdir={run}"]
     line += [f"--config.feedback={said}", f"--config.refine.initial={spoiled}"]
@@ -115,8 +115,11 @@ def main() -> None:
     plain = draw(fresh, seeds, None)
     for name, weights in (("spoiled", spoiled), ("refined", run / REFINED)):
         if weights.is_file():
-            left = list(blue(draw(fresh, seeds, weights), plain).values())
-            print(f"{name}: {np.mean(left):+.1f} levels bluer on {len(left)} faces never rated")
+            left = list(tints(draw(fresh, seeds, weights), plain).values())
+            size = np.abs(left).mean()
+            print(
+                f"{name}: tint of {size:.1f} levels ({np.mean(left):+.1f}) on {len(left)} unrated faces"
+            )
 
 
 if __name__ == "__main__":
