@@ -19,6 +19,8 @@ MIN_FACES = 30  # judged; with fewer nobody can say that nothing was found
 FAR = 1e-2
 MEASURE = "the right one of two people is picked"
 CHANCE = 0.5
+# A face shows the class that its surroundings decide better than a grey patch does.
+COARSE = " (sex, age, tone, pose and expression count too, which new faces may share)"
 BLANKED = "the same from pictures with a blanked masked region"
 
 
@@ -132,7 +134,7 @@ def recognised(
         f"{len(mine)} tries (95%: {_percent(span['low'])} to {_percent(span['high'])}); "
         f"{'from the blanked picture' if blanked else 'by chance'} {_percent(floor)}"
         + ("" if control is None else f", from the original {_percent(control.mean())}")
-        + f": {verdict(found, len(mine))}."
+        + f": {verdict(found, len(mine))}{COARSE if found and blanked else ''}."
     )
     return AttackResult(
         name=attack.name,
