@@ -205,9 +205,12 @@ class Renderer:
     def _place(self, track: Track, observation: Observation, memory: Memory) -> placement.Place:
         """The place in this frame, smoothed; its mask grows to cover most of the raw one."""
         raw = observation.alignment()
-        smooth = raw
+        still = self._motion == "none" and self._renderer is not None
+        still = still and self._renderer.takes_vector
+        placed = placement.by_boxes(raw, [observation.box]) if still else raw
+        smooth = placed
         if self.coherence.smooth_alignment:
-            pose = poses.to_pose(raw)
+            pose = poses.to_pose(placed if self._causal else raw)
             if self._causal:
                 passed = max(observation.frame - memory.frame, 1)
                 memory.motion = coherence.follow(memory.motion, pose, passed)
@@ -215,6 +218,10 @@ class Renderer:
             else:
                 smoothed = coherence.centred(track, observation, self._cuts)
             smooth = poses.to_alignment(poses.limited(smoothed, pose))
+            if still and not self._causal:
+                smooth = placement.by_boxes(
+                    smooth, placement.boxes_near(track, observation, self._cuts)
+                )
         raw_dilation = (
             _INTERPOLATED_DILATION if observation.source == FaceSource.INTERPOLATED else 0
         )

@@ -1,5 +1,6 @@
 """The pixels of a tracked face: those that are hidden, and those that its new face is put into."""
 
+import bisect
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -8,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.detection.detections import Detection
+from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import generation, obfuscation
 from dp3_jax.replacement.face_actions import FaceAction
 from dp3_jax.vision import geometry
 from dp3_jax.vision.masks import inference_mask
+
+_BOXES = 4  # frames on each side over which boxes are averaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,30 @@ def extent(how: str, place: Place, box: Sequence[float], shape: Sequence[int]) -
     return geometry.joined(
         smooth, obfuscation.extent(place.raw, box, how, shape, place.raw_dilation)
     )
+
+
+def by_boxes(alignment: geometry.Alignment, boxes: Sequence[Sequence[float]]) -> geometry.Alignment:
+    """A face upright in its mean box, with the roll of `alignment` alone: five points move as a head turns.
+
+    Frontal faces that are placed by them lean after it: a mesh saw them turn by a third of what the head did
+    (correlation .92), by the boxes by an eighth (.48; on a talking head).
+    """
+    x, y, width, height = np.mean(boxes, 0)
+    upright = geometry.align_box((x, y, width, height))
+    middle = complex(x + width / 2, y + height / 2)
+    a = alignment.a * (upright.scale / alignment.scale)
+    return geometry.Alignment(a, upright.a * middle + upright.b - a * middle)
+
+
+def boxes_near(
+    track: Track, observation: Observation, cuts: Sequence[int]
+) -> list[tuple[float, float, float, float]]:
+    """The boxes of a track in the frames round one, of the same shot."""
+    shot = bisect.bisect_right(cuts, observation.frame)
+    index = observation.frame - track.first
+    near = track.observations[max(index - _BOXES, 0) : index + _BOXES + 1]
+    boxes = [one.box for one in near if bisect.bisect_right(cuts, one.frame) == shot]
+    return boxes or [observation.box]
 
 
 def request(
