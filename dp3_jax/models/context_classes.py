@@ -58,16 +58,16 @@ def describe(
     widths: tuple[int, ...],
     image: jax.Array,
     mask: jax.Array,
-    erased: jax.Array,
+    continued: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """(f32[2, N] as of `_encoded`, f32[1664] of MobileNetV2); pure.
 
     Args:
       parameters: {"encoder": of the anonymizer, "trunk": of `mobilenet.MobileNetV2`}.
       widths, image, mask: as of `guess_both`.
-      erased: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest under the mask.
+      continued: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest under the mask.
     """
-    pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(parameters["trunk"], erased)
+    pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(parameters["trunk"], continued)
     batch, side, _, channels = layers[_LAYER].shape
     parts = layers[_LAYER].reshape(batch, _PARTS, side // _PARTS, _PARTS, side // _PARTS, channels)
     seen = jnp.concatenate([pooled, parts.mean((2, 4)).reshape(batch, -1)], -1)[0]
@@ -79,16 +79,16 @@ def guess_with_trunk(
     widths: tuple[int, ...],
     image: jax.Array,
     mask: jax.Array,
-    erased: jax.Array,
+    continued: jax.Array,
 ) -> jax.Array:
     """f32[15]: as `guess_both`, then a better logit of sex, and CIE Lab of the cheeks (3); pure.
 
     Args:
       parameters: of `describe`, also {"head": of the head, "linear": of two linear maps}.
-      widths, image, mask, erased: as of `describe`.
+      widths, image, mask, continued: as of `describe`.
     """
     linear = parameters["linear"]
-    encoded, seen = describe(parameters, widths, image, mask, erased)
+    encoded, seen = describe(parameters, widths, image, mask, continued)
     sex = seen @ linear["sex.kernel"] + linear["sex.bias"]
     both = jnp.concatenate([seen, encoded.mean(0)])
     skin = both @ linear["skin.kernel"] + linear["skin.bias"]

@@ -52,8 +52,8 @@ def measured(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.n
             continue
         mask = turned_mask(face.yaw)
         both = (np.float32(view) / 127.5 - 1 for view in (image, classes.continued(image, mask)))
-        view, erased = (levels[None] for levels in both)
-        own = describe(classifier.parameters, view, mask[None], erased)
+        view, continued = (levels[None] for levels in both)
+        own = describe(classifier.parameters, view, mask[None], continued)
         encoded.append(np.asarray(own[0]).mean(0))
         seen.append(np.asarray(own[1]))
         labels.append((face.female, face.lightness, face.redness, face.yellowness))
