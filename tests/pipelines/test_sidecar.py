@@ -16,6 +16,8 @@ from dp3_jax.detection.face_detection import Detection
 from dp3_jax.pipelines import boxes, outputs, sidecar
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
+from dp3_jax.replacement.identities import Wishes
+from dp3_jax.replacement.options import IdentityOptions
 
 SCHEMA = json.loads(sidecar.SCHEMA.read_text())
 MASTER_KEY = b"s" * 32
@@ -111,6 +113,14 @@ def minimal(**changes):
         "faces": [{"box": [1, 2, 3, 4]}],
     }
     return {**content, **changes}
+
+
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes(True, False, 30.0, 2)])
+def test_who_the_new_faces_are_is_written_and_read_back(wishes):
+    options = IdentityOptions(source="prior", wishes=wishes)
+    content = sidecar.describe((48, 64, 3), [], Settings(), None, options)
+    jsonschema.validate(json.loads(json.dumps(content)), SCHEMA)
+    assert sidecar.parse_identity(content, "x") == options
 
 
 def test_a_face_added_by_hand_needs_only_a_box():
