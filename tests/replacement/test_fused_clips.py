@@ -99,7 +99,6 @@ def test_faces_turn_and_speak_only_as_far_as_they_are_asked_to(network):
     assert (shown["speaking", "face"] != shown["speaking", "head"]).any()
     assert (shown["speaking", "head"] != shown["still", "head"]).any()
     np.testing.assert_array_equal(shown["speaking", "none"], shown["still", "none"])
-    np.testing.assert_array_equal(shown["still", "head"], shown["still", "none"])
 
 
 @pytest.mark.parametrize("at", [1, 5, 9])
