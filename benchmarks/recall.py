@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 import cv2
 import numpy as np
 
-from dp3_jax.detection.face_detection import Detector, Detection
+from dp3_jax.detection.face_detection import Detection, Detector
 from dp3_jax.media.video import reading
 from dp3_jax.vision import geometry
 

@@ -35,7 +35,9 @@ def five_points(detector: Detector, photo: np.ndarray) -> np.ndarray | None:
     """f32[5, 2] of the face nearest the middle."""
     faces = [face for face in detector.detect(photo) if face.keypoints is not None]
     middle = np.array(photo.shape[1::-1]) / 2
-    nearest = min(faces, key=lambda f: float(np.abs(f.keypoints.mean(0) - middle).max()), default=None)
+    nearest = min(
+        faces, key=lambda f: float(np.abs(f.keypoints.mean(0) - middle).max()), default=None
+    )
     return None if nearest is None else nearest.keypoints
 
 

@@ -177,6 +177,7 @@ def _interpolated(
     size: np.ndarray,
     relative: np.ndarray | None,
     dilation: float,
+    *,
     kind: TargetKind,
 ) -> Observation:
     """An observation that nobody saw; `dilation` makes its box larger than `size`."""
@@ -248,7 +249,7 @@ def _between(before: Sequence[Observation], after: Sequence[Observation]) -> lis
         dilation = DILATION_PER_FRAME * min(frame - left.frame, right.frame - frame)
         dilation += 2 * np.linalg.norm(bend / size)  # in half axes: the bend may be wrong
         middle = (1 - t) * a + t * b + bend
-        interpolated.append(_interpolated(frame, middle, size, relative, dilation, left.kind))
+        interpolated.append(_interpolated(frame, middle, size, relative, dilation, kind=left.kind))
     return interpolated
 
 

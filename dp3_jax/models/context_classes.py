@@ -65,7 +65,7 @@ def describe(
     Args:
       parameters: {"encoder": of the anonymizer, "trunk": of `mobilenet.MobileNetV2`}.
       widths, image, mask: as of `guess_both`.
-      continued: f32[1, 128, 128, 3] in [-1, 1], the view with a smooth continuation of the rest under the mask.
+      continued: f32[1, 128, 128, 3] in [-1, 1], the view with the rest continued smoothly under the mask.
     """
     pooled, layers = mobilenet.MobileNetV2(layers=(_LAYER,)).apply(parameters["trunk"], continued)
     batch, side, _, channels = layers[_LAYER].shape

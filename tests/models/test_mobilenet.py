@@ -8,10 +8,9 @@ import pytest
 import skimage.data
 from jax import lax
 
-from dp3_jax.common import assets
+from dp3_jax.common import assets, mobilenet_file
 from dp3_jax.common.torch_file import read_tensors
 from dp3_jax.metrics import kid
-from dp3_jax.common import mobilenet_file
 from dp3_jax.models import mobilenet
 
 
