@@ -224,7 +224,12 @@ def extrapolate(
     middle = np.clip(start + way, np.minimum(start, 0), np.maximum(start, edge))
     short = np.linalg.norm((speed * away - way) / (size / 2))
     return _interpolated(
-        frame, middle, size, _relative(known), DILATION_PER_FRAME * abs(away) + short, known.kind
+        frame,
+        middle,
+        size,
+        _relative(known),
+        DILATION_PER_FRAME * abs(away) + short,
+        kind=known.kind,
     )
 
 
