@@ -21,7 +21,9 @@ BLOCKS = (
 _BATCH_NORM_EPSILON = 1e-5
 
 
-def fold_normalisation(tensors: Mapping[str, np.ndarray], conv: str, norm: str) -> dict[str, np.ndarray]:
+def fold_normalisation(
+    tensors: Mapping[str, np.ndarray], conv: str, norm: str
+) -> dict[str, np.ndarray]:
     """Kernel [kh, kw, in, out] and bias of a convolution followed by its batch normalization."""
     scale = tensors[f"{norm}.weight"] / np.sqrt(
         tensors[f"{norm}.running_var"] + _BATCH_NORM_EPSILON
@@ -39,7 +41,9 @@ def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises:
       KeyError: a tensor is missing.
     """
-    params: dict[str, Any] = {"features_0": fold_normalisation(tensors, "features.0.0", "features.0.1")}
+    params: dict[str, Any] = {
+        "features_0": fold_normalisation(tensors, "features.0.0", "features.0.1")
+    }
     for expansion, _, repetitions, _ in BLOCKS:
         for _ in range(repetitions):
             number = len(params)
@@ -48,11 +52,17 @@ def convert(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
             if expansion > 1:
                 block["expand"] = fold_normalisation(tensors, f"{prefix}.0.0", f"{prefix}.0.1")
                 part = 1
-            block["depthwise"] = fold_normalisation(tensors, f"{prefix}.{part}.0", f"{prefix}.{part}.1")
-            block["project"] = fold_normalisation(tensors, f"{prefix}.{part + 1}", f"{prefix}.{part + 2}")
+            block["depthwise"] = fold_normalisation(
+                tensors, f"{prefix}.{part}.0", f"{prefix}.{part}.1"
+            )
+            block["project"] = fold_normalisation(
+                tensors, f"{prefix}.{part + 1}", f"{prefix}.{part + 2}"
+            )
             params[f"features_{number}"] = block
     number = len(params)
-    params[f"features_{number}"] = fold_normalisation(tensors, f"features.{number}.0", f"features.{number}.1")
+    params[f"features_{number}"] = fold_normalisation(
+        tensors, f"features.{number}.0", f"features.{number}.1"
+    )
     return {"params": params}
 
 

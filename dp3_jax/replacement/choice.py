@@ -51,7 +51,9 @@ def open_renderer(
         if wanted != "auto":
             raise
         if options.wishes != Wishes():
-            raise UserError(f"--age, --sex, --glasses and --person need the prior: {error}") from error
+            raise UserError(
+                f"--age, --sex, --glasses and --person need the prior: {error}"
+            ) from error
         return BuiltinRenderer(builtin()), str(error)
 
 
