@@ -122,7 +122,7 @@ def test_the_answer_keeps_what_the_command_line_said():
         (["configs/celeba128.py:smoke"], "--config=configs/celeba128.py:smoke$"),
         (["--config=celeba128"], "did you mean --config=configs/celeba128.py?"),
         (["--config", "configs/celebA128.py:quick"], r"--config=configs/celeba128.py:quick\?"),
-        (["--config=somewhere/mine.py"], "no config file somewhere/mine.py; there are"),
+        (["--config=somewhere/own.py"], "no config file somewhere/own.py; there are"),
     ],
 )
 def test_a_config_that_is_not_named_or_not_there(line, answer, repository, monkeypatch):

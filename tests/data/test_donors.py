@@ -110,7 +110,7 @@ def test_among_like_poses_the_nearest_tone_comes_first(tmp_path):
     face = measured(rng, 1, [20])
     tones = [80, 60, 40, 25, 20]
     people = donors.Measured(
-        face.keypoints.repeat(5, 0), face.oval.repeat(5, 0),
+        face.points.repeat(5, 0), face.oval.repeat(5, 0),
         np.array([[t, 10, 10] for t in tones], np.float32), np.ones(5, np.float32),
     )  # fmt: skip
     donors.save(tmp_path / donors.FACES, face)
@@ -124,7 +124,7 @@ def test_among_like_poses_the_nearest_tone_comes_first(tmp_path):
 
 def test_mirroring_twice_is_no_change_and_keeps_left_left():
     one = measured(np.random.default_rng(2), 3, [50] * 3)
-    np.testing.assert_allclose(one.mirrored().mirrored().points, one.keypoints, atol=1e-4)
+    np.testing.assert_allclose(one.mirrored().mirrored().points, one.points, atol=1e-4)
     assert (one.mirrored().points[:, 0, 0] < one.mirrored().points[:, 1, 0]).all()
 
 
