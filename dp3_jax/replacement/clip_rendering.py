@@ -218,14 +218,14 @@ class Renderer:
             else:
                 smoothed = coherence.centred(track, observation, self._cuts)
             smooth = poses.to_alignment(poses.limited(smoothed, pose))
-            if still and not self._causal:
-                smooth = placement.by_boxes(
-                    smooth, placement.boxes_near(track, observation, self._cuts)
-                )
+        # The raw place is hidden anyway: that boxes lie beside points is no reason for a larger mask.
+        over = poses.moved(smooth, placed if self._causal else raw) - _TOLERATED
+        if still and self.coherence.smooth_alignment and not self._causal:
+            boxes = placement.boxes_near(track, observation, self._cuts)
+            smooth = placement.by_boxes(smooth, boxes)
         raw_dilation = (
             _INTERPOLATED_DILATION if observation.source == FaceSource.INTERPOLATED else 0
         )
-        over = poses.moved(smooth, raw) - _TOLERATED
         dilation = raw_dilation + min(max(over, 0.0), _MAX_DILATED)
         if self.coherence.stabilise_method:
             dilation = max(dilation, memory.dilation - _SHRINKING)
