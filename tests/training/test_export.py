@@ -140,7 +140,7 @@ def test_the_readmes_example_runs_without_a_warning(run, file, repository):
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
     (code,) = (block for block in blocks if "load_generator" in block)
     for place in (run[0], file):
-        lines = code.replace("runs/celeba128", str(place)) + "print(faces.shape, faces.dtype)"
+        lines = code.replace("runs/celeba128-smoke", str(place)) + "print(faces.shape, faces.dtype)"
         assert lines != code and str(place) in lines
         result = subprocess.run(
             [sys.executable, "-W", "default", "-c", lines], cwd=repository, capture_output=True,
