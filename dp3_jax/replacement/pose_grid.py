@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
-from dp3_jax.common import priorities
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Expression
 from dp3_jax.replacement import eyelids, node_pictures, pose_lattice
@@ -253,7 +252,6 @@ class PoseGrid:
 
     def _work(self) -> None:
         """In the background: renders what is asked for, and ends."""
-        priorities.lower()
         while True:
             with self._turn:
                 if not self._asked or self._failure is not None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from dp3_jax.common import priorities
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
@@ -58,7 +57,6 @@ def open_rendering(
     face_renderer = is_face = None
     instead = ""
     if settings.method == "generate":
-        priorities.start_jax()
         from dp3_jax.detection.face_detection import Detector
         from dp3_jax.pipelines.anonymize import Anonymizer
         from dp3_jax.replacement.generator import BATCHES
