@@ -2,7 +2,7 @@
 
     python docs/make_pictures.py [FOLDER] [NAME ...]      # default: docs, all of them
 
-astronaut.jpg  a photo and six new faces, by the first six seeds
+astronaut.jpg  a photo and six new women's faces, by the first six seeds
 generated.jpg  photos of people who do not exist, and two new faces of each
 sizes.jpg      one of these photos with faces of 60, 130, 300 and 600 px, before and after, pixel for pixel
 video.webp     a clip of a generated person, each of its frames as a photo, and what `dp3 anonymize` gives
@@ -28,6 +28,8 @@ from dp3_jax.media.video import reading
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.identities import Classes
+from dp3_jax.replacement.options import IdentityOptions
+from dp3_jax.replacement.person_description import describe
 from dp3_jax.replacement.prior_identities import PriorIdentities
 
 NAMES = ("astronaut.jpg", "generated.jpg", "sizes.jpg", "video.webp")
@@ -139,8 +141,10 @@ def main(folder: pathlib.Path, names: Sequence[str]) -> None:
     """Writes pictures into a folder; the prior's assets must be there or fetchable."""
     photo, anonymizer, source = demo.demo_photo(), Anonymizer(identity="prior"), PriorIdentities()
     if "astronaut.jpg" in names:
+        # Short hair in a space suit is taken for a man's.
+        woman = Anonymizer(identity=IdentityOptions(source="prior", wishes=describe("woman")))
         heads = [
-            anonymizer(photo, master_key=key_derivation.master_key_from_seed(seed)).frame
+            woman(photo, master_key=key_derivation.master_key_from_seed(seed)).frame
             for seed in SEEDS
         ]
         _write(folder / "astronaut.jpg", np.hstack([image[HEAD] for image in (photo, *heads)]))
@@ -155,4 +159,6 @@ def main(folder: pathlib.Path, names: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     asked = sys.argv[1:] or [str(pathlib.Path(__file__).parent)]
+    if asked[0].startswith("-"):
+        sys.exit(__doc__)
     main(pathlib.Path(asked[0]), asked[1:] or NAMES)
