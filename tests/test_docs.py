@@ -14,7 +14,7 @@ TESTS = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 OPTIONS = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 FOREIGN = {"--help", "--version"}
 YOURS = re.compile(r"\bNAME\b")  # a file that the reader is to write
-WRITTEN = {"generator.safetensors"}  # by commands
+WRITTEN = {"generator.safetensors", "refined.safetensors", "before_after.png"}  # by commands
 
 
 def pages(repository):

@@ -1,7 +1,7 @@
 """Embeddings of many faces by several face verifiers at once: in batches, on all cores.
 
 The networks are those of `models.embedders`, which take a face at a time where they must; here each has the
-form that is fastest for many. On two cores a face takes all three verifiers half the time
+form that is fastest for many. On two cores a face takes all three verifiers two thirds of the time
 (benchmarks/audit.py measures it). Rows agree with those of `models.embedders` to rounding.
 """
 
