@@ -31,7 +31,7 @@ from dp3_jax.common import assets, files
 from dp3_jax.common.errors import UserError, fail
 from dp3_jax.data import clip_people, order
 from dp3_jax.detection import face_detection
-from dp3_jax.detection.detections import FaceSource
+from dp3_jax.detection.detections import FaceSource, overlap
 from dp3_jax.models import embedders
 from dp3_jax.vision import flow, geometry, masks
 
@@ -64,19 +64,11 @@ def frame_pairs(path: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 first, start, gap = None, start + STRIDE, next(gaps)
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    common = max(width, 0.0) * max(height, 0.0)
-    return common / (a[2] * a[3] + b[2] * b[3] - common)
-
-
 def same_faces(
     before: Sequence[face_detection.Detection], after: Sequence[face_detection.Detection]
 ) -> Iterator[tuple[face_detection.Detection, face_detection.Detection]]:
     """Faces of two neighbouring frames that are each other's best match."""
-    table = np.array([[_overlap(a.box, b.box) for b in after] for a in before])
+    table = np.array([[overlap(a.box, b.box) for b in after] for a in before])
     for row, column in enumerate(table.argmax(1) if table.size else ()):
         if table[row, column] > _SAME_IOU and table[:, column].argmax() == row:
             yield before[row], after[column]

@@ -21,8 +21,7 @@ from dp3_jax.media.video.reading import read_frames
 from dp3_jax.replacement.face_actions import FaceAction
 from dp3_jax.replacement.frame_renderer import FaceTask, render_frame
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
-from dp3_jax.replacement.generation import FaceRenderer, InpaintRequest
-from dp3_jax.vision import geometry
+from dp3_jax.replacement.generation import FaceRenderer, request_for
 
 # What a fusion network can do something about; ages, sexes and likenesses are the person's.
 BY_FUSION = frozenset(("eyes", "mouth", "boundary", "colour"))
@@ -122,6 +121,10 @@ class _Recorder(FusionNetwork):
         self.fingerprint, self._inner = network.fingerprint, network
         self.given: list[tuple[np.ndarray, ...]] = []
 
+    def warm(self) -> None:
+        """See `FusionNetwork.warm`."""
+        self._inner.warm()
+
     def parts(self, context: np.ndarray, mask: np.ndarray, donor: Donor) -> Parts:
         """See `FusionNetwork.parts`."""
         masked, shown = mask > 0, donor.mask > 0
@@ -170,8 +173,4 @@ def _render(entry: Feedback, renderer: FaceRenderer) -> None:
     vector = None if entry.vector is None else FaceVector(**entry.vector)
     action = FaceAction(face, bytes.fromhex(entry.key), candidate=entry.candidate, vector=vector)
     shown = picture(entry)
-    alignment = face.alignment()
-    mask = face.kind.mask(alignment, face.box, yaw=action.yaw)
-    target = geometry.region(alignment, mask, shown.shape)
-    request = InpaintRequest(0, action, alignment, mask, target, target)
-    render_frame(shown, [FaceTask(action, request=request)], renderer)
+    render_frame(shown, [FaceTask(action, request=request_for(0, action, shown.shape))], renderer)

@@ -50,6 +50,15 @@ class Detection:
         return self.kind.frame(self.box, self.keypoints)
 
 
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    common = max(across, 0.0) * max(down, 0.0)
+    whole = a[2] * a[3] + b[2] * b[3] - common
+    return common / whole if whole > 0 else 0.0
+
+
 def merge(faces: Sequence[Detection]) -> list[Detection]:
     """Faces without repetitions: of boxes that show one face, the most confident stays.
 

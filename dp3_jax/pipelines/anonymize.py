@@ -27,7 +27,6 @@ from dp3_jax.replacement.face_actions import (
 from dp3_jax.replacement.frame_renderer import FaceTask, render_frame
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer, Generator
 from dp3_jax.replacement.options import IdentityOptions
-from dp3_jax.vision import geometry
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,9 +63,9 @@ def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[i
     """What is to be done with a face where it was found."""
     if action.keep:
         return FaceTask(action, action.reason, done=Done.KEPT)
-    alignment = action.face.alignment()
     method, reason = obfuscation_of(action, settings)
     if method:
+        alignment = action.face.alignment()
         target = obfuscation.extent(
             alignment, action.face.box, settings.cover, shape, kind=action.face.kind
         )
@@ -75,11 +74,7 @@ def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[i
             reason,
             to_obfuscate=obfuscation.ObfuscationTask(method, alignment.scale, target),
         )
-    mask = action.face.kind.mask(alignment, action.face.box, yaw=action.yaw)
-    target = geometry.region(alignment, mask, shape)
-    return FaceTask(
-        action, request=generation.InpaintRequest(number, action, alignment, mask, target, target)
-    )
+    return FaceTask(action, request=generation.request_for(number, action, shape))
 
 
 def _makes(action: FaceAction, settings: Settings) -> bool:

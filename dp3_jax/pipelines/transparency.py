@@ -18,9 +18,9 @@ from dp3_jax.detection.detections import Detection, merge, once_each
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.media.alpha import BLACK, FADE_SHARE, MAX_FADE, NEAR, WHITE, is_outline, over
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
-from dp3_jax.replacement import obfuscation
+from dp3_jax.replacement import generation, obfuscation
 from dp3_jax.replacement.face_actions import FaceAction, Settings, obfuscation_of
-from dp3_jax.vision import blending, geometry
+from dp3_jax.vision import blending
 from dp3_jax.vision.geometry import Region
 
 
@@ -79,13 +79,11 @@ def _measured_once(
 
 def _target(action: FaceAction, settings: Settings, shape: Sequence[int]) -> Region:
     """The pixels that are changed where a face is treated as planned."""
-    alignment = action.face.alignment()
     if obfuscation_of(action, settings)[0]:
         return obfuscation.extent(
-            alignment, action.face.box, settings.cover, shape, kind=action.face.kind
+            action.face.alignment(), action.face.box, settings.cover, shape, kind=action.face.kind
         )
-    mask = action.face.kind.mask(alignment, action.face.box, yaw=action.yaw)
-    return geometry.region(alignment, mask, shape)
+    return generation.request_for(0, action, shape).target
 
 
 def _without_faces(alpha: np.ndarray, targets: Sequence[Region]) -> tuple[np.ndarray, list[Region]]:

@@ -163,6 +163,14 @@ class RenderedFace:
     score: float | None = None
 
 
+def request_for(number: int, action: FaceAction, shape: Sequence[int]) -> InpaintRequest:
+    """A face to be made where it was found, in a frame of `shape` that stands by itself."""
+    alignment = action.face.alignment()
+    mask = action.face.kind.mask(alignment, action.face.box, yaw=action.yaw)
+    target = geometry.region(alignment, mask, shape)
+    return InpaintRequest(number, action, alignment, mask, target, target)
+
+
 def batches(requests: Sequence[InpaintRequest]) -> list[list[InpaintRequest]]:
     """Jobs in rounds: small faces (further away) before large ones, each seeing the ones before it.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection.detections import Detection
+from dp3_jax.detection.detections import Detection, overlap
 from dp3_jax.detection.face_detection import Detector
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement.generation import FaceRenderer
@@ -120,11 +120,3 @@ def _moved(face: Detection, left: float, top: float) -> Detection:
         None if face.keypoints is None else np.asarray(face.keypoints) + np.float32([left, top])
     )
     return Detection((x + left, y + top, width, height), points, face.confidence, face.source)
-
-
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Area that two boxes share, of what they cover together."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared)

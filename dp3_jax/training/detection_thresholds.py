@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dp3_jax.data.feedback import Feedback
-from dp3_jax.detection.detections import Detection
+from dp3_jax.detection.detections import Detection, overlap
 
 LOWEST, HIGHEST = 0.3, 0.9  # what a threshold may become
 _MISSED_COUNTS = 4.0
@@ -31,15 +31,6 @@ class Example:
     is_face: bool
     confidence: float
     source: str
-
-
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x, y, width, height)."""
-    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    common = max(across, 0.0) * max(down, 0.0)
-    whole = a[2] * a[3] + b[2] * b[3] - common
-    return common / whole if whole > 0 else 0.0
 
 
 def examples(entries: Iterable[Feedback], found: Sequence[Detection]) -> list[Example]:

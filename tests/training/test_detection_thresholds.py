@@ -3,14 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.data.feedback import Feedback
-from dp3_jax.detection.detections import Detection
+from dp3_jax.detection.detections import Detection, overlap
 from dp3_jax.training.detection_thresholds import (
     HIGHEST,
     LOWEST,
     Example,
     choose,
     examples,
-    overlap,
     rates,
     report,
 )

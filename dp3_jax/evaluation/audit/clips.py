@@ -9,7 +9,7 @@ import numpy as np
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
-from dp3_jax.detection.detections import Detection
+from dp3_jax.detection.detections import Detection, overlap
 from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation.audit.faces import AuditedFace, audited, with_known
 from dp3_jax.media.video.reading import VideoInfo, open_video, read_frames
@@ -45,8 +45,8 @@ class _Linker:
         near = [seen for seen in self._known if seen.turn == self._turn - 1]
         numbers = []
         for face in faces:
-            best = max(near, key=lambda seen: _overlap(seen.box, face.box), default=None)
-            if best is None or _overlap(best.box, face.box) < _SAME:
+            best = max(near, key=lambda seen: overlap(seen.box, face.box), default=None)
+            if best is None or overlap(best.box, face.box) < _SAME:
                 best = _Seen(self._next, face.box, self._turn)
                 self._known.append(best)
                 self._next += 1
@@ -55,14 +55,6 @@ class _Linker:
             best.box, best.turn = face.box, self._turn
             numbers.append(best.number)
         return numbers
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes."""
-    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    common = max(across, 0.0) * max(down, 0.0)
-    return common / (a[2] * a[3] + b[2] * b[3] - common)
 
 
 class _Views:
