@@ -36,6 +36,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise UserError(
             "name what dp3 review wrote: --config.feedback=FOLDER.review/feedback.jsonl"
         )
+    options = _options(config)
     entries = feedback.read(config.feedback)
     there = {e.source: rated.is_unchanged(e) for e in entries}
     usable = [entry for entry in entries if there[entry.source]]
@@ -57,7 +58,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     if len(ratings) < config.refine.min_ratings:
         refused = f"{len(ratings)} ratings tell too little, {config.refine.min_ratings} are needed"
     else:
-        report["network"], refused = _network(config, ratings, pathlib.Path(workdir))
+        report["network"], refused = _network(
+            config.refine.initial, options, ratings, pathlib.Path(workdir)
+        )
     report["refused"] = refused
     refining.write_report(target, report)
     if refused:
@@ -96,10 +99,9 @@ def _share(value: float | None) -> str:
 
 
 def _network(
-    config: ConfigDict, ratings: Sequence[rated.Rating], workdir: pathlib.Path
+    initial: str, options: RefineOptions, ratings: Sequence[rated.Rating], workdir: pathlib.Path
 ) -> tuple[dict[str, Any], str]:
     """(what the report says of the refined network, why it was refused; else empty)."""
-    initial = config.refine.initial
     source = fusing.WEIGHTS if initial == "shipped" else pathlib.Path(initial)
     model, variables, _ = read_generator(source)
     if families.family_of(model).name != "fusion":
@@ -113,7 +115,7 @@ def _network(
     try:
         # Files hold half precision, in which Adam's steps vanish or overflow.
         params = jax.tree.map(lambda x: np.asarray(x, np.float32), variables["params"])
-        refined = _refined(config, model, params, faces)
+        refined = _refined(options, model, params, faces)
     except ValueError as error:
         return {"faces": len(faces)}, f"{error} on one half of the places: rate more faces"
     _tell(refined)
@@ -124,15 +126,20 @@ def _network(
     return {"faces": len(faces), **refined.report}, refined.report["refused"]
 
 
-def _refined(config: ConfigDict, model: dict[str, Any], params: Any, faces: RatedFaces) -> Refined:
+def _options(config: ConfigDict) -> RefineOptions:
     asked = config.refine
-    options = RefineOptions(
+    return RefineOptions(
         updates=asked.updates,
         batch_size=asked.batch_size,
         learning_rate=asked.learning_rate,
         stay=asked.stay,
         seed=config.seed,
     )
+
+
+def _refined(
+    options: RefineOptions, model: dict[str, Any], params: Any, faces: RatedFaces
+) -> Refined:
     return refining.refine(
         families.build_generator(model),
         params,

@@ -21,6 +21,7 @@ import optax
 from absl import logging
 
 from dp3_jax.common import files, images
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.rated import RatedFaces
 from dp3_jax.metrics.resampling import interval
 from dp3_jax.models.fusion import FusionGenerator
@@ -41,6 +42,9 @@ class RefineOptions:
       learning_rate: of Adam.
       stay: factor of the mean squared change of pictures in [-1, 1] under the mask.
       seed: of the split into halves and of the batches.
+
+    Raises:
+      UserError: a value out of range, named as the config has it.
     """
 
     updates: int = 60
@@ -48,6 +52,15 @@ class RefineOptions:
     learning_rate: float = 1e-4
     stay: float = 20.0
     seed: int = 0
+
+    def __post_init__(self):
+        for name in ("updates", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"refine.{name} is above 0, not {getattr(self, name)}")
+        if not self.stay >= 0:
+            raise UserError(f"refine.stay is 0 or more, not {self.stay}")
+        if self.seed < 0:
+            raise UserError(f"seed is 0 or more, not {self.seed}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dp3_jax.common import images
+from dp3_jax.common.errors import UserError
 from dp3_jax.data.rated import RatedFaces
 from dp3_jax.models.fusion import FusionGenerator
 from dp3_jax.training import preference, refining
@@ -114,3 +115,18 @@ def test_one_opinion_teaches_nothing():
         preference.fit(np.zeros((4, 2)), np.ones(4), np.arange(4))
     assert np.isnan(preference.agreement(np.zeros(3), np.zeros(3)))
     assert preference.agreement(np.zeros(2), np.array([0, 1])) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"updates": 0}, "refine.updates is above 0, not 0"),
+        ({"batch_size": -1}, "refine.batch_size is above 0"),
+        ({"learning_rate": float("nan")}, "refine.learning_rate is above 0, not nan"),
+        ({"stay": -1.0}, "refine.stay is 0 or more"),
+        ({"seed": -1}, "seed is 0 or more"),
+    ],
+)
+def test_values_out_of_range_are_named_as_the_config_has_them(wrong, says):
+    with pytest.raises(UserError, match=says):
+        RefineOptions(**wrong)
