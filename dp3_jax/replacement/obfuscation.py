@@ -15,6 +15,7 @@ import numpy as np
 from dp3_jax.detection.kinds import FACE, TargetKind
 from dp3_jax.vision.geometry import Alignment, Region, region
 from dp3_jax.vision.masks import SIZE
+from dp3_jax.vision.target_frames import HEAD_CENTRE, HEAD_HALF_AXES
 
 CELLS = 5  # across the face: eyes, nose and mouth melt into two or three cells each way
 
@@ -25,8 +26,6 @@ _DILATION = (
 
 # The whole head with hair, ears and neck, on a canvas this much larger than the canonical frame on each side.
 _HEAD_PADDING = 64
-_HEAD_CENTRE = (64.0, 62.0)
-_HEAD_HALF_AXES = (60.0, 80.0)
 
 
 @functools.cache
@@ -36,7 +35,7 @@ def head_mask() -> np.ndarray:
     y, x = np.mgrid[0:side, 0:side] - _HEAD_PADDING
     across, down = (
         (grid - centre) / half
-        for grid, centre, half in zip((x, y), _HEAD_CENTRE, _HEAD_HALF_AXES, strict=True)
+        for grid, centre, half in zip((x, y), HEAD_CENTRE, HEAD_HALF_AXES, strict=True)
     )
     return (across**2 + down**2 <= 1).astype(np.uint8)
 
@@ -54,12 +53,13 @@ def extent(
 
     Args:
       alignment, box: of the target.
-      cover: "face", what a new face would replace with a rim round it, or "head", with hair and neck.
+      cover: of a face: "face", what a new one would replace with a rim round it, or "head", with hair and
+        neck.
       shape: of the frame.
       dilation: canonical px by which to reach further.
       kind: of the target.
     """
-    if cover == "head":
+    if cover == "head" and kind is FACE:
         alignment = alignment.shifted(_HEAD_PADDING, _HEAD_PADDING)
         return region(alignment.shifted(dilation, dilation), dilated(head_mask(), dilation), shape)
     mask = cv2.dilate(kind.mask(alignment, box)[..., 0], _disk(_DILATION))
