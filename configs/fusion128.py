@@ -50,6 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.losses.tone = 3.0  # L1 of mean colours over squares of 16 px, of cross pairs
         config.losses.keep = 1.0  # 1 - alpha in the donor's inner part, of cross pairs
         config.losses.correction = 0.2  # mean square of gain and bias
+        config.losses.under = 2.0  # L1 of what lies under the donor's edge, of self pairs
 
         # Begin with the networks of an exported file or a run; "shipped": the anonymizer's in the package.
         config.train.initial_generator = "" if variant else "shipped"

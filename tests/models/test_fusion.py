@@ -135,3 +135,18 @@ def test_in_the_middle_of_the_donor_nothing_of_the_fill_shows():
     parts = jax.jit(functools.partial(network.apply, variables, method="parts"))
     alpha = np.asarray(parts(image, mask, donor, donor_mask).alpha)[0, ..., 0]
     assert (alpha[7:25, 7:25] == 1).all() and alpha[4, 4:28].min() < 0.99
+
+
+def test_what_lies_under_a_donor_is_continued_from_outside_of_it():
+    """There training hardly says what the fill holds; a smooth one shows no dots whatever the alpha."""
+    rows, columns = np.mgrid[:64, :64]
+    alpha = np.clip((20.0 - np.hypot(rows - 32, columns - 32)) / 3, 0, 1)[None, ..., None]
+    noise = np.random.default_rng(0).uniform(-2, 2, (1, 64, 64, 3))
+    fill = np.where(alpha > 0, noise, 0.25).astype(np.float32)
+    found = np.asarray(fusion._continued(jnp.asarray(fill), jnp.asarray(alpha, jnp.float32)))
+    outside = np.broadcast_to(alpha == 0, fill.shape)
+    np.testing.assert_array_equal(found[outside], fill[outside])
+    shown = (1 - alpha) * (found - 0.25)
+    before = (1 - alpha) * (fill - 0.25)
+    deep = np.broadcast_to((alpha > 0.5) & (alpha < 1), fill.shape)
+    assert np.abs(shown[deep]).mean() < 0.5 * np.abs(before[deep]).mean()

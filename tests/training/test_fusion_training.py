@@ -150,7 +150,7 @@ def test_donor_masks_stay_round_the_oval_they_come_from():
     oval = fusion_steps.mean_oval(32, 128)
     found = np.asarray(fusion_steps.donor_masks(jax.random.key(0), oval, 128))
     area = found.sum((1, 2, 3)) / np.asarray(masks.polygon(oval, 128)).sum((1, 2, 3))
-    assert 0.83 < area.min() < 0.95 and 1.02 < area.max() < 1.14  # 0.92^2 to 1.06^2
+    assert 0.72 < area.min() < 0.86 and 0.96 < area.max() < 1.06  # 0.86^2 to 1.02^2
     assert len(np.unique(area)) > 20
 
 
