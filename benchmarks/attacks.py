@@ -7,6 +7,7 @@ tried. Faces and results lie in FOLDER, which must not be published: an interrup
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import time
@@ -20,7 +21,7 @@ from dp3_jax.common import files
 from dp3_jax.detection import face_vector
 from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation import attacks
-from dp3_jax.evaluation.attacks import inversion, linkage, memorisation, repeat, tuned
+from dp3_jax.evaluation.attacks import inversion, linkage, memorisation, repeat, strangers, tuned
 from dp3_jax.evaluation.attacks.attack import Anonymize, FaceSet
 from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS
 from dp3_jax.evaluation.identities_pictures import find
@@ -152,6 +153,26 @@ def _attacks(
     }
 
 
+def _with_strangers(
+    faces: FaceSet, known: int, call: Anonymize, folder: pathlib.Path, name: str
+) -> FaceSet:
+    """The faces that are tried, and beside them strangers of the same classes, anonymized in their place.
+
+    Each stranger is laid into the photo under its own mask; the anonymizer, with the same key, finds and
+    measures that face by itself.
+    """
+    tried = faces.select(slice(known, None))
+    classes = _stored(folder / "classes.npy", lambda: strangers.read_classes(tried.originals))
+    laid = strangers.laid_in(tried, strangers.companions(tried.people, classes)[:, 0])
+
+    def make() -> np.ndarray:
+        keys = ((known + row).to_bytes(32, "big") for row in range(len(laid)))
+        return np.stack([call(*pair) for pair in zip(laid, keys, strict=True)])
+
+    shown = _stored(folder / f"strangers-{name}.npy", make)
+    return dataclasses.replace(tried, classes=classes, strangers=shown)
+
+
 def _one_each(faces: FaceSet) -> FaceSet:
     """The first face of each person: anonymizing again takes time."""
     return faces.select(np.sort(np.unique(faces.people, return_index=True)[1]))
@@ -164,7 +185,8 @@ def _measure(options: argparse.Namespace, known: int) -> None:
     vectors = _stored(folder / "vectors.npy", lambda: _vectors(pictures))
     training = _training(options.celeba, options.training)
     shown: dict[str, np.ndarray] = {}
-    for name, anonymize in _anonymizers().items():
+    calls = _anonymizers()
+    for name, anonymize in calls.items():
         shown[name] = _stored(
             folder / f"{name}.npy",
             lambda call=anonymize: np.stack(
@@ -183,13 +205,14 @@ def _measure(options: argparse.Namespace, known: int) -> None:
         for name, results in shown.items()
     }
     made = {name: _attacks(options, call, training) for name, call in _anonymizers().items()}
-    for attack in ORDER:
+    for attack in options.only.split(",") if options.only else ORDER:
         for name, faces in sets.items():
             path = folder / f"{attack}_{name}.json"
             if path.exists():
                 continue
             started = time.process_time()
-            learned, tried = faces.select(slice(0, known)), faces.select(slice(known, None))
+            learned = faces.select(slice(0, known))
+            tried = _with_strangers(faces, known, calls[name], folder, name)
             if attack in {"linkage", "repeat"}:
                 tried = _one_each(tried)
             result = made[name][attack].fit(learned, SEED).score(tried)
@@ -246,6 +269,7 @@ def main() -> None:
     parser.add_argument("--known", type=int, default=60, help="people to learn from")
     parser.add_argument("--tried", type=int, default=50, help="people to be recognised")
     parser.add_argument("--each", type=int, default=3, help="pictures of each")
+    parser.add_argument("--only", help="attacks to measure now, with commas; default: all")
     parser.add_argument("--training", type=int, default=400, help="training faces to compare with")
     parser.add_argument("--inversion", type=int, default=120, help="updates of that attack")
     parser.add_argument("--tuned", type=int, default=40, help="updates of that attack")

@@ -22,6 +22,7 @@ class Curious:
     fails: bool = False
     learned: tuple = ()
     asked: tuple = ()
+    strangers: object = None
 
     def fit(self, faces, seed):
         if self.fails:
@@ -30,7 +31,7 @@ class Curious:
         return self
 
     def score(self, faces):
-        self.asked = tuple(faces.people)
+        self.asked, self.strangers = tuple(faces.people), faces.strangers
         details = {"numbers": np.arange(2), "share": np.float32(0.5), "none": float("nan")}
         return AttackResult(
             self.name, self.title, "m", 0.5, 0.4, 0.6, 0.5, "chance", None, False, "s", 4, details
@@ -44,7 +45,10 @@ def faces(people):
 
 def tried(attack, people):
     given = faces(people)
-    (result,) = attacking.try_all({"curious": attack}, given, lambda: given, 0, lambda _: None)
+    alike = {"read": lambda pictures: np.zeros((len(pictures), 1))}
+    (result,) = attacking.try_all(
+        {"curious": attack}, given, lambda: given, 0, lambda _: None, **alike
+    )
     return result
 
 
@@ -53,6 +57,8 @@ def test_nobody_is_learned_from_and_asked_about():
     tried(attack, [0, 0, 1, 1, 2, 2, 3, 3, UNKNOWN])
     assert attack.learned and attack.asked and not set(attack.learned) & set(attack.asked)
     assert UNKNOWN not in attack.learned
+    # They are compared with strangers of the same classes, who are asked about too.
+    assert len(attack.strangers) == len(attack.asked)
 
 
 def test_what_learns_needs_people_and_what_does_not_takes_anybody():

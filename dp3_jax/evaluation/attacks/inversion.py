@@ -67,12 +67,26 @@ def _small(pictures: np.ndarray) -> np.ndarray:
     return np.array(shrunk, np.float32).reshape(-1, SIDE, SIDE, 3) / 127.5 - 1
 
 
-def _loss(network: UNet, params: Any, batch: tuple[jax.Array, ...]) -> jax.Array:
+def _loss(params: Any, batch: tuple[jax.Array, ...]) -> jax.Array:
     """L1 under the mask, of the picture and of its differences between neighbours."""
     shown, wanted, mask = batch
-    error = (network.apply(params, shown) - wanted) * mask
+    error = (UNet().apply(params, shown) - wanted) * mask
     across = jnp.abs(jnp.diff(error, axis=2)).mean() + jnp.abs(jnp.diff(error, axis=1)).mean()
     return jnp.abs(error).mean() + across
+
+
+def _optimizer(updates: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(2e-3, updates), b2=0.99)
+
+
+# Compiled once for all networks, which takes as long as a hundred updates.
+@functools.partial(jax.jit, static_argnums=0)
+def _update(updates: int, params: Any, state: Any, batch: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+    change, state = _optimizer(updates).update(jax.grad(_loss)(params, batch), state)
+    return optax.apply_updates(params, change), state
+
+
+_init, _apply = jax.jit(UNet().init), jax.jit(UNet().apply)
 
 
 @remembered
@@ -87,32 +101,23 @@ def train(
       updates: of BATCH pairs.
       seed: of parameters and order.
     """
-    network, rng = UNet(), np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     shown, wanted = _small(pictures), _small(originals)
     weight = np.stack([cv2.resize(m.astype(np.float32), (SIDE, SIDE)) for m in masks])[..., None]
-    params = jax.jit(network.init)(jax.random.key(seed), shown[:1])
-    optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, updates), b2=0.99)
-    state = optimizer.init(params)
-
-    @jax.jit
-    def update(params, state, batch):
-        gradient = jax.grad(functools.partial(_loss, network))(params, batch)
-        change, state = optimizer.update(gradient, state)
-        return optax.apply_updates(params, change), state
-
+    params = _init(jax.random.key(seed), shown[:1])
+    state = _optimizer(updates).init(params)
     for _ in range(updates):
         rows = rng.integers(0, len(shown), BATCH)
         step = -1 if rng.random() < 0.5 else 1
         batch = tuple(x[rows][:, :, ::step] for x in (shown, wanted, weight))
-        params, state = update(params, state, batch)
-    apply = jax.jit(network.apply)
+        params, state = _update(updates, params, state, batch)
 
     def restore(given: np.ndarray) -> np.ndarray:
         size, drawn = given.shape[1], []
         for start in range(0, len(given), _AT_ONCE):
             part = _small(given[start : start + _AT_ONCE])
             padded = np.pad(part, [(0, _AT_ONCE - len(part)), (0, 0), (0, 0), (0, 0)])
-            drawn.append(np.asarray(apply(params, padded))[: len(part)])
+            drawn.append(np.asarray(_apply(params, padded))[: len(part)])
         levels = np.clip(np.rint((np.concatenate(drawn) + 1) * 127.5), 0, 255).astype(np.uint8)
         return np.array(
             [cv2.resize(x, (size, size), interpolation=cv2.INTER_CUBIC) for x in levels]

@@ -2,7 +2,9 @@
 
 If so, someone who has both knows that they belong together, and a key gives less of a person than it should.
 The floor are two other people's real faces, laid under the mask into the same photo: the scene itself makes
-any two faces in it somewhat alike. Where a detector finds no face there is no person to link.
+any two faces in it somewhat alike. Where classes are known, they are two of the same sex, age, tone and pose,
+as new faces are: this the photo itself shows in both releases. Where a detector finds no face there is no
+person to link.
 """
 
 import dataclasses
@@ -11,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dp3_jax.evaluation.attacks import recognition, verify
+from dp3_jax.evaluation.attacks import recognition, strangers, verify
 from dp3_jax.evaluation.attacks.attack import (
     UNKNOWN,
     Anonymize,
@@ -36,15 +38,13 @@ def linked(cosines: np.ndarray, threshold: float) -> dict[str, Any]:
     }
 
 
-def laid_in(faces: FaceSet, shift: int) -> np.ndarray:
-    """u8[n, 128, 128, 3]: each original with the face of the one `shift` rows on under its mask."""
-    others = np.roll(faces.originals, -shift, axis=0)
-    return np.where(np.asarray(faces.masks, bool)[..., None], others, faces.originals)
-
-
-def _two_impostors(people: np.ndarray) -> tuple[int, int]:
-    """Two shifts of rows by which two other people come in, in as many rows as can be."""
+def _two_impostors(faces: FaceSet) -> tuple[np.ndarray, np.ndarray]:
+    """i64[n] twice: rows of two other people for each face, of its classes where these are known."""
+    people = np.asarray(faces.people)
     n = len(people)
+    if faces.classes is not None and len(np.unique(people)) > 2:
+        return tuple(strangers.companions(people, faces.classes, 2).T)
+    # Two shifts by which two other people come in, in as many rows as can be.
     alone = np.where(people == UNKNOWN, -2 - np.arange(n), people)
     rolled = {shift: np.roll(alone, -shift) for shift in range(1, n)}
     first = max(rolled, key=lambda shift: (rolled[shift] != alone).mean())
@@ -52,7 +52,7 @@ def _two_impostors(people: np.ndarray) -> tuple[int, int]:
         rolled,
         key=lambda shift: ((rolled[shift] != alone) & (rolled[shift] != rolled[first])).mean(),
     )
-    return first, second
+    return np.roll(np.arange(n), -first), np.roll(np.arange(n), -second)
 
 
 def _tracks(faces: FaceSet, tracks: bool) -> np.ndarray:
@@ -105,7 +105,7 @@ class Linkage:
             np.stack([self.anonymize(picture, key) for picture in faces.originals])
             for key in self.keys
         ]
-        impostors = [laid_in(faces, shift) for shift in _two_impostors(np.asarray(faces.people))]
+        impostors = [strangers.laid_in(faces, rows) for rows in _two_impostors(faces)]
         groups = _tracks(faces, self.tracks)
         pairs = {
             "anonymized": self._cosines(*releases, groups),

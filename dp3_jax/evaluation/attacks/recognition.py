@@ -19,9 +19,14 @@ MIN_FACES = 30  # judged; with fewer nobody can say that nothing was found
 FAR = 1e-2
 MEASURE = "the right one of two people is picked"
 CHANCE = 0.5
-# A face shows the class that its surroundings decide better than a grey patch does.
+# A face shows the class that its surroundings decide better than a grey patch does: without strangers of the
+# same class this is in the value and not in the floor.
 COARSE = " (sex, age, tone, pose and expression count too, which new faces may share)"
-BLANKED = "the same from pictures with a blanked masked region"
+FLOORS = {
+    "blanked": "the same from pictures with a blanked masked region",
+    "strangers": "the same with the faces of strangers of the same sex, age, tone and pose",
+}
+_FROM = {"blanked": "from the blanked picture", "strangers": "with a similar stranger's face"}
 
 
 def rates(scores: np.ndarray, same: np.ndarray) -> dict[str, Any]:
@@ -111,8 +116,8 @@ def recognised(
 
     Args:
       attack: whose.
-      scores: f[P, G] from "anonymized" pictures, and if there are such "blanked" (the floor; without it
-        that is chance) and "originals" (the control).
+      scores: f[P, G] from "anonymized" pictures, and if there are such from "originals" (the control), and
+        "blanked" and "strangers": the higher of these and of chance is the floor.
       same: bool[P, G], one person of the gallery for each probe.
       people: i[P], whose the probes are.
       how: what the attacker does, for the sentence: "An attacker who ...".
@@ -121,20 +126,22 @@ def recognised(
         return unjudged(attack, "it takes three people or more with two faces each")
     values = {kind: preferred(one, same) for kind, one in scores.items()}
     mine = values["anonymized"]
-    base = values.get("blanked", np.full(len(mine), CHANCE))
-    # Guessing needs no picture: a blanked one that is read worse than that is no floor.
-    base = base if base.mean() > CHANCE else np.full(len(mine), CHANCE)
+    floors = {kind: values[kind] for kind in FLOORS if kind in values}
+    # Guessing needs no picture: one that is read worse than that is no floor.
+    base = max([np.full(len(mine), CHANCE), *floors.values()], key=lambda one: float(one.mean()))
+    floor_is = next((FLOORS[kind] for kind, one in floors.items() if one is base), "chance")
     span, floor = interval(mine, people), float(base.mean())
     control = values.get("originals")
     works = control is None or interval(control - base, people)["low"] > 0
     found = decide(interval(mine - base, people), span["low"], floor, len(mine), works)
-    blanked = "blanked" in scores
+    compared = [f"{_FROM[kind]} {_percent(one.mean())}" for kind, one in floors.items()]
+    coarse = found and "blanked" in floors and "strangers" not in floors
     sentence = (
         f"An attacker who {how} picks the right one of two people in {_percent(span['value'])} of "
         f"{len(mine)} tries (95%: {_percent(span['low'])} to {_percent(span['high'])}); "
-        f"{'from the blanked picture' if blanked else 'by chance'} {_percent(floor)}"
+        f"{', '.join(compared) or f'by chance {_percent(floor)}'}"
         + ("" if control is None else f", from the original {_percent(control.mean())}")
-        + f": {verdict(found, len(mine))}{COARSE if found and blanked else ''}."
+        + f": {verdict(found, len(mine))}{COARSE if coarse else ''}."
     )
     return AttackResult(
         name=attack.name,
@@ -144,7 +151,7 @@ def recognised(
         low=span["low"],
         high=span["high"],
         floor=floor,
-        floor_is=BLANKED if blanked else "chance",
+        floor_is=floor_is,
         control=None if control is None else float(control.mean()),
         found=found,
         sentence=sentence,

@@ -32,11 +32,11 @@ def similarities(
     """
     gallery, rows = gallery_and_probes(faces.people)
     probes = faces.select(rows)
-    shown = {"anonymized": probes.anonymized, "blanked": probes.blanked}
-    pictures = {
-        kind: within(probes.masks, function(shown[kind]), shown[kind])
-        for kind, function in restore.items()
-    }
+    pictures = {}
+    for kind, shown in {"anonymized": probes.anonymized, **probes.floors}.items():
+        # Strangers' results are restored as any result is.
+        function = restore["anonymized" if kind == "strangers" else kind]
+        pictures[kind] = within(probes.masks, function(shown), shown)
     pictures["originals"] = probes.originals
     whose = embed(faces.originals[gallery])
     scores = {kind: recognition.fused(embed(one), whose) for kind, one in pictures.items()}

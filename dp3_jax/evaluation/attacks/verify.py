@@ -21,6 +21,10 @@ FARS = {"far_1e-2": 1e-2, "far_1e-3": 1e-3}
 FALSE_NAMES = 20
 MIN_PAIRS = 1000  # of strangers, for a threshold that one in a hundred of them passes
 MEASURE = "verified as the person of the original"
+_FLOORS = {
+    "blanked": "what the blanked picture gives",
+    "strangers": "what faces of strangers of the same sex, age, tone and pose give",
+}
 
 
 def _scores(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -108,7 +112,7 @@ def _kinds(faces: FaceSet, rows: np.ndarray, embed: Embed) -> dict[str, Mapping[
     return {
         "original": embed(faces.originals[rows]),
         "anonymized": embed(faces.anonymized[rows]),
-        "blanked": embed(faces.blanked[rows]),
+        **{kind: embed(pictures[rows]) for kind, pictures in faces.floors.items()},
     }
 
 
@@ -148,13 +152,19 @@ class Compared:
         """f[n], 1 where the person is verified."""
         return ((self.kinds[kind] * self.whose).sum(1) >= threshold).astype(float)
 
+    def nothing(self, threshold: float) -> str:
+        """The kind of pictures that tell nothing of the person and pass most often."""
+        kinds = [kind for kind in _FLOORS if kind in self.kinds]
+        return max(kinds, key=lambda kind: float(self.passed(kind, threshold).mean()))
+
     def floor(self, threshold: float) -> tuple[str, float]:
-        """What it is, and the share: of strangers who pass, or of blanked pictures."""
+        """What it is, and the share: of strangers, or of pictures without the person, that pass."""
         false = (self.kinds["anonymized"] @ self.whose.T)[self.impostors] >= threshold
         impostors = max(recognition.FAR, float(false.mean()) if false.size else 0.0)
-        blanked = float(self.passed("blanked", threshold).mean())
-        if blanked > impostors:
-            return "what the blanked picture gives", blanked
+        kind = self.nothing(threshold)
+        share_ = float(self.passed(kind, threshold).mean())
+        if share_ > impostors:
+            return _FLOORS[kind], share_
         return f"strangers, at a threshold that lets {recognition.FAR:.0%} of them pass", impostors
 
 
@@ -170,7 +180,8 @@ def _verdict(
         seen = compared.passed("original", threshold)[compared.controlled]
         control = float(seen.mean())
         works = share(seen, owners[compared.controlled], 0.95)["low"] > floor
-    above = resampling.interval(mine - compared.passed("blanked", threshold), owners, level=level)
+    base = compared.passed(compared.nothing(threshold), threshold)
+    above = resampling.interval(mine - base, owners, level=level)
     found = recognition.decide(above, span["low"], floor, count, works)
     sentence = (
         f"{verifier} takes {100 * span['value']:.1f}% of {count} anonymized faces for the person of the "

@@ -1,6 +1,7 @@
 """The attacks that a user asks for by name, tried on the faces of an audit."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from dp3_jax.evaluation import attacks
 from dp3_jax.evaluation.attacks import motion
 from dp3_jax.evaluation.attacks.attack import Attack, AttackResult, FaceSet, split_people
 from dp3_jax.evaluation.attacks.recognition import unjudged
+from dp3_jax.evaluation.attacks.strangers import ReadClasses, read_classes, with_exchanged
 
 LEARNED = 0.5  # share of the known people whom an attacker learns from
 ALL = "all"
@@ -68,8 +70,12 @@ def try_all(
     moving: Callable[[], FaceSet],
     seed: int,
     progress: Callable[[str], None],
+    *,
+    read: ReadClasses = read_classes,
 ) -> list[AttackResult]:
     """The results of the attacks; those that learn do so from half of the known people.
+
+    Their floor are also strangers of the same classes, made by exchange (`attacks.strangers`).
 
     Args:
       chosen: by name.
@@ -77,17 +83,27 @@ def try_all(
       moving: gives the vectors of clips, for the attack on movement.
       seed: of what is drawn.
       progress: is told each attack's title before it begins.
+      read: classes of originals.
     """
     results = []
     learned, left = split_people(faces, LEARNED, seed)
+
+    @functools.cache
+    def floored(of: str) -> FaceSet:
+        return with_exchanged({"left": left, "faces": faces}[of], read)
+
     for attack in chosen.values():
         progress(attack.title)
         if attack.trains and not len(learned):
             results.append(unjudged(attack, "it must be told who is who: give --people"))
             continue
         try:
-            shown = moving() if attack.name == motion.MotionAttack.name else faces
-            known, asked = (learned, left) if attack.trains else (shown, shown)
+            if attack.name == motion.MotionAttack.name:
+                known = asked = moving()
+            elif attack.trains:
+                known, asked = learned, floored("left")
+            else:
+                known = asked = floored("faces")
             results.append(attack.fit(known, seed).score(asked))
         except UserError as error:
             results.append(unjudged(attack, str(error)))
