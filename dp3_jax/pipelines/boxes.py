@@ -1,8 +1,9 @@
-"""Faces that someone else has found: --boxes FILE, as JSON or CSV.
+"""Faces and other targets that someone else has found: --boxes FILE, as JSON or CSV.
 
 CSV: a header with x, y, w, h (or x, y, width, height), and `file` where there are several photos; one row a
 face. JSON: a list of boxes [x, y, w, h] or of objects with `box` and, if known, `points`; for several photos
-an object with a list for each file name. An empty list says that the photo has no face.
+an object with a list for each file name. An empty list says that the photo has no face. The column or key
+`kind` says what is in a box that holds no face: a name of `detection.kinds.KINDS`, as plate.
 """
 
 import csv
@@ -13,6 +14,7 @@ from typing import Any
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_detection import Detection
+from dp3_jax.detection.kinds import FACE, HEAD, KINDS, TargetKind
 from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
 
 ANY = ""  # stands for the one photo when the file names none
@@ -51,15 +53,28 @@ class Boxes:
 
 
 def face_of(entry: Any, where: str) -> Detection:
-    """The face of a JSON entry: a box, or an object with `box` and perhaps `points`.
+    """The target of a JSON entry: a box, or an object with `box` and perhaps `points` and `kind`.
 
     Raises:
       UserError: it is not that; `where` says of what.
     """
     if isinstance(entry, dict):
-        points = read_points(entry.get("points"), where)
-        return Detection(read_box(entry.get("box"), where), points, 1.0, FaceSource.USER)
+        kind = _read_kind(entry.get("kind"), where)
+        points = entry.get("points")
+        if points is not None and kind not in (FACE, HEAD):
+            raise UserError(f"{where}: points are read of faces and heads only; leave them out")
+        box = read_box(entry.get("box"), where)
+        return Detection(box, read_points(points, where), 1.0, FaceSource.USER, kind)
     return Detection(read_box(entry, where), None, 1.0, FaceSource.USER)
+
+
+def _read_kind(name: Any, where: str) -> TargetKind:
+    """The kind of that name; None and an empty cell are a face."""
+    if name is None or name == "":
+        return FACE
+    if not isinstance(name, str) or name not in KINDS:
+        raise UserError(f"{where}: kind is one of {', '.join(KINDS)}, not {name!r}")
+    return KINDS[name]
 
 
 def _faces(entries: Any, where: str) -> list[Detection]:
@@ -101,7 +116,7 @@ def read_rows(path: str | os.PathLike) -> list[tuple[dict[str, str], Detection, 
             box = [float(row[name]) for name in ("x", "y", width, height)]
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: a number is missing or wrong") from error
-        found.append((row, face_of(box, where), where))
+        found.append((row, face_of({"box": box, "kind": row.get("kind")}, where), where))
     return found
 
 

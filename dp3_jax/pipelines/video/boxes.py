@@ -1,10 +1,10 @@
-"""Faces in a video that someone else has found: --boxes FILE, as JSON or CSV.
+"""Faces and other targets in a video that someone else has found: --boxes FILE, as JSON or CSV.
 
 CSV: a header with x, y, w, h and either `frame` (one row for each face in a frame) or `first` and `last` (the
 box stays in place over these frames). JSON: a list of objects with `box`, perhaps `points`, and `frame` or
 `frames` ([first, last]). Frames count from 0. Boxes of neighbouring frames are joined to tracks and the gaps
-between them are filled, as if they had been detected. Numbers are pixels of the upright picture as it is
-stored, also where these are not square.
+between them are filled, as if they had been detected. `kind` is as in `pipelines.boxes`. Numbers are pixels
+of the upright picture as it is stored, also where these are not square.
 """
 
 import dataclasses
