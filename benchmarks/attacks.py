@@ -21,7 +21,7 @@ from dp3_jax.common import files
 from dp3_jax.detection import face_vector
 from dp3_jax.detection.face_detection import Detector
 from dp3_jax.evaluation import attacks
-from dp3_jax.evaluation.attacks import inversion, linkage, memorisation, repeat, strangers, tuned
+from dp3_jax.evaluation.attacks import impostors, inversion, linkage, memorisation, repeat, tuned
 from dp3_jax.evaluation.attacks.attack import Anonymize, FaceSet
 from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS
 from dp3_jax.evaluation.identities_pictures import find
@@ -153,7 +153,7 @@ def _attacks(
     }
 
 
-def _with_strangers(
+def _with_impostors(
     faces: FaceSet, known: int, call: Anonymize, folder: pathlib.Path, name: str
 ) -> FaceSet:
     """The faces that are tried, and beside them strangers of the same classes, anonymized in their place.
@@ -162,15 +162,15 @@ def _with_strangers(
     measures that face by itself.
     """
     tried = faces.select(slice(known, None))
-    classes = _stored(folder / "classes.npy", lambda: strangers.read_classes(tried.originals))
-    laid = strangers.laid_in(tried, strangers.companions(tried.people, classes)[:, 0])
+    classes = _stored(folder / "classes.npy", lambda: impostors.read_classes(tried.originals))
+    laid = impostors.laid_in(tried, impostors.companions(tried.people, classes)[:, 0])
 
     def make() -> np.ndarray:
         keys = ((known + row).to_bytes(32, "big") for row in range(len(laid)))
         return np.stack([call(*pair) for pair in zip(laid, keys, strict=True)])
 
-    shown = _stored(folder / f"strangers-{name}.npy", make)
-    return dataclasses.replace(tried, classes=classes, strangers=shown)
+    shown = _stored(folder / f"impostors-{name}.npy", make)
+    return dataclasses.replace(tried, classes=classes, impostors=shown)
 
 
 def _one_each(faces: FaceSet) -> FaceSet:
@@ -212,7 +212,7 @@ def _measure(options: argparse.Namespace, known: int) -> None:
                 continue
             started = time.process_time()
             learned = faces.select(slice(0, known))
-            tried = _with_strangers(faces, known, calls[name], folder, name)
+            tried = _with_impostors(faces, known, calls[name], folder, name)
             if attack in {"linkage", "repeat"}:
                 tried = _one_each(tried)
             result = made[name][attack].fit(learned, SEED).score(tried)

@@ -22,7 +22,7 @@ class Curious:
     fails: bool = False
     learned: tuple = ()
     asked: tuple = ()
-    strangers: object = None
+    impostors: object = None
 
     def fit(self, faces, seed):
         if self.fails:
@@ -31,7 +31,7 @@ class Curious:
         return self
 
     def score(self, faces):
-        self.asked, self.strangers = tuple(faces.people), faces.strangers
+        self.asked, self.impostors = tuple(faces.people), faces.impostors
         details = {"numbers": np.arange(2), "share": np.float32(0.5), "none": float("nan")}
         return AttackResult(
             self.name, self.title, "m", 0.5, 0.4, 0.6, 0.5, "chance", None, False, "s", 4, details
@@ -58,7 +58,7 @@ def test_nobody_is_learned_from_and_asked_about():
     assert attack.learned and attack.asked and not set(attack.learned) & set(attack.asked)
     assert UNKNOWN not in attack.learned
     # They are compared with strangers of the same classes, who are asked about too.
-    assert len(attack.strangers) == len(attack.asked)
+    assert len(attack.impostors) == len(attack.asked)
 
 
 def test_what_learns_needs_people_and_what_does_not_takes_anybody():

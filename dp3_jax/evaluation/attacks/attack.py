@@ -30,9 +30,9 @@ class FaceSet(Marked):
       people: i64[n], who it is; UNKNOWN: not known.
       conditioning: f32[n, k], pose and expression vectors that passed, NaN where unknown; None: of none.
       files: n names, for reports; faces of one name are one track.
-      classes: f32[n, k], sex, age, tone, pose in comparable units (`strangers.read_classes`); None: unknown.
-      strangers: u8[n, 128, 128, 3], what results would be with the faces of strangers of the same classes
-        (see `strangers`); None: nobody has made them.
+      classes: f32[n, k], sex, age, tone, pose in comparable units (`impostors.read_classes`); None: unknown.
+      impostors: u8[n, 128, 128, 3], what results would be with the faces of strangers of the same classes
+        (see `impostors`); None: nobody has made them.
     """
 
     originals: np.ndarray
@@ -42,13 +42,13 @@ class FaceSet(Marked):
     conditioning: np.ndarray | None = None
     files: tuple[str, ...] = ()
     classes: np.ndarray | None = None
-    strangers: np.ndarray | None = None
+    impostors: np.ndarray | None = None
 
     def __post_init__(self):
         """Raises ValueError where the parts do not fit together."""
         n = len(self.originals)
         lengths = {len(self.anonymized), len(self.masks), len(self.people)}
-        more = (self.conditioning, self.classes, self.strangers)
+        more = (self.conditioning, self.classes, self.impostors)
         lengths |= {len(part) for part in more if part is not None}
         lengths |= {len(self.files)} if self.files else set()
         if lengths - {n} or self.originals.shape != self.anonymized.shape:
@@ -70,13 +70,13 @@ class FaceSet(Marked):
             None if self.conditioning is None else self.conditioning[rows],
             tuple(np.array(self.files, object)[rows]) if self.files else (),
             None if self.classes is None else self.classes[rows],
-            None if self.strangers is None else self.strangers[rows],
+            None if self.impostors is None else self.impostors[rows],
         )
 
     @property
     def floors(self) -> dict[str, np.ndarray]:
         """Pictures u8[n, 128, 128, 3] that tell nothing of the person, by the names of `recognised`."""
-        known = {} if self.strangers is None else {"strangers": self.strangers}
+        known = {} if self.impostors is None else {"impostors": self.impostors}
         return {"blanked": self.blanked, **known}
 
     @property

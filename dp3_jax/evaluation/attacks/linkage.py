@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dp3_jax.evaluation.attacks import recognition, strangers, verify
+from dp3_jax.evaluation.attacks import impostors, recognition, verify
 from dp3_jax.evaluation.attacks.attack import (
     UNKNOWN,
     Anonymize,
@@ -43,7 +43,7 @@ def _two_impostors(faces: FaceSet) -> tuple[np.ndarray, np.ndarray]:
     people = np.asarray(faces.people)
     n = len(people)
     if faces.classes is not None and len(np.unique(people)) > 2:
-        return tuple(strangers.companions(people, faces.classes, 2).T)
+        return tuple(impostors.companions(people, faces.classes, 2).T)
     # Two shifts by which two other people come in, in as many rows as can be.
     alone = np.where(people == UNKNOWN, -2 - np.arange(n), people)
     rolled = {shift: np.roll(alone, -shift) for shift in range(1, n)}
@@ -105,11 +105,11 @@ class Linkage:
             np.stack([self.anonymize(picture, key) for picture in faces.originals])
             for key in self.keys
         ]
-        impostors = [strangers.laid_in(faces, rows) for rows in _two_impostors(faces)]
+        others = [impostors.laid_in(faces, rows) for rows in _two_impostors(faces)]
         groups = _tracks(faces, self.tracks)
         pairs = {
             "anonymized": self._cosines(*releases, groups),
-            "strangers": self._cosines(*impostors, groups),
+            "strangers": self._cosines(*others, groups),
         }
         people = np.asarray(faces.people)
         other = another_of_each(people)

@@ -94,7 +94,7 @@ class FittedParrot:
         result = {}
         for kind, pictures in kinds_of(faces).items():
             # Strangers' results are looked at as any result is.
-            fitted = self.ridges.get("anonymized" if kind == "strangers" else kind)
+            fitted = self.ridges.get("anonymized" if kind == "impostors" else kind)
             if fitted is None:
                 continue
             seen = self.eyes.features(pictures[probes])

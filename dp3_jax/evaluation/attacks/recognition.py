@@ -24,9 +24,9 @@ CHANCE = 0.5
 COARSE = " (sex, age, tone, pose and expression count too, which new faces may share)"
 FLOORS = {
     "blanked": "the same from pictures with a blanked masked region",
-    "strangers": "the same with the faces of strangers of the same sex, age, tone and pose",
+    "impostors": "the same with the faces of strangers of the same sex, age, tone and pose",
 }
-_FROM = {"blanked": "from the blanked picture", "strangers": "with a similar stranger's face"}
+_FROM = {"blanked": "from the blanked picture", "impostors": "with a similar stranger's face"}
 
 
 def rates(scores: np.ndarray, same: np.ndarray) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def recognised(
     Args:
       attack: whose.
       scores: f[P, G] from "anonymized" pictures, and if there are such from "originals" (the control), and
-        "blanked" and "strangers": the higher of these and of chance is the floor.
+        "blanked" and "impostors": the higher of these and of chance is the floor.
       same: bool[P, G], one person of the gallery for each probe.
       people: i[P], whose the probes are.
       how: what the attacker does, for the sentence: "An attacker who ...".
@@ -135,7 +135,7 @@ def recognised(
     works = control is None or interval(control - base, people)["low"] > 0
     found = decide(interval(mine - base, people), span["low"], floor, len(mine), works)
     compared = [f"{_FROM[kind]} {_percent(one.mean())}" for kind, one in floors.items()]
-    coarse = found and "blanked" in floors and "strangers" not in floors
+    coarse = found and "blanked" in floors and "impostors" not in floors
     sentence = (
         f"An attacker who {how} picks the right one of two people in {_percent(span['value'])} of "
         f"{len(mine)} tries (95%: {_percent(span['low'])} to {_percent(span['high'])}); "

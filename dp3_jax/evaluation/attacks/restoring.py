@@ -35,7 +35,7 @@ def similarities(
     pictures = {}
     for kind, shown in {"anonymized": probes.anonymized, **probes.floors}.items():
         # Strangers' results are restored as any result is.
-        function = restore["anonymized" if kind == "strangers" else kind]
+        function = restore["anonymized" if kind == "impostors" else kind]
         pictures[kind] = within(probes.masks, function(shown), shown)
     pictures["originals"] = probes.originals
     whose = embed(faces.originals[gallery])

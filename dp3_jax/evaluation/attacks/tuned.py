@@ -176,7 +176,7 @@ class FittedTuned:
         scores = {}
         for kind, pictures in parrot.kinds_of(faces).items():
             # Strangers' results are looked at as any result is.
-            params = self.params.get("anonymized" if kind == "strangers" else kind, network.params)
+            params = self.params.get("anonymized" if kind == "impostors" else kind, network.params)
             seen = embeddings(network, params, _maps(network, pictures[probes]))
             scores[kind] = (seen - self.mean if kind == "originals" else seen) @ whose.T
         same = identification.same_person(faces.people[probes], faces.people[gallery])

@@ -23,7 +23,7 @@ MIN_PAIRS = 1000  # of strangers, for a threshold that one in a hundred of them 
 MEASURE = "verified as the person of the original"
 _FLOORS = {
     "blanked": "what the blanked picture gives",
-    "strangers": "what faces of strangers of the same sex, age, tone and pose give",
+    "impostors": "what faces of strangers of the same sex, age, tone and pose give",
 }
 
 

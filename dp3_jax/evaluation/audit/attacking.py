@@ -11,8 +11,8 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.evaluation import attacks
 from dp3_jax.evaluation.attacks import motion
 from dp3_jax.evaluation.attacks.attack import Attack, AttackResult, FaceSet, split_people
+from dp3_jax.evaluation.attacks.impostors import ReadClasses, read_classes, with_exchanged
 from dp3_jax.evaluation.attacks.recognition import unjudged
-from dp3_jax.evaluation.attacks.strangers import ReadClasses, read_classes, with_exchanged
 
 LEARNED = 0.5  # share of the known people whom an attacker learns from
 ALL = "all"
@@ -75,7 +75,7 @@ def try_all(
 ) -> list[AttackResult]:
     """The results of the attacks; those that learn do so from half of the known people.
 
-    Their floor are also strangers of the same classes, made by exchange (`attacks.strangers`).
+    Their floor are also strangers of the same classes, made by exchange (`attacks.impostors`).
 
     Args:
       chosen: by name.

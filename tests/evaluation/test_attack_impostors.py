@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dp3_jax.evaluation.attacks import UNKNOWN, strangers
+from dp3_jax.evaluation.attacks import UNKNOWN, impostors
 from dp3_jax.evaluation.attacks.inversion import Inversion
 from dp3_jax.evaluation.attacks.linkage import Linkage
 from dp3_jax.evaluation.attacks.parrot import Eyes, Parrot
@@ -66,14 +66,14 @@ def anonymized(set_, anonymize):
 
 
 def exchanged(set_, anonymize):
-    return strangers.with_exchanged(anonymized(set_, anonymize), read)
+    return impostors.with_exchanged(anonymized(set_, anonymize), read)
 
 
 def before_it(set_, anonymize):
     """Strangers laid in before the anonymizer."""
-    rows = strangers.companions(set_.people, read(set_.originals))[:, 0]
-    shown = anonymize(strangers.laid_in(set_, rows))
-    return dataclasses.replace(anonymized(set_, anonymize), strangers=shown)
+    rows = impostors.companions(set_.people, read(set_.originals))[:, 0]
+    shown = anonymize(impostors.laid_in(set_, rows))
+    return dataclasses.replace(anonymized(set_, anonymize), impostors=shown)
 
 
 def inner(pictures):
@@ -142,15 +142,15 @@ def test_two_keys_are_compared_with_two_strangers_of_the_class():
 
 def test_strangers_are_others_and_as_near_as_can_be():
     classes = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [np.nan]])
-    rows = strangers.companions(np.array([7, 7, 8, 9, UNKNOWN, UNKNOWN]), classes, 2)
+    rows = impostors.companions(np.array([7, 7, 8, 9, UNKNOWN, UNKNOWN]), classes, 2)
     assert rows[0].tolist() == [2, 3] and rows[3].tolist()[0] == 4 and rows[4].tolist()[0] == 3
     with pytest.raises(ValueError, match="2 strangers take 3 people"):
-        strangers.companions(np.array([1, 1, 2]), classes[:3], 2)
+        impostors.companions(np.array([1, 1, 2]), classes[:3], 2)
 
 
 def test_an_exchange_keeps_the_mean_colour_and_all_around():
     set_ = anonymized(TRIED, half_transparent)
-    shown = strangers.exchanged(set_, np.roll(np.arange(len(set_)), 5)).astype(float)
+    shown = impostors.exchanged(set_, np.roll(np.arange(len(set_)), 5)).astype(float)
     inside = np.broadcast_to(made.MASK, shown.shape[:3])
     np.testing.assert_array_equal(shown[~inside], set_.anonymized[~inside])
     means = [x[:, 8:24, 8:24].mean((1, 2)) for x in (shown, set_.anonymized.astype(float))]
@@ -159,4 +159,4 @@ def test_an_exchange_keeps_the_mean_colour_and_all_around():
 
 def test_too_few_people_are_attacked_without_strangers():
     one = TRIED.select(np.arange(3))
-    assert strangers.with_exchanged(one, read).strangers is None
+    assert impostors.with_exchanged(one, read).impostors is None

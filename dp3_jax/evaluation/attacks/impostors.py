@@ -101,4 +101,4 @@ def with_exchanged(faces: FaceSet, read: ReadClasses = read_classes) -> FaceSet:
         rows = companions(faces.people, classes)[:, 0]
     except ValueError:
         return faces
-    return dataclasses.replace(faces, classes=classes, strangers=exchanged(faces, rows))
+    return dataclasses.replace(faces, classes=classes, impostors=exchanged(faces, rows))
