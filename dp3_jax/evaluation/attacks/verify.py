@@ -204,10 +204,12 @@ class Verify:
       embed: the verifiers.
       thresholds: opens by verifier the least cosine at which one in a hundred strangers passes; used where
         the faces themselves are too few, or their people not known, to set it.
+      own: whether the faces themselves may set it.
     """
 
     embed: Embed = FACE_VERIFIERS
     thresholds: Callable[[], Mapping[str, float]] = lambda: FACE_VERIFIERS.thresholds
+    own: bool = True
 
     name: ClassVar[str] = "verify"
     title: ClassVar[str] = "Face verifiers"
@@ -236,7 +238,8 @@ class Verify:
                 # Those who are not known count for themselves.
                 owners=np.where(people == UNKNOWN, -2 - rows, people),
             )
-            threshold = compared.threshold(self.thresholds, name)
+            given = self.thresholds
+            threshold = compared.threshold(given, name) if self.own else given()[name]
             level = 1 - 0.05 / len(embedded["original"])
             results[name] = _verdict(self, name, compared, threshold, level)
         return results

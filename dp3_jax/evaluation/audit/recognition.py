@@ -17,7 +17,7 @@ from dp3_jax.evaluation.attacks.attack import AttackResult, another_of_each, gal
 from dp3_jax.evaluation.attacks.recognition import MIN_FACES, preferred
 from dp3_jax.evaluation.attacks.verifiers import Embed
 from dp3_jax.evaluation.attacks.verify import Verify, share
-from dp3_jax.evaluation.audit import calibration
+from dp3_jax.evaluation.audit.calibration import FARS, Calibration
 from dp3_jax.metrics import identification
 from dp3_jax.metrics.resampling import interval
 
@@ -142,16 +142,18 @@ def distinct(faces: FaceSet, tracked: np.ndarray) -> int:
     return int((~tracked).sum()) + len(np.unique(faces.people[tracked]))
 
 
-def recognise(faces: FaceSet, tracked: np.ndarray, embed: Embed) -> list[Recognised]:
+def recognise(
+    faces: FaceSet, tracked: np.ndarray, embed: Embed, calibration: Calibration
+) -> list[Recognised]:
     """Every verifier's word on the faces.
 
     Args:
       faces: at least one.
       tracked: bool[n], which are pictures of tracks, of which `faces.people` has the numbers.
       embed: the verifiers.
+      calibration: thresholds.
     """
-    published = calibration.thresholds()
-    verify = Verify(embed, lambda: published)
+    verify = Verify(embed, lambda: calibration.by_far[FARS[0]], own=not calibration.is_given)
     ranked, count = _ranked(faces, embed), distinct(faces, tracked)
     gallery = len(gallery_and_probes(faces.people)[0])
     results = []
@@ -197,12 +199,14 @@ def _blanked(faces: FaceSet, name: str, embed: Embed, result: AttackResult) -> f
     return float(passed.mean())
 
 
-def recognised_by(faces: FaceSet, results: Sequence[Recognised], embed: Embed) -> dict[str, Any]:
+def recognised_by(
+    faces: FaceSet, results: Sequence[Recognised], embed: Embed, calibration: Calibration
+) -> dict[str, Any]:
     """By verifier f[n] cosines, and bool[n] which single results surely show the person.
 
     These pass where one in a thousand strangers does, and their blanked pictures do not come near.
     """
-    surely = calibration.thresholds(calibration.FARS[1])
+    surely = calibration.by_far[FARS[1]]
     whose, rows = embed(faces.originals[reference(faces)]), embed(faces.anonymized)
     blanked = embed(faces.blanked)
     told: dict[str, Any] = {"cosines": {}, "passed": {}}

@@ -21,6 +21,7 @@ from dp3_jax.evaluation.audit import (
     calibration,
     coverage,
     gathering,
+    given_impostors,
     recognition,
     verdicts,
 )
@@ -47,12 +48,15 @@ class Options:
       attacks: names.
       min_confidence: of detections in originals.
       seed: of all that is drawn.
+      impostors: folder with photos of people who are in no original, for thresholds; None: those that the
+        package brings.
     """
 
     people: Mapping[str, int] = dataclasses.field(default_factory=dict)
     attacks: Sequence[str] = ()
     min_confidence: float = 0.5
     seed: int = 0
+    impostors: pathlib.Path | None = None
 
 
 class Progress:
@@ -145,11 +149,12 @@ def _told(
     found: gathering.Gathered,
     results: Sequence[recognition.Recognised],
     embed: Embed,
+    thresholds: calibration.Calibration,
 ) -> Callable[[int, int], tuple[Mapping[str, float], Sequence[str]]]:
     """(pair, face) -> (its cosines by verifier, the verifiers that recognise it)."""
     rows = {place: row for row, place in enumerate(found.places)}
     told = (
-        recognition.recognised_by(found.faces, results, embed)
+        recognition.recognised_by(found.faces, results, embed, thresholds)
         if results
         else {"cosines": {}, "passed": {}}
     )
@@ -186,10 +191,16 @@ def audit(
       The content of audit.json; "status" is the exit status.
 
     Raises:
-      UserError: a network cannot be had, an attack has no such name, or the folder cannot be written.
+      UserError: a network cannot be had, an attack has no such name, the folder cannot be written, or the
+        impostors are too few.
     """
     chosen = attacking.choose_attacks(options.attacks)
     batch_embedding.open_all()
+    thresholds = calibration.brought()
+    if options.impostors is not None:
+        thresholds = given_impostors.calibrate(
+            options.impostors, options.min_confidence, options.seed, FACE_VERIFIERS, progress.step
+        )
     store, seconds = Store(report), {}
     with _timed(seconds, "looking"):
         look_at_all(pairing.pairs, store, options.min_confidence, progress)
@@ -203,11 +214,11 @@ def audit(
             progress.step(
                 f"comparing {len(found.faces)} faces by {len(batch_embedding.VERIFIERS)} verifiers"
             )
-            results = recognition.recognise(found.faces, found.tracked, embed)
+            results = recognition.recognise(found.faces, found.tracked, embed, thresholds)
     with _timed(seconds, "attacks"):
         moving = functools.partial(movement, pairing.pairs)
         tried = attacking.try_all(chosen, found.faces, moving, options.seed, progress.step)
-    told = _told(found, results, embed)
+    told = _told(found, results, embed, thresholds)
     listed = [
         _listed(pair, faces, error, lambda j, i=i: told(i, j))
         for i, (pair, faces, error) in enumerate(zip(pairing.pairs, parts, errors, strict=True))
@@ -226,7 +237,9 @@ def audit(
         "seconds": seconds,
         "files": sorted(listed, key=lambda entry: -entry["risk"]),
     }
-    return attacking.plain(_judged(seen, results, tried, len(skipped)) | more)
+    return attacking.plain(
+        _judged(seen, results, tried, len(skipped)) | more | {"thresholds": thresholds.about}
+    )
 
 
 def _judged(
@@ -252,7 +265,6 @@ def _judged(
             "states": seen.states,
             "low_confidence": seen.low_confidence,
         },
-        "thresholds": calibration.about(),
         "recognition": results,
         "attacks": [one.as_dict() for one in tried],
     }
