@@ -108,6 +108,7 @@ def test_a_rendering_must_show_what_was_asked_for():
         {"age": 49.0},
         {"age": 6.0},
         {"female": 0.9},
+        {"female": 0.4},  # neither a man nor a woman to whom sees it
         {"ita": -30.0},
         {"fringe": 35.0},
         {"confidence": 0.8},
