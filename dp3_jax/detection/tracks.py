@@ -25,6 +25,8 @@ Box = tuple[float, float, float, float]
 
 SOURCES = tuple(source for source in FaceSource if source is not FaceSource.ROTATED)
 
+NOT_SURELY_A_FACE = "not surely a face"  # the reason of a track of low confidence, for people
+
 # A face that is clear in any frame reaches more confidence; a plant or a lamp that passes for one does not.
 HIGH_CONFIDENCE = 0.7
 
@@ -78,6 +80,7 @@ class Track:
       keep: leave this face as it is.
       method: as in `face_actions.FaceAction`, or None for the one in the settings.
       reason: why it is kept or treated otherwise, for the record.
+      low_confidence: it is not surely one of a face, and `method` is what that asked for.
     """
 
     number: int
@@ -85,6 +88,7 @@ class Track:
     keep: bool = False
     method: str | None = None
     reason: str = ""
+    low_confidence: bool = False
 
     @property
     def first(self) -> int:
@@ -320,7 +324,7 @@ def change_method(tracking: Tracking, number: int, method: str | None) -> Tracki
     """The tracking with one track anonymized by another method; None for that of the settings."""
     if method not in (None, *METHODS):
         raise UserError(f"method {method!r} is not one of {', '.join(METHODS)}")
-    track = dataclasses.replace(_find(tracking, number), method=method)
+    track = dataclasses.replace(_find(tracking, number), method=method, low_confidence=False)
     return _replaced(tracking, [number], [track])
 
 
@@ -394,5 +398,6 @@ def merge(tracking: Tracking, number: int, other: int) -> Tracking:
         observations=fill(sorted(rest, key=lambda s: s.frame)),
         keep=a.keep and b.keep,
         method=a.method or b.method,
+        low_confidence=a.low_confidence if a.method else b.low_confidence,
     )
     return _replaced(tracking, [number, other], [merged])

@@ -11,7 +11,6 @@ from dp3_jax.evaluation.attacks.motion import MIN_SECONDS, Person, attack, resam
 from dp3_jax.media import image_sequences
 from dp3_jax.media.video import reading, sequence_writing
 from dp3_jax.pipelines.video import face_tracks, work_folder
-from dp3_jax.pipelines.video.detection_pass import NOT_SURELY_A_FACE
 
 
 def _opened(clip: str) -> reading.VideoInfo:
@@ -40,7 +39,7 @@ def people_of(tracking: Tracking, rate: float, clip: str) -> list[Person]:
     found = []
     for track in tracking.tracks:
         known = [i for i, one in enumerate(track.observations) if one.vector is not None]
-        if track.reason == NOT_SURELY_A_FACE or not known:
+        if track.low_confidence or not known:
             continue
         # What lies before and after was made up.
         seen = track.observations[known[0] : known[-1] + 1]

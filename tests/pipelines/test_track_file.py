@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp3_jax.common.errors import UserError
-from dp3_jax.detection import tracking
+from dp3_jax.detection import tracking, tracks
 from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.pipelines.video import track_file
+from dp3_jax.pipelines.video.detection_pass import treated
 from dp3_jax.replacement.face_actions import Settings
 from tests.track_makers import HEIGHT, WIDTH, seen, straight
 
@@ -55,7 +56,14 @@ def same(a, b):
     heads = [dataclasses.replace(one, tracks=()) for one in (a, b)]
     bodies = [
         [
-            (t.number, t.keep, t.method, t.reason, [plain(s) for s in t.observations])
+            (
+                t.number,
+                t.keep,
+                t.method,
+                t.reason,
+                t.low_confidence,
+                [plain(s) for s in t.observations],
+            )
             for t in one.tracks
         ]
         for one in (a, b)
@@ -106,6 +114,30 @@ def test_a_track_is_kept_or_changed_by_a_word_in_it(tmp_path):
     first, second, third = track_file.read(tmp_path / "a.json").tracking.tracks
     assert (first.keep, first.reason) == (True, "by the tracks file")
     assert (second.keep, second.method, third.keep, third.method) == (False, "solid", False, None)
+
+
+def rendered(path, **entry):
+    """The first track of a file, as it is rendered where faces are pixelated."""
+    content = written(path)
+    content["tracks"][0] |= {"method": "blur", "reason": "not surely a face", **entry}
+    written(path, content)
+    back = track_file.read(path).tracking
+    return treated(back, Settings(method="pixelate")).tracks[0]
+
+
+def test_doubts_that_a_track_is_a_face_come_back_and_end_where_the_user_decides(tmp_path):
+    path = tmp_path / "a.json"
+    seen = two_people().tracks[0].observations
+    track = Track(1, seen, False, "blur", "any words", low_confidence=True)
+    made = Tracking(60, WIDTH, HEIGHT, (), (track,))
+    track_file.write(path, made, Settings(), {}, None)
+    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
+    assert same(track_file.read(path).tracking, made)
+    assert rendered(path, reason="any words", low_confidence=True).method is None
+    assert rendered(path).method is None  # as files were written before
+    assert rendered(path, low_confidence=False).method == "blur"
+    assert rendered(path, method="solid", low_confidence=True).method == "solid"
+    assert not tracks.change_method(made, 1, "blur").tracks[0].low_confidence
 
 
 def test_all_edits_can_be_written_by_hand(tmp_path):

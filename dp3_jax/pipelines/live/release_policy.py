@@ -35,10 +35,9 @@ from dp3_jax.detection.live_detection import Budget, LiveDetector
 from dp3_jax.detection.sequence_detection import NumberedFrame
 from dp3_jax.detection.shots import CutDetector
 from dp3_jax.detection.tracking import Linking, Tracker
-from dp3_jax.detection.tracks import Observation, Track
+from dp3_jax.detection.tracks import NOT_SURELY_A_FACE, Observation, Track
 from dp3_jax.detection.vector_meter import BesideMeter, VectorMeter, Vectors, meter_for
 from dp3_jax.pipelines.live.quality_controller import Level
-from dp3_jax.pipelines.video.detection_pass import NOT_SURELY_A_FACE
 
 FULL = Budget(side=1280, scan=True)
 
@@ -158,7 +157,10 @@ class ReleasePolicy:
             for number in tracked.faces.keys() - self._high_confidence.keys():
                 track = tracked.faces[number]
                 tracked.faces[number] = dataclasses.replace(
-                    track, method=self._low_confidence, reason=NOT_SURELY_A_FACE
+                    track,
+                    method=self._low_confidence,
+                    reason=NOT_SURELY_A_FACE,
+                    low_confidence=True,
                 )
         return decided
 

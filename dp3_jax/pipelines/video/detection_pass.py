@@ -14,25 +14,21 @@ from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.motion import Step
-from dp3_jax.detection.second_opinion import MIN_GENERATED_CONFIDENCE
 from dp3_jax.detection.sequence_detection import VideoDetector
 from dp3_jax.detection.shots import CutDetector
-from dp3_jax.detection.tracks import Box, Track, Tracking, from_face
-from dp3_jax.detection.vector_meter import MIN_SIZE, BesideMeter, VectorMeter, Vectors
+from dp3_jax.detection.tracks import NOT_SURELY_A_FACE, Track, Tracking, from_face
+from dp3_jax.detection.vector_meter import BesideMeter, VectorMeter, Vectors
 from dp3_jax.media.video import lazy_pictures, reading
 from dp3_jax.media.video.lazy_pictures import Image
 from dp3_jax.media.video.reading import VideoInfo
 from dp3_jax.pipelines.allowlist import Allowlist
+from dp3_jax.pipelines.video.low_confidence import is_low_confidence, is_within
 from dp3_jax.pipelines.video.work_folder import WorkFolder
 from dp3_jax.replacement.face_actions import Settings
 
 JOURNAL = "detections.jsonl"
-NOT_SURELY_A_FACE = "not surely a face"  # why a track is blurred
 COMPARED_EVERY = 5  # frames between two comparisons with the persons to be kept
 _MIN_AGREEING = 0.9  # share of a track's compared observations that must show the person to be kept
-# A track of which the best detection is not this sure, and half of them not that sure, is doubtful.
-_SURE, _USUAL_SURE = 0.85, 0.65
-_MIN_LARGE = 8  # faces that the mesh could have known, of which it looks at every second or fourth
 _MIN_COMPARED = 3  # observations; a track with fewer is not kept
 
 
@@ -290,7 +286,7 @@ def link(info: VideoInfo, found: Sequence[FrameDetections]) -> Tracking:
     }
     tracks = _with_vectors(tracks, found)
     measured = any(vector is not None for one in found for vector in one.vectors)
-    low_confidence = {track.number for track in tracks if _is_low_confidence(track, measured)}
+    low_confidence = {track.number for track in tracks if is_low_confidence(track, measured)}
     decided = [
         _decided(motion.stabilised(track, steps), compared, track.number in low_confidence)
         for track in tracks
@@ -305,7 +301,7 @@ def link(info: VideoInfo, found: Sequence[FrameDetections]) -> Tracking:
     left = [
         track
         for track in decided
-        if track.number not in low_confidence or not _is_within(track, high_confidence, numbers)
+        if track.number not in low_confidence or not is_within(track, high_confidence, numbers)
     ]
     return Tracking(len(found), *info.canvas_size, cuts, tuple(left))
 
@@ -332,56 +328,6 @@ def _with_vectors(tracks: Sequence[Track], found: Sequence[FrameDetections]) -> 
     ]
 
 
-def _is_low_confidence(track: Track, measured: bool) -> bool:
-    """Whether a track is not surely one of a face; `measured`: vectors were, in this clip.
-
-    As for photos (`second_opinion`): on a crest of arms, on hair, a person's face is worse than a blur.
-    """
-    if any(observation.source == FaceSource.USER for observation in track.observations):
-        return False
-    seen = [
-        observation.confidence for observation in track.observations if observation.confidence > 0
-    ]
-    best = max(seen, default=0.0)
-    if best < MIN_GENERATED_CONFIDENCE:
-        return True
-    return (best < _SURE and float(np.median(seen)) < _USUAL_SURE) or (
-        measured and _mesh_doubts(track)
-    )
-
-
-def _mesh_doubts(track: Track) -> bool:
-    """Whether the mesh knew none of a track's larger faces, of which it looked at several."""
-    large = [s for s in track.observations if s.confidence > 0 and min(s.box[2:]) >= MIN_SIZE]
-    known = [s for s in large if s.vector is not None and s.vector.mouth_opening is not None]
-    return len(large) >= _MIN_LARGE and not known
-
-
-def _is_within(
-    track: Track, high_confidence: Mapping[tuple[int, int], Box], numbers: set[int]
-) -> bool:
-    """Whether a doubtful track shows the face of a clear one, which is hidden anyway.
-
-    Its middle then lies in that face's box wherever it was detected.
-    """
-    seen = [
-        observation
-        for observation in track.observations
-        if observation.source != FaceSource.INTERPOLATED
-    ]
-    for number in numbers:
-        boxes = [high_confidence.get((observation.frame, number)) for observation in seen]
-        if all(box and _has_middle(box, s.box) for box, s in zip(boxes, seen, strict=True)):
-            return True
-    return False
-
-
-def _has_middle(box: Box, other: Box) -> bool:
-    """Whether the middle of the other box lies in this one."""
-    x, y = other[0] + other[2] / 2, other[1] + other[3] / 2
-    return box[0] < x < box[0] + box[2] and box[1] < y < box[1] + box[3]
-
-
 def _decided(
     track: Track, compared: dict[tuple[int, tuple[float, ...]], str], low_confidence: bool
 ) -> Track:
@@ -390,16 +336,17 @@ def _decided(
         return dataclasses.replace(track, keep=True, reason=reason)
     if low_confidence:
         # A new face on a plant would be worse than a blur.
-        return dataclasses.replace(track, method="blur", reason=NOT_SURELY_A_FACE)
+        reason = NOT_SURELY_A_FACE
+        return dataclasses.replace(track, method="blur", reason=reason, low_confidence=True)
     return track
 
 
 def treated(tracking_: Tracking, settings: Settings) -> Tracking:
-    """The tracking as it is rendered: only where new faces are made are doubtful ones blurred instead."""
+    """The tracking as it is rendered: those of low confidence are blurred only where others get new faces."""
     if settings.method == "generate":
         return tracking_
     tracks = tuple(
-        dataclasses.replace(t, method=None) if t.method and t.reason == NOT_SURELY_A_FACE else t
-        for t in tracking_.tracks
+        dataclasses.replace(track, method=None) if track.low_confidence else track
+        for track in tracking_.tracks
     )
     return dataclasses.replace(tracking_, tracks=tracks)

@@ -24,7 +24,13 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.tracks import SOURCES, Observation, Track, Tracking
+from dp3_jax.detection.tracks import (
+    NOT_SURELY_A_FACE,
+    SOURCES,
+    Observation,
+    Track,
+    Tracking,
+)
 from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import Settings
@@ -64,6 +70,7 @@ def _track(track: Track, key: bytes | None) -> dict[str, Any]:
         "keep": track.keep,
         "method": track.method,
         "reason": track.reason,
+        **({"low_confidence": True} if track.low_confidence else {}),
         "key": None if key is None else key.hex(),
         "first": track.first,
         "sources": [[source, len(list(run))] for source, run in runs],
@@ -215,6 +222,7 @@ _OF_TRACK = [
     "keep",
     "method",
     "reason",
+    "low_confidence",
     "key",
     "first",
     "sources",
@@ -239,6 +247,9 @@ def _read_track(entry: Any, place: int, frames: int) -> tuple[Track, bytes | Non
     _check(isinstance(reason, str), f"{where}: reason is not a text")
     if keep and not reason:
         reason = "by the tracks file"
+    # Versions before this key told it by the reason alone.
+    doubted = entry.get("low_confidence", reason == NOT_SURELY_A_FACE)
+    _check(isinstance(doubted, bool), f"{where}: low_confidence is true or false, not {doubted!r}")
     key = entry.get("key")
     try:
         key = None if key is None else bytes.fromhex(key)
@@ -248,7 +259,9 @@ def _read_track(entry: Any, place: int, frames: int) -> tuple[Track, bytes | Non
         key is None or len(key) == key_derivation.KEY_BYTES,
         f"{where}: key is not 64 hexadecimal digits",
     )
-    return Track(number, _observations(entry, frames, where), keep, method, reason), key
+    seen = _observations(entry, frames, where)
+    doubted = doubted and method == "blur"  # another one is the user's own choice
+    return Track(number, seen, keep, method, reason, doubted), key
 
 
 # What an edit is called, and what else it says.
