@@ -12,7 +12,7 @@ from dp3_jax.cli.identity_flags import (
     identity_options,
 )
 from dp3_jax.common import allocator
-from dp3_jax.common.choices import EXTENTS, METHODS, MOTIONS
+from dp3_jax.common.choices import BODY_METHODS, EXTENTS, MOTIONS
 from dp3_jax.common.errors import UserError
 
 MAX_WORKERS = 64
@@ -45,7 +45,12 @@ def add_parser(commands) -> None:
     )
     add("--in-place", action="store_true", help="overwrite the inputs")
     how = parser.add_argument_group("how faces are treated")
-    how.add_argument("--method", choices=METHODS, help="default: generate, a new face")
+    how.add_argument(
+        "--method",
+        choices=BODY_METHODS,
+        help="of every target that has it: silhouette and background are for bodies, and plates have neither "
+        "these nor generate, but are solid then; default: generate, a new face, a redrawn body",
+    )
     how.add_argument("--cover", choices=EXTENTS, help="what the other methods cover; default: face")
     how.add_argument(
         "--candidates", type=int, metavar="N", help="draw N faces, take the best fitting"
@@ -57,28 +62,39 @@ def add_parser(commands) -> None:
     keys = how.add_mutually_exclusive_group()
     keys.add_argument("--seed", type=int, help="same seed, same faces; anyone can guess it")
     keys.add_argument("--secret-file", metavar="FILE", help="the master key: same key, same faces")
-    which = parser.add_argument_group("which faces")
-    which.add_argument(
+    _add_target_options(parser.add_argument_group("which faces, and what else"))
+    _add_output_options(parser.add_argument_group("what is written and printed"))
+    _add_video_options(parser.add_argument_group("videos"))
+    _add_run_options(parser.add_argument_group("many files"))
+    parser.set_defaults(run=_anonymize)
+
+
+def _add_target_options(group) -> None:
+    group.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="TARGET[=METHOD]",
+        help="face, head, body or plate, perhaps with a method of its own: body=silhouette; repeatable; "
+        "default: face",
+    )
+    group.add_argument(
         "--min-confidence", type=float, metavar="P", help="of a detection; default: 0.5"
     )
-    given = which.add_mutually_exclusive_group()
+    given = group.add_mutually_exclusive_group()
     given.add_argument(
         "--boxes", metavar="FILE", help="your own boxes, JSON or CSV; nothing is detected"
     )
     given.add_argument(
         "--faces", metavar="FILE", help="a sidecar, perhaps edited, of the one photo or video"
     )
-    which.add_argument(
+    group.add_argument(
         "--keep",
         action="append",
         default=[],
         metavar="X,Y,W,H|PHOTO",
         help="leave faces in this region, or of the person in this photo, as they are; repeatable",
     )
-    _add_output_options(parser.add_argument_group("what is written and printed"))
-    _add_video_options(parser.add_argument_group("videos"))
-    _add_run_options(parser.add_argument_group("many files"))
-    parser.set_defaults(run=_anonymize)
 
 
 def _add_run_options(group) -> None:
@@ -329,11 +345,14 @@ def _anonymize(arguments: argparse.Namespace) -> int:
     from dp3_jax.pipelines.anonymize import Anonymizer
 
     names = ("method", "cover", "candidates")
-    overrides = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    chosen = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
     more = {} if arguments.min_confidence is None else {"min_confidence": arguments.min_confidence}
     more["identity"] = _identity(arguments)
-    settings = {**overrides, **more, "weights": arguments.weights}
-    Anonymizer(**settings)  # says what is wrong with them
+    if arguments.target:
+        more["targets"] = tuple(arguments.target)
+    settings = {**chosen, **more, "weights": arguments.weights}
+    of_faces = Anonymizer(**settings).settings.method  # says what is wrong with them
+    overrides = {**chosen, "method": of_faces} if "method" in chosen else chosen
     unused = unused_options.notes(arguments, [task.is_video for task in tasks])
     for line in (*rest.circles, *unused):
         print(f"note: {line}", file=sys.stderr)

@@ -19,6 +19,7 @@ from dp3_jax.vision.geometry import Region
 
 MIN_OUTLINED = 56.0  # px, the height of a box below which a body is its box
 MIN_SCORE = 0.3  # of the network, likewise
+_SEEN = 0.4  # of a point: less sure ones are guessed
 _PROBABLE = 0.3  # of a pixel
 _MIN_SHARE = 0.2  # of the box that an outline covers, or it is lost
 _BANDS = 12  # of a box's height that are looked at one by one
@@ -73,13 +74,34 @@ def outline(box: Sequence[float], pose: BodyPose | None, shape: Sequence[int]) -
     within = _in_box(region, box)
     if within.size == 0 or within.mean() < _MIN_SHARE:
         return of_box(box, shape)
-    return Outline(_closed_bands(region, box, shape), pose.points)
+    return Outline(_closed_bands(region, box, shape), _with_guessed_legs(pose))
 
 
 def of_box(box: Sequence[float], shape: Sequence[int]) -> Outline:
     """A body of which no more is known than its box."""
     alignment = BODY.frame(box, None)
     return Outline(geometry.region(alignment, BODY.mask(alignment, box), shape), None, by_box=True)
+
+
+def _with_guessed_legs(pose: BodyPose) -> np.ndarray:
+    """The points, with legs straight down from the hips where they are out of the picture or hidden.
+
+    The network folds legs that it does not see into the picture.
+    """
+    points = pose.points.copy()
+    shoulders, hips = points[list(body_pose.SHOULDERS)].mean(0), points[list(body_pose.HIPS)]
+    trunk = trunk_length(points)
+    axis = (hips.mean(0) - shoulders) / max(float(np.hypot(*(hips.mean(0) - shoulders))), 1e-3)
+    if min(pose.visible[list(body_pose.HIPS)]) < _SEEN:  # they are too high then
+        middle = shoulders + trunk * axis
+        hips = hips - hips.mean(0) + middle
+        points[list(body_pose.HIPS)] = hips
+    legs = (body_pose.KNEES, body_pose.ANKLES, body_pose.HEELS, body_pose.TOES)
+    for side in (0, 1):
+        if pose.visible[body_pose.KNEES[side]] < _SEEN:
+            for down, pair in zip((0.95, 1.85, 1.9, 1.95), legs, strict=True):
+                points[pair[side]] = hips[side] + down * trunk * axis
+    return points
 
 
 def trunk_length(points: np.ndarray) -> float:
@@ -108,7 +130,7 @@ def _drawn(box: Sequence[float], pose: BodyPose) -> np.ndarray:
     for share, operation in ((_CLOSED, cv2.MORPH_CLOSE), (_DILATION, cv2.MORPH_DILATE)):
         radius = max(1, round(share * side))
         disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-        inside = cv2.morphologyEx(inside, operation, disk)
+        inside = np.asarray(cv2.morphologyEx(inside, operation, disk), np.uint8)
     corner = (np.asarray(box[:2]) - pose.to_frame[:, 2]) * scale - _REACH * side
     left, top = np.maximum(np.floor(corner), 0).astype(int)
     right, bottom = np.ceil(corner + np.asarray(box[2:]) * scale + 2 * _REACH * side).astype(int)

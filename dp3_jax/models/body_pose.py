@@ -79,7 +79,7 @@ class PoseNetwork:
         points = rows[:, :2] @ to_frame[:, :2].T + to_frame[:, 2]
         return BodyPose(
             points.astype(np.float32),
-            _sigmoid(rows[:, 3]),
+            _sigmoid(rows[:, 3]) * _sigmoid(rows[:, 4]),
             mask,
             to_frame,
             float(outputs[1][0]),

@@ -12,6 +12,7 @@ import numpy as np
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_detection import Detection, Detector
+from dp3_jax.detection.kinds import FACE, HEAD
 from dp3_jax.media.photos import read_photo
 from dp3_jax.models import embedders
 
@@ -81,7 +82,7 @@ class Allowlist:
 
     def _comparable(self, face: Detection) -> bool:
         clear = face.confidence >= _MIN_CONFIDENCE and min(face.box[2:]) >= _MIN_WIDTH
-        return face.keypoints is not None and clear
+        return face.kind in (FACE, HEAD) and face.keypoints is not None and clear
 
     def _embed(self, frame: np.ndarray, face: Detection) -> np.ndarray:
         """f32[128] of length 1: SFace (Zhong et al., 2021) of the face aligned by its five points."""

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -11,10 +12,13 @@ import numpy as np
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import face_vector
+from dp3_jax.detection.body_outline import Outline
 from dp3_jax.detection.face_detection import MIN_CONFIDENCE, Detection, Detector
+from dp3_jax.detection.kinds import BODY, FACE, HEAD, KINDS
 from dp3_jax.detection.second_opinion import low_confidence_faces, mesh_at_hand
 from dp3_jax.models.mesh import FaceMesh
-from dp3_jax.replacement import generation, key_derivation, obfuscation
+from dp3_jax.pipelines.target_finding import TargetFinder
+from dp3_jax.replacement import generation, key_derivation, obfuscation, targets
 from dp3_jax.replacement.choice import open_renderer
 from dp3_jax.replacement.face_actions import (
     Done,
@@ -27,6 +31,7 @@ from dp3_jax.replacement.face_actions import (
 from dp3_jax.replacement.frame_renderer import FaceTask, render_frame
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer, Generator
 from dp3_jax.replacement.options import IdentityOptions
+from dp3_jax.replacement.targets import Targets, parse
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,6 +43,8 @@ def anonymize_frame(
     settings: Settings,
     renderer: FaceRenderer | None = None,
     is_face: FaceCheck | None = None,
+    *,
+    outlines: Mapping[int, Outline] = types.MappingProxyType({}),
 ) -> tuple[np.ndarray, list[FaceResult]]:
     """Treats the faces of a frame as planned; a pure function of its arguments.
 
@@ -50,19 +57,34 @@ def anonymize_frame(
       settings: for all faces.
       renderer: makes the new faces; without one they are covered.
       is_face: u8[B, S, S, 3] canonical views -> bool[B], whether a new face is one; None: not checked.
+      outlines: of bodies, by place in `actions`; of others their boxes, dilated, are taken.
 
     Returns:
       The new frame, and what was done with each face, in the order of `actions`. The frame itself is
       returned when there is nothing to do.
     """
-    tasks = [_task(number, action, settings, frame.shape) for number, action in enumerate(actions)]
+    tasks = [
+        _task(number, action, settings, frame.shape, outlines.get(number))
+        for number, action in enumerate(actions)
+    ]
+    tasks = targets.joined(tasks, frame.shape)
     return render_frame(frame, tasks, renderer, is_face, candidates=settings.candidates)
 
 
-def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[int]) -> FaceTask:
-    """What is to be done with a face where it was found."""
+def _task(
+    number: int,
+    action: FaceAction,
+    settings: Settings,
+    shape: Sequence[int],
+    outline: Outline | None = None,
+) -> FaceTask:
+    """What is to be done with a target where it was found."""
     if action.keep:
         return FaceTask(action, action.reason, done=Done.KEPT)
+    if action.face.kind is BODY:
+        return targets.body_task(action, action.method or "generate", outline, shape)
+    if action.face.kind is HEAD:
+        return targets.head_task(number, action, settings, shape)
     method, reason = obfuscation_of(action, settings)
     if method:
         alignment = action.face.alignment()
@@ -79,6 +101,8 @@ def _task(number: int, action: FaceAction, settings: Settings, shape: Sequence[i
 
 def _makes(action: FaceAction, settings: Settings) -> bool:
     """Whether a plan asks for a new face, which may still be refused (see `obfuscation_of`)."""
+    if action.face.kind not in (FACE, HEAD):
+        return False
     return not action.keep and (action.method or settings.method) == "generate"
 
 
@@ -101,7 +125,7 @@ def with_vectors(
     for action in actions:
         vector = action.vector
         if vector is None and _makes(action, settings):
-            vector = face_vector.measure(frame, action.face, mesh)
+            vector = face_vector.measure(frame, targets.as_face(action.face), mesh)
         if vector is not None and not expression:
             vector = vector.without_expression()
         done.append(dataclasses.replace(action, vector=vector))
@@ -135,11 +159,12 @@ class Anonymizer:
         generator: Generator | None = None,
         identity: IdentityOptions | str = "auto",
         face_check: bool | None = None,
+        targets: Sequence[str] | Targets = ("face",),
     ):
         """Checks the settings; loads nothing yet.
 
         Args:
-          method, cover, candidates: see Settings.
+          method: for all targets that have it, see `targets.Targets`; cover, candidates: see Settings.
           min_confidence: of detected faces.
           weights: file of a generator; None for the one in the package.
           generator: a loaded one instead.
@@ -147,14 +172,20 @@ class Anonymizer:
           face_check: whether the detector must find every new face to be one. True fetches it for that;
             False: a new face must only not be a flat patch; None: True where the detector is on this
             machine, so that with given faces all works without a network. No call decides it for others.
+          targets: what is anonymized: "face", "head", "body", "plate", or one of them with a method of its
+            own, "body=silhouette".
 
         Raises:
           UserError: a value out of range.
         """
+        if not isinstance(targets, Targets):
+            targets = parse([targets] if isinstance(targets, str) else targets, method)
+        self.targets = targets
         if isinstance(identity, str):
             identity = IdentityOptions(source=identity)
         self.identity = identity
-        self.settings = Settings(method=method, cover=cover, candidates=candidates)
+        of_faces = targets.method_of(KINDS[targets.face or "face"])
+        self.settings = Settings(method=of_faces, cover=cover, candidates=candidates)
         self._min_confidence = min_confidence
         self._weights = weights
         self._given = generator
@@ -232,8 +263,30 @@ class Anonymizer:
         _ = self.opened  # which may have to fetch it
         return mesh_at_hand()
 
+    @functools.cached_property
+    def finder(self) -> TargetFinder:
+        """Finds all targets but faces; raises UserError when a network for it cannot be had."""
+        return TargetFinder(self.targets.names)
+
     def find(self, frame: np.ndarray) -> list[Detection]:
-        """The faces in u8[h, w, 3]; those that are not sure enough for a new face are called unsure."""
+        """The targets in u8[h, w, 3]; faces that are not sure enough for a new one are called unsure."""
+        if self.targets.only_faces:
+            return self._faces(frame)
+        faces = self._faces(frame) if self.targets.face else []
+        if self.targets.face == "head":
+            faces = [dataclasses.replace(face, kind=HEAD) for face in faces]
+        return [*faces, *self.finder(frame)]
+
+    def actions_for(self, found: Sequence[Detection], master_key: bytes) -> list[FaceAction]:
+        """What is to be done with what was found; faces have keys by their order, then all else."""
+        return [
+            action
+            if action.face.kind is FACE
+            else dataclasses.replace(action, method=self.targets.method_of(action.face.kind))
+            for action in face_actions_of(found, master_key)
+        ]
+
+    def _faces(self, frame: np.ndarray) -> list[Detection]:
         faces = self.detector.detect(frame)
         if self.settings.method != "generate":
             return faces  # all are covered
@@ -244,10 +297,20 @@ class Anonymizer:
     ) -> Result:
         """Treats the faces of u8[h, w, 3] as planned, with the given settings or its own."""
         settings = settings or self.settings
+        outlines = self._outlines(frame, actions)
         if not any(_makes(action, settings) for action in actions):
-            return Result(*anonymize_frame(frame, actions, settings))
+            return Result(*anonymize_frame(frame, actions, settings, outlines=outlines))
         actions = self.measured(frame, actions, settings)
-        return Result(*anonymize_frame(frame, actions, settings, self.renderer, self.is_face))
+        parts = self.renderer, self.is_face
+        return Result(*anonymize_frame(frame, actions, settings, *parts, outlines=outlines))
+
+    def _outlines(self, frame: np.ndarray, actions: Sequence[FaceAction]) -> dict[int, Outline]:
+        """The outlines of the bodies in u8[h, w, 3], by place in `actions`."""
+        return {
+            number: self.finder.outline(frame, action.face.box)
+            for number, action in enumerate(actions)
+            if action.face.kind is BODY and not action.keep
+        }
 
     def measured(
         self, frame: np.ndarray, actions: Sequence[FaceAction], settings: Settings
@@ -276,9 +339,8 @@ class Anonymizer:
         """
         if faces is None:
             faces = self.find(frame)
-        return self.render(
-            frame, face_actions_of(faces, master_key or key_derivation.new_master_key())
-        )
+        key = master_key or key_derivation.new_master_key()
+        return self.render(frame, self.actions_for(faces, key))
 
 
 @overload
@@ -306,7 +368,7 @@ def anonymize(
     seed: int | None = None,
     **settings: Any,
 ) -> Any:
-    """Replaces every face in a picture.
+    """Replaces every face in a picture, and whatever else `targets` names.
 
     Args:
       image: u8[h, w, 3] RGB, or a Pillow image.

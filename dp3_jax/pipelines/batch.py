@@ -137,11 +137,14 @@ class Batch:
         self._options = options
         self._boxes = Boxes(options.boxes) if options.boxes and photos else None
         finds = options.boxes is None and options.faces is None
-        if finds:
+        if finds and anonymizer.targets.face:
             _ = anonymizer.detector
+        if finds and not anonymizer.targets.only_faces:
+            anonymizer.finder.load()
         self._allowed = None
         if options.keep:
-            self._allowed = Allowlist(options.keep, anonymizer.detector if finds else None)
+            detects = finds and anonymizer.targets.face
+            self._allowed = Allowlist(options.keep, anonymizer.detector if detects else None)
         self._record_options = records.RecordOptions(
             anonymizer=anonymizer,
             allowed=self._allowed,
@@ -244,6 +247,10 @@ class Batch:
         from dp3_jax.pipelines.video import job  # loads FFmpeg
 
         options = self._options
+        if not self._anonymizer.targets.only_faces:
+            raise UserError(
+                f"{task.source}: heads, bodies and plates are of photos; leave --target out"
+            )
         request = job.Request(
             source=task.source,
             target=task.target,

@@ -17,7 +17,7 @@ from dp3_jax.media.photos import Photo, decode_photo, encode_photo
 from dp3_jax.pipelines import sidecar, transparency
 from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
-from dp3_jax.replacement.face_actions import Done, FaceAction, Settings, face_actions_of
+from dp3_jax.replacement.face_actions import Done, FaceAction, Settings
 from dp3_jax.replacement.options import IdentityOptions
 
 
@@ -95,7 +95,7 @@ def action_list(
     """What to do with the faces of a photo; arguments as of `anonymize_record`."""
     if faces is None:
         faces = transparency.find(options.anonymizer, photo.pixels, photo.alpha)
-    actions = face_actions_of(faces, key)
+    actions = options.anonymizer.actions_for(faces, key)
     if options.allowed is None:
         return actions
     reasons = options.allowed.decide(photo.pixels, faces)

@@ -18,12 +18,11 @@ import numpy as np
 
 import dp3_jax
 from dp3_jax.common import files
-from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.detection.kinds import FACE, KINDS
+from dp3_jax.detection.kinds import FACE, HEAD, KINDS, TargetKind
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import FaceAction, FaceResult, Settings
 from dp3_jax.replacement.identities import Wishes
@@ -31,6 +30,7 @@ from dp3_jax.replacement.options import IdentityOptions
 
 FORMAT = "dp3 faces 1"
 SUFFIX = ".faces.json"
+_FIVE = 5
 SCHEMA = pathlib.Path(__file__).with_name("sidecar.schema.json")
 
 
@@ -155,15 +155,15 @@ def read_box(value: Any, where: str) -> tuple[float, float, float, float]:
     return tuple(float(v) for v in value)
 
 
-def read_points(value: Any, where: str) -> np.ndarray | None:
-    """Five points f32[5, 2] or None.
+def read_points(value: Any, where: str, kind: TargetKind = FACE) -> np.ndarray | None:
+    """The points f32[n, 2] of a target, of a face five, or None.
 
     Raises:
       UserError: it is neither; `where` says of what.
     """
     if value is None:
         return None
-    ok = isinstance(value, list | tuple) and len(value) == 5
+    ok = isinstance(value, list | tuple) and len(value) == kind.points
     for point in value if ok else ():
         ok = (
             ok
@@ -172,7 +172,8 @@ def read_points(value: Any, where: str) -> np.ndarray | None:
             and all(map(_is_number, point))
         )
     if not ok:
-        raise UserError(f"{where}: points are five pairs x, y in px, not {value!r}")
+        count = "five" if kind.points == _FIVE else kind.points
+        raise UserError(f"{where}: points are {count} pairs x, y in px, not {value!r}")
     return np.array(value, np.float32)
 
 
@@ -187,15 +188,28 @@ def _vector(value: Any, number: int) -> FaceVector | None:
     return FaceVector(**{k: None if v is None else float(v) for k, v in value.items()})
 
 
+def read_kind(name: Any, where: str) -> TargetKind:
+    """The kind of target of this name.
+
+    Raises:
+      UserError: there is none; `where` says of what.
+    """
+    if name not in tuple(KINDS):
+        raise UserError(f"{where}: kind {name!r} is not one of {', '.join(KINDS)}")
+    return KINDS[name]
+
+
 def _action(entry: Any, number: int, master_key: bytes, where: str) -> FaceAction:
     where = f"{where}, face {number}"
     _check(isinstance(entry, dict), f"face {number} is not an object")
-    box, points = read_box(entry.get("box"), where), read_points(entry.get("points"), where)
+    kind = read_kind(entry.get("kind", FACE.name), f"face {number}")
+    box, points = read_box(entry.get("box"), where), read_points(entry.get("points"), where, kind)
     confidence, keep = entry.get("confidence", 1.0), entry.get("keep", False)
     _check(_is_number(confidence), f"face {number}: confidence {confidence!r} is not a number")
     _check(isinstance(keep, bool), f"face {number}: keep is true or false, not {keep!r}")
     method, candidate = entry.get("method"), entry.get("candidate")
-    _check(method in (None, *METHODS), f"face {number}: method {method!r} is not one of {METHODS}")
+    methods = kind.methods
+    _check(method in (None, *methods), f"face {number}: method {method!r} is not one of {methods}")
     settled = candidate is None or (type(candidate) is int and candidate >= 0)
     _check(settled, f"face {number}: candidate {candidate!r} is not a whole number from 0")
     key = entry.get("key")
@@ -204,10 +218,10 @@ def _action(entry: Any, number: int, master_key: bytes, where: str) -> FaceActio
     except (TypeError, ValueError):
         key = b""
     _check(len(key) == key_derivation.KEY_BYTES, f"face {number}: key is not 64 hexadecimal digits")
-    kind = entry.get("kind", FACE.name)
-    _check(kind in KINDS, f"face {number}: kind {kind!r} is not one of {', '.join(KINDS)}")
     source = str(entry.get("source", FaceSource.USER))
-    face = Detection(box, points, float(confidence), source, KINDS[kind])
+    face = Detection(box, points, float(confidence), source, kind)
+    if method is None and kind not in (FACE, HEAD):
+        method = kind.default
     vector = _vector(entry.get("vector"), number)
     # Kept because a person has written so, not a rule that would have to be applied again.
     return FaceAction(

@@ -10,18 +10,23 @@ What the transparency is inside a face decides how it is treated:
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from dp3_jax.detection.detections import Detection, merge, once_each
 from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.kinds import BODY, HEAD
 from dp3_jax.media.alpha import BLACK, FADE_SHARE, MAX_FADE, NEAR, WHITE, is_outline, over
 from dp3_jax.pipelines.anonymize import Anonymizer, Result
 from dp3_jax.replacement import generation, obfuscation
 from dp3_jax.replacement.face_actions import FaceAction, Settings, obfuscation_of
+from dp3_jax.replacement.targets import as_face
 from dp3_jax.vision import blending
 from dp3_jax.vision.geometry import Region
+
+_BODY_REACH = 0.2  # of the longer side of a body's box, that its outline does not reach beyond it
 
 
 def find(anonymizer: Anonymizer, pixels: np.ndarray, alpha: np.ndarray | None) -> list[Detection]:
@@ -31,7 +36,9 @@ def find(anonymizer: Anonymizer, pixels: np.ndarray, alpha: np.ndarray | None) -
         return faces
     for background in (WHITE, BLACK):
         faces += anonymizer.find(over(pixels, alpha, background))
-    return once_each(merge(faces))
+    kinds = dict.fromkeys(face.kind for face in faces)
+    own = ([face for face in faces if face.kind is kind] for kind in kinds)
+    return [face for of_kind in own for face in once_each(merge(of_kind))]
 
 
 def render(
@@ -79,11 +86,26 @@ def _measured_once(
 
 def _target(action: FaceAction, settings: Settings, shape: Sequence[int]) -> Region:
     """The pixels that are changed where a face is treated as planned."""
+    if action.face.kind is BODY:
+        return _round_body(action.face.box, shape)
+    if action.face.kind is HEAD:
+        face = as_face(action.face)
+        return obfuscation.extent(face.alignment(), face.box, "head", shape)
     if obfuscation_of(action, settings)[0]:
         return obfuscation.extent(
             action.face.alignment(), action.face.box, settings.cover, shape, kind=action.face.kind
         )
     return generation.request_for(0, action, shape).target
+
+
+def _round_body(box: Sequence[float], shape: Sequence[int]) -> Region:
+    """A rectangle that holds whatever outline a body in `box` may have."""
+    x, y, width, height = box
+    more = _BODY_REACH * max(width, height)
+    left, top = max(math.floor(x - more), 0), max(math.floor(y - more), 0)
+    right, bottom = math.ceil(x + width + more), math.ceil(y + height + more)
+    inside = np.ones((min(bottom, shape[0]) - top, min(right, shape[1]) - left), bool)
+    return Region(top, left, inside)
 
 
 def _without_faces(alpha: np.ndarray, targets: Sequence[Region]) -> tuple[np.ndarray, list[Region]]:

@@ -78,6 +78,9 @@ class Done(enum.StrEnum):
     PIXELATED = "pixelated"
     SOLID = "solid"
     COVERED = "covered"  # a new face could not be made
+    SILHOUETTE = "silhouette"
+    REMOVED = "removed"  # what is behind it is shown, or guessed
+    REDRAWN = "redrawn"  # a body or a head, in other clothes or with other hair
     KEPT = "kept"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dp3_jax.replacement import generation, key_derivation, obfuscation, surroundings
+from dp3_jax.replacement import bodies, generation, key_derivation, obfuscation, surroundings
 from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult
 from dp3_jax.replacement.generation import (
     FaceCheck,
@@ -22,14 +22,14 @@ from dp3_jax.replacement.generation import (
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import blending, geometry
 
-_DONE = {"blur": Done.BLURRED, "pixelate": Done.PIXELATED, "solid": Done.SOLID}
+_DONE = bodies.DONE
 
 _ROUND = 0.75  # of a face's size: how far round it the picture's exposure counts
 
 
 @dataclasses.dataclass(eq=False)
 class FaceTask:
-    """What is to be done with one face of a frame: one of `done`, `to_obfuscate` and `request` says it.
+    """What is to be done with one target of a frame: `done`, `to_obfuscate`, `request` or `body` says it.
 
     Attributes:
       action: of the face.
@@ -37,6 +37,7 @@ class FaceTask:
       done: it is left as it is, and this says so.
       to_obfuscate: it is obfuscated so.
       request: a new face is made.
+      body: it is drawn or covered so; of a head with a `request` too, what is round the new face.
     """
 
     action: FaceAction
@@ -44,6 +45,7 @@ class FaceTask:
     done: Done | None = None
     to_obfuscate: obfuscation.ObfuscationTask | None = None
     request: InpaintRequest | None = None
+    body: bodies.BodyTask | None = None
 
 
 @dataclasses.dataclass
@@ -74,14 +76,17 @@ def mask_faces(
     obfuscated: Sequence[obfuscation.ObfuscationTask],
     others: Sequence[geometry.Region],
     *,
+    bodies_there: Sequence[bodies.BodyTask] = (),
     quick: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A copy of u8[h, w, 3] without any face: covered, or erased in the `others`; and bool[h, w], where.
 
-    `quick` is that of `blending.fill_background`.
+    Bodies are drawn or covered before faces are covered. `quick` is that of `blending.fill_background`.
     """
-    targets = [one.target for one in obfuscated] + list(others)
+    targets = [one.target for one in (*obfuscated, *bodies_there)] + list(others)
     result = blending.fill_background(frame, targets, quick=quick)
+    if bodies_there:
+        bodies.paint(frame, result, bodies_there)
     for one in sorted(obfuscated, key=lambda one: -one.scale):
         if one.target.inside.any():  # in the frame
             shown = obfuscation.apply(one.method, frame, one.target, one.scale)
@@ -119,12 +124,14 @@ def render_frame(
     obfuscated = [task.to_obfuscate for task in tasks if task.to_obfuscate is not None]
     by_number = {task.request.number: i for i, task in enumerate(tasks) if task.request is not None}
     requests = [tasks[i].request for i in by_number.values()]
-    if not obfuscated and not requests:
+    bodies_there = [task.body for task in tasks if task.body is not None]
+    if not obfuscated and not requests and not bodies_there:
         return frame, [o for o in face_results if o is not None]
     if memory is not None and hasattr(renderer, "prepare"):
         renderer.prepare(requests)
     targets = [request.target for request in requests]
-    result, masked = mask_faces(frame, obfuscated, targets, quick=memory is not None)
+    quick = memory is not None
+    result, masked = mask_faces(frame, obfuscated, targets, bodies_there=bodies_there, quick=quick)
     tones = FrameMemory() if memory is None else memory
     if requests:
         curve = tones.colour_curve(result)
@@ -179,6 +186,8 @@ def _without_new_face(task: FaceTask) -> FaceResult | None:
         return FaceResult(task.action, task.done, reason=task.reason)
     if task.to_obfuscate is not None:
         return FaceResult(task.action, _DONE[task.to_obfuscate.method], reason=task.reason)
+    if task.body is not None and task.request is None:
+        return FaceResult(task.action, bodies.DONE[task.body.method], reason=task.reason)
     return None
 
 
