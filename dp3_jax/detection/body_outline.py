@@ -59,13 +59,16 @@ class Outline:
     by_box: bool = False
 
 
-def outline(box: Sequence[float], pose: BodyPose | None, shape: Sequence[int]) -> Outline:
+def outline(
+    box: Sequence[float], pose: BodyPose | None, shape: Sequence[int], *, loose: bool = False
+) -> Outline:
     """The body in a box.
 
     Args:
       box: (x, y, width, height) in px.
       pose: as seen in it; None where nobody looked.
       shape: of the frame.
+      loose: the box was interpolated, and is larger than the body.
     """
     if pose is None or pose.score < MIN_SCORE or box[3] < MIN_OUTLINED:
         return of_box(box, shape)
@@ -74,7 +77,7 @@ def outline(box: Sequence[float], pose: BodyPose | None, shape: Sequence[int]) -
     within = _in_box(region, box)
     if within.size == 0 or within.mean() < _MIN_SHARE:
         return of_box(box, shape)
-    return Outline(_closed_bands(region, box, shape), _with_guessed_legs(pose))
+    return Outline(_closed_bands(region, box, shape, loose), _with_guessed_legs(pose))
 
 
 def of_box(box: Sequence[float], shape: Sequence[int]) -> Outline:
@@ -173,8 +176,10 @@ def _in_box(region: Region, box: Sequence[float]) -> np.ndarray:
     return region.inside[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
 
 
-def _closed_bands(region: Region, box: Sequence[float], shape: Sequence[int]) -> Region:
-    """The region with the box's whole width in each band that it leaves open."""
+def _closed_bands(
+    region: Region, box: Sequence[float], shape: Sequence[int], loose: bool
+) -> Region:
+    """The region with the box's whole width in each band that it leaves open; `loose` as of `outline`."""
     whole = of_box(box, shape).region
     joined = geometry.joined(region, whole)
     inside = _placed(region, joined)
@@ -182,6 +187,7 @@ def _closed_bands(region: Region, box: Sequence[float], shape: Sequence[int]) ->
     left = max(round(box[0]) - joined.left, 0)
     right = max(round(box[0] + box[2]) - joined.left, left + 1)
     edges = np.linspace(box[1], box[1] + box[3], _BANDS + 1).round().astype(int) - joined.top
+    edges = edges[1:-1] if loose else edges  # there is room at both ends
     for top, bottom in itertools.pairwise(np.maximum(edges, 0)):
         band = inside[top:bottom, left:right]
         if band.size and band.mean() < _MIN_BAND:

@@ -247,10 +247,8 @@ class Batch:
         from dp3_jax.pipelines.video import job  # loads FFmpeg
 
         options = self._options
-        if not self._anonymizer.targets.only_faces:
-            raise UserError(
-                f"{task.source}: heads, bodies and plates are of photos; leave --target out"
-            )
+        if options.one_pass and not self._anonymizer.targets.only_faces:
+            raise UserError("--one-pass knows faces only; leave --target or --one-pass out")
         request = job.Request(
             source=task.source,
             target=task.target,

@@ -48,7 +48,7 @@ class TargetFinder:
             found += find_plates(frame)
         return found
 
-    def outline(self, frame: np.ndarray, box: Sequence[float]) -> Outline:
-        """The outline of the body in a box of u8[h, w, 3]."""
+    def outline(self, frame: np.ndarray, box: Sequence[float], *, loose: bool = False) -> Outline:
+        """The outline of the body in a box of u8[h, w, 3]; `loose` as of `body_outline.outline`."""
         pose = self._poses(frame, box) if box[3] >= MIN_OUTLINED else None
-        return body_outline.outline(box, pose, frame.shape)
+        return body_outline.outline(box, pose, frame.shape, loose=loose)

@@ -20,7 +20,13 @@ from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.tracks import Observation, Track
-from dp3_jax.replacement import coherence, motion_transfer, obfuscation, placement
+from dp3_jax.replacement import (
+    coherence,
+    motion_transfer,
+    obfuscation,
+    other_targets,
+    placement,
+)
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import (
     SMALLEST_GENERATED,
@@ -32,6 +38,7 @@ from dp3_jax.replacement.face_actions import (
 )
 from dp3_jax.replacement.frame_renderer import FaceTask, FrameMemory, render_frame
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
+from dp3_jax.replacement.other_targets import OutlineReader
 from dp3_jax.replacement.temporal_memory import Memory
 from dp3_jax.vision import poses
 
@@ -68,6 +75,7 @@ class Renderer:
         cuts: Sequence[int] = (),
         causal: bool = False,
         wait: bool = True,
+        outlines: OutlineReader | None = None,
     ):
         """Nothing is remembered yet.
 
@@ -81,6 +89,7 @@ class Renderer:
           cuts: numbers of the first frames after a cut, rising; smoothing stops there.
           causal: the tracks that come with a frame know nothing of later frames.
           wait: a person's renderings are waited for; if not, a near one is shown until they are there.
+          outlines: (frame, box) -> outline of the body there; None covers bodies by their boxes.
         """
         self.settings = settings
         self.coherence = use
@@ -96,6 +105,7 @@ class Renderer:
         self._frames = FrameMemory()
         # Number of the frame, and view (`motion_transfer.detail`), of each track's last face.
         self._seen: dict[int, tuple[int, np.ndarray]] = {}
+        self._others = other_targets.OtherTargets(outlines)
 
     def render(
         self, image: np.ndarray, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False
@@ -117,9 +127,11 @@ class Renderer:
         """
         self._forget(faces, cut)
         tasks = [
-            self._task(number, track, observation, image.shape)
+            self._others.task(image, track, observation, self._keys.get(track.number, b""))
+            or self._task(number, *self._others.as_face(track, observation), image.shape)
             for number, (track, observation) in enumerate(faces)
         ]
+        tasks = self._others.joined(faces, tasks, image.shape)
         if self.coherence.transfer_motion:
             self._follow(image, [(faces[i], task) for i, task in enumerate(tasks) if task.request])
         return render_frame(
@@ -277,6 +289,7 @@ class Renderer:
     def forget_originals(self) -> None:
         """Lets go of what was seen of hidden faces, which is no part of `state`."""
         self._seen.clear()
+        self._others.forget()
 
     def state(self) -> bytes:
         """All that is remembered, save the originals; nothing of hidden pixels is written to a disk.

@@ -51,6 +51,7 @@ class Tracked:
       settings: for all of them.
       times: i64[frames], ticks of the frames as they were detected in; None where they are given.
       generator: fingerprint of the weights that a given file of tracks was rendered with; None else.
+      is_given: whether a file of tracks says all of it.
     """
 
     tracking: Tracking
@@ -58,6 +59,7 @@ class Tracked:
     settings: Settings
     times: np.ndarray | None = None
     generator: str | None = None
+    is_given: bool = False
 
 
 def track_keys(tracking: Tracking, master_key: bytes) -> dict[int, bytes]:
@@ -116,7 +118,7 @@ def from_track_file(
         )
     keys = track_keys(read.tracking, master_key) | dict(read.keys)
     settings = dataclasses.replace(read.settings, **overrides)
-    return Tracked(read.tracking, keys, settings, generator=read.generator)
+    return Tracked(read.tracking, keys, settings, generator=read.generator, is_given=True)
 
 
 def tracked(

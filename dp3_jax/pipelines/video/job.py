@@ -22,12 +22,14 @@ from dp3_jax.detection.vector_meter import VectorMeter, meter_for
 from dp3_jax.media import image_sequences
 from dp3_jax.media.names import as_one
 from dp3_jax.media.video import encoding, sequence_writing
+from dp3_jax.media.video.reading import VideoInfo
 from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import (
     detection_pass,
     face_tracks,
     rendering_pass,
+    target_pass,
     track_file,
     work_folder,
 )
@@ -39,6 +41,7 @@ from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.coherence import Coherence
 from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult, Settings
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
+from dp3_jax.replacement.other_targets import OutlineReader
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,7 +154,9 @@ def _identity(
 ) -> dict[str, Any]:
     """What a work folder must agree with to be gone on with; a record of the whole request."""
     key = request.master_key
+    targets = anonymizer.targets
     return {
+        **({} if targets.only_faces else {"targets": repr(targets)}),
         "source": work_folder.source_identity(request.source),
         "given": [work_folder.source_identity(pathlib.Path(file)) for file in given],
         "version": dp3_jax.__version__,
@@ -229,26 +234,47 @@ def process(
             saw=preparation.saw,
             meter=meter,
         )
-        found = face_tracks.tracked(given, info, master_key, settings, meter=meter, find=find)
+        faces = face_tracks.tracked(given, info, master_key, settings, meter=meter, find=find)
+        found = _with_targets(faces, info, anonymizer, folder, master_key)
         middle = time.monotonic()
         shown = detection_pass.treated(found.tracking, found.settings)
         parts = preparation.parts() if _makes(shown, found.settings) else (None, None)
-        rendering = _rendering_pass(output, shown, found, parts, video, folder=folder)
+        made = parts, anonymizer.finder.outline
+        rendering = _rendering_pass(output, shown, found, made, video, folder=folder)
         segments, tally = rendering.run(
             lambda count: progress(Stage.RENDERING, count, found.tracking.frames)
         )
         face_results = [_face_result(track, tally, found.keys) for track in shown.tracks]
         generated = any(face_result.done == Done.GENERATED for face_result in face_results)
-        # Nothing has the target's name before everything is done.
         remarks = output.assemble(folder.path / "result", segments, rendering, generated=generated)
         work_folder.check_unchanged(source, identity["source"])
         if request.sidecar:
             _write_sidecar(folder, sidecar_path(target), found, _fingerprint(parts[0]))
         folder.release("result", as_one(target))
-        seconds = (middle - started, time.monotonic() - middle)
+        seconds = middle - started, time.monotonic() - middle
         notes = (*_other_weights(found, anonymizer, given.tracks), *remarks)
-        frames, damage = found.tracking.frames, rendering.damage
+    frames, damage = found.tracking.frames, rendering.damage
     return face_results, Summary(frames, seconds, folder.resumed, notes, damage)
+
+
+def _with_targets(
+    found: Tracked,
+    info: VideoInfo,
+    anonymizer: Anonymizer,
+    folder: work_folder.WorkFolder,
+    master_key: bytes,
+) -> Tracked:
+    """What was found, with all targets that are no faces."""
+    if anonymizer.targets.only_faces or found.is_given:
+        return found
+    return target_pass.with_targets(
+        found,
+        info,
+        anonymizer.targets,
+        anonymizer.finder,
+        folder=folder,
+        master_key=master_key,
+    )
 
 
 def _meter(anonymizer: Anonymizer, motion: str, rate: Fraction) -> VectorMeter | None:
@@ -261,13 +287,13 @@ def _rendering_pass(
     output: Output,
     shown: Tracking,
     found: Tracked,
-    parts: tuple[FaceRenderer | None, FaceCheck | None],
+    made: tuple[tuple[FaceRenderer | None, FaceCheck | None], OutlineReader],
     video: VideoOptions,
     *,
     folder: work_folder.WorkFolder,
 ) -> rendering_pass.RenderingPass:
-    """Of the tracks that are `shown`, of those that were found; `parts` make new faces and check them."""
-    face_renderer, is_face = parts
+    """Of the tracks that are `shown`, of those that were found; `made`: new faces, their check, outlines."""
+    (face_renderer, is_face), outlines = made
     renderer = Renderer(
         found.settings,
         face_renderer,
@@ -276,6 +302,7 @@ def _rendering_pass(
         is_face,
         motion=video.motion,
         cuts=shown.cuts,
+        outlines=outlines,
     )
     return rendering_pass.RenderingPass(
         output.info,

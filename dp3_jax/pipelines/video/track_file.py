@@ -19,11 +19,11 @@ import numpy as np
 
 import dp3_jax
 from dp3_jax.common import files
-from dp3_jax.common.choices import METHODS
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection import tracks
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.kinds import FACE, TargetKind
 from dp3_jax.detection.tracks import (
     NOT_SURELY_A_FACE,
     SOURCES,
@@ -31,7 +31,7 @@ from dp3_jax.detection.tracks import (
     Track,
     Tracking,
 )
-from dp3_jax.pipelines.sidecar import read_box, read_json, read_points
+from dp3_jax.pipelines.sidecar import read_box, read_json, read_kind, read_points
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import Settings
 
@@ -64,9 +64,11 @@ def _single(values: np.ndarray) -> list:
 
 def _track(track: Track, key: bytes | None) -> dict[str, Any]:
     runs = itertools.groupby(s.source for s in track.observations)
+    kind = track.observations[0].kind
     measured = any(s.vector is not None for s in track.observations)
     return {
         "number": track.number,
+        **({} if kind is FACE else {"kind": kind.name}),
         "keep": track.keep,
         "method": track.method,
         "reason": track.reason,
@@ -181,7 +183,9 @@ def _sources(entry: Mapping[str, Any], where: str) -> list[str]:
     return found
 
 
-def _observations(entry: Mapping[str, Any], frames: int, where: str) -> tuple[Observation, ...]:
+def _observations(
+    entry: Mapping[str, Any], frames: int, where: str, kind: TargetKind
+) -> tuple[Observation, ...]:
     first, sources = entry.get("first"), _sources(entry, where)
     ends = _is_whole(first) and first + len(sources) <= frames
     _check(
@@ -198,10 +202,15 @@ def _observations(entry: Mapping[str, Any], frames: int, where: str) -> tuple[Ob
         place = f"{where}, frame {first + i}"
         ok = type(sure) in (int, float) and math.isfinite(sure) and 0 <= sure <= 1
         _check(ok, f"{place}: confidence {sure!r} is not between 0 and 1")
-        known = read_box(box, place), read_points(points, place)
+        known = read_box(box, place), read_points(points, place, kind)
         found.append(
             Observation(
-                first + i, *known, float(sure), FaceSource(source), _read_vector(vector, place)
+                first + i,
+                *known,
+                float(sure),
+                FaceSource(source),
+                _read_vector(vector, place),
+                kind,
             )
         )
     return tuple(found)
@@ -219,6 +228,7 @@ def _read_vector(value: Any, place: str) -> FaceVector | None:
 
 _OF_TRACK = [
     "number",
+    "kind",
     "keep",
     "method",
     "reason",
@@ -243,7 +253,9 @@ def _read_track(entry: Any, place: int, frames: int) -> tuple[Track, bytes | Non
     where = f"track {number}"
     keep, method, reason = entry.get("keep", False), entry.get("method"), entry.get("reason", "")
     _check(isinstance(keep, bool), f"{where}: keep is true or false, not {keep!r}")
-    _check(method in (None, *METHODS), f"{where}: method {method!r} is not one of {METHODS}")
+    kind = read_kind(entry.get("kind", FACE.name), where)
+    methods = kind.methods
+    _check(method in (None, *methods), f"{where}: method {method!r} is not one of {methods}")
     _check(isinstance(reason, str), f"{where}: reason is not a text")
     if keep and not reason:
         reason = "by the tracks file"
@@ -259,7 +271,7 @@ def _read_track(entry: Any, place: int, frames: int) -> tuple[Track, bytes | Non
         key is None or len(key) == key_derivation.KEY_BYTES,
         f"{where}: key is not 64 hexadecimal digits",
     )
-    seen = _observations(entry, frames, where)
+    seen = _observations(entry, frames, where, kind)
     doubted = doubted and method == "blur"  # another one is the user's own choice
     return Track(number, seen, keep, method, reason, doubted), key
 
