@@ -38,7 +38,7 @@ from dp3_jax.replacement.face_actions import (
 )
 from dp3_jax.replacement.frame_renderer import FaceTask, FrameMemory, render_frame
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
-from dp3_jax.replacement.other_targets import OutlineReader
+from dp3_jax.replacement.other_targets import BackdropReader, OutlineReader
 from dp3_jax.replacement.temporal_memory import Memory
 from dp3_jax.vision import poses
 
@@ -76,6 +76,7 @@ class Renderer:
         causal: bool = False,
         wait: bool = True,
         outlines: OutlineReader | None = None,
+        backdrops: BackdropReader | None = None,
     ):
         """Nothing is remembered yet.
 
@@ -90,6 +91,7 @@ class Renderer:
           causal: the tracks that come with a frame know nothing of later frames.
           wait: a person's renderings are waited for; if not, a near one is shown until they are there.
           outlines: (frame, box) -> outline of the body there; None covers bodies by their boxes.
+          backdrops: what is behind bodies; None: what is round them is continued.
         """
         self.settings = settings
         self.coherence = use
@@ -105,7 +107,7 @@ class Renderer:
         self._frames = FrameMemory()
         # Number of the frame, and view (`motion_transfer.detail`), of each track's last face.
         self._seen: dict[int, tuple[int, np.ndarray]] = {}
-        self._others = other_targets.OtherTargets(outlines)
+        self._others = other_targets.OtherTargets(outlines, backdrops)
 
     def render(
         self, image: np.ndarray, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False

@@ -1,7 +1,7 @@
 """Targets of a clip that are no faces: bodies with their outlines, heads round faces, licence plates."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,9 @@ class OutlineReader(Protocol):
         ...
 
 
+# Number of a frame -> u8[h, w, 3] without persons, and bool[h, w], where that is known; None: nobody knows.
+BackdropReader = Callable[[int], tuple[np.ndarray, np.ndarray] | None]
+
 _JOINED = 2  # frames over which outlines are joined
 _SIMILAR = 1.25  # times that a body may have grown between them
 
@@ -32,9 +35,10 @@ _SIMILAR = 1.25  # times that a body may have grown between them
 class OtherTargets:
     """Says what is to be done with them, frame by frame."""
 
-    def __init__(self, outlines: OutlineReader | None):
-        """`outlines` as of `clip_rendering.Renderer`."""
+    def __init__(self, outlines: OutlineReader | None, backdrops: BackdropReader | None = None):
+        """`outlines` and `backdrops` as of `clip_rendering.Renderer`."""
         self._read = outlines
+        self._backdrops = backdrops
         self._last: dict[int, tuple[Observation, Outline]] = {}
         self._faces: dict[int, Track] = {}
 
@@ -53,7 +57,8 @@ class OtherTargets:
         method = track.method or kind.default
         if kind is BODY:
             outline = self._outline(image, track.number, observation)
-            return targets.body_task(action, method, outline, image.shape)
+            behind = None if self._backdrops is None else self._backdrops(observation.frame)
+            return targets.body_task(action, method, outline, image.shape, behind)
         alignment = observation.alignment()
         region = obfuscation.extent(alignment, observation.box, "face", image.shape, kind=kind)
         task = obfuscation.ObfuscationTask(method, alignment.scale, region)

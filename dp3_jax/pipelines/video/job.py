@@ -26,6 +26,7 @@ from dp3_jax.media.video.reading import VideoInfo
 from dp3_jax.pipelines.allowlist import Allowlist
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import (
+    backdrops,
     detection_pass,
     face_tracks,
     rendering_pass,
@@ -303,6 +304,7 @@ def _rendering_pass(
         motion=video.motion,
         cuts=shown.cuts,
         outlines=outlines,
+        backdrops=backdrops.Backdrops(output.info, shown),
     )
     return rendering_pass.RenderingPass(
         output.info,
