@@ -81,6 +81,17 @@ def _training(celeba: pathlib.Path, count: int) -> np.ndarray:
     return np.stack([_read(celeba, name) for name in names])
 
 
+def _unseen(options: argparse.Namespace) -> np.ndarray:
+    """As many faces of held-out people who are in no other part of this."""
+    held_out, _ = _names(options.celeba)
+    rng = np.random.default_rng(SEED)
+    enough = sorted(person for person, names in held_out.items() if len(names) >= options.each)
+    used = set(rng.permutation(enough)[: options.known + options.tried].tolist())
+    names = sorted(name for person in held_out if person not in used for name in held_out[person])
+    chosen = np.random.default_rng(SEED).permutation(names)[: options.training]
+    return np.stack([_read(options.celeba, name) for name in chosen])
+
+
 def _anonymizers() -> dict[str, Anonymize]:
     """By name; each finds the face nearest the middle by itself."""
     detector = Detector(rotations=False)
@@ -146,7 +157,7 @@ def _attacks(
         "parrot": found["parrot"],
         "linkage": linkage.Linkage(anonymize),
         "repeat": repeat.Repeat(anonymize),
-        "memorisation": memorisation.Memorisation(training),
+        "memorisation": memorisation.Memorisation(training, unseen=_unseen(options)),
         "inversion": inversion.Inversion(updates=options.inversion),
         "parrot_tuned": tuned.Tuned(updates=options.tuned),
         "restoration": found["restoration"],

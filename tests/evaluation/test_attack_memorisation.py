@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
@@ -36,6 +37,22 @@ def test_new_faces_and_covered_ones_repeat_nobody():
     fresh = made.faces(6, people=100, each=1)
     made.not_caught(attack().score(with_faces_of(fresh, np.random.default_rng(0))))
     made.not_caught(attack().score(made.anonymized(FACES, made.solid)))
+
+
+def softened(part):
+    return np.array([cv2.GaussianBlur(p, (0, 0), 4) for p in part])
+
+
+def test_beside_unseen_faces_copies_are_caught_and_smooth_pictures_are_not():
+    unseen = made.faces(7, people=100, each=1).originals
+    of_two = Memorisation(TRAINING.originals, made.embed, ("pixels", "inner"), unseen)
+    copied = with_faces_of(TRAINING, np.random.default_rng(0))
+    assert made.caught(of_two.score(copied)).value > 0.9
+    blurred = made.under_mask(copied.anonymized, softened)
+    made.caught(of_two.score(dataclasses.replace(copied, anonymized=blurred)))
+    for harmless in (softened, made.solid, made.LEAKS["identity"]):
+        made.not_caught(of_two.score(made.anonymized(FACES, harmless)))
+    assert of_two.score(FACES.select(np.arange(9))).found is None
 
 
 def test_without_training_faces_nothing_is_said():

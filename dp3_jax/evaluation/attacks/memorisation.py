@@ -1,9 +1,12 @@
 """Does a generated face repeat a face that our networks were trained on?
 
 The nearest training face is looked for in three spaces: pixels under the canonical mask, and the embeddings
-of two verifiers. Each distance is divided by the mean distance to the next nearest ones
-(`metrics.memorisation`), so that faces that are merely smooth or usual do not look like copies. Originals,
-which nothing was trained on, say what is common: 5% of them are nearer than their own 5% quantile.
+of two verifiers. What is merely smooth or usual is near to every face, so that nearness says nothing by
+itself. Best is a second set of faces, as many and taken alike, that nothing was trained on: a copy's nearest
+face is a training face, anything else's is one as often as not. Without such a set each distance is divided
+by the mean distance to the next nearest ones (`metrics.memorisation`), and originals, which nothing was
+trained on, say what is common: 5% of them are nearer than their own 5% quantile. Pictures of another kind
+than originals, such as blurred ones, that second test may call copies wrongly.
 
 Of the prior's training faces nobody here has any. What can be asked of it is only how often two keys give
 one person (`of_two_keys`): a generator that had learned few people would give the same ones again.
@@ -24,6 +27,7 @@ from dp3_jax.metrics import memorisation
 from dp3_jax.vision import masks
 
 MEASURE = "as near to a training face as the nearest 5% of unseen real faces are"
+MEASURE_OF_TWO = "the nearest face is one of those trained on, not of as many unseen ones"
 QUANTILE = 0.05
 SPACES = ("pixels", "sface", "dlib_resnet")  # the latter ones verifiers
 _RESAMPLES = 1000
@@ -67,6 +71,39 @@ def of_two_keys(
     }
 
 
+def nearer_to_training(training: np.ndarray, unseen: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """How often the nearest of two sets of as many faces is a training face, ties half, with its interval.
+
+    The bootstrap draws results and faces of both sets: a single usual face is near to many results.
+
+    Args:
+      training, unseen: f[n, m] distances of n results.
+      seed: of the bootstrap.
+    """
+    rng, tail = np.random.default_rng(seed), 0.025 / len(SPACES)
+    results, faces = training.shape
+
+    def credit(rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+        a, b = (x[rows].take(i, 1).min(1) for x, i in ((training, first), (unseen, second)))
+        return float(((a < b) + 0.5 * (a == b)).mean())
+
+    everything = np.arange(faces)
+    drawn = [
+        credit(rng.integers(0, results, results), *rng.integers(0, faces, (2, faces)))
+        for _ in range(_RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, (tail, 1 - tail))
+    value = credit(np.arange(results), everything, everything)
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def _pixels_apart(pictures: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """f64[n, m] mean square differences of u8[n, S, S, 3] and u8[m, S, S, 3]."""
+    a, b = (x.reshape(len(x), -1).astype(np.float64) / 255 for x in (pictures, others))
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    return np.maximum(squares, 0) / a.shape[1]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Memorisation:
     """The attack; what it learns from is given to it.
@@ -75,11 +112,14 @@ class Memorisation:
       training: u8[m, 128, 128, 3], faces that the networks under attack were trained on.
       embed: verifiers; only those of `spaces` are used, and only those that it has.
       spaces: where neighbours are looked for.
+      unseen: u8[m, 128, 128, 3], as many faces of the same kind that nothing was trained on, of other people
+        than those that it is tried on; None: there are none.
     """
 
     training: np.ndarray
     embed: Callable[[np.ndarray], Mapping[str, np.ndarray]] = FACE_VERIFIERS
     spaces: Sequence[str] = SPACES
+    unseen: np.ndarray | None = None
 
     name: ClassVar[str] = "memorisation"
     title: ClassVar[str] = "Training faces that come again"
@@ -96,6 +136,8 @@ class Memorisation:
         if len(self.training) < _MIN_TRAINING or not len(faces):
             why = f"it takes {_MIN_TRAINING} training faces"
             return recognition.unjudged(self, why, MEASURE)
+        if self.unseen is not None:
+            return self._of_two(faces.anonymized, self.unseen)
         generated, heldout = faces.anonymized, faces.originals
         distances = {}
         if "pixels" in self.spaces:
@@ -122,4 +164,31 @@ class Memorisation:
             self.name, self.title, MEASURE, worst["value"], worst["low"], worst["high"], QUANTILE,
             "unseen real faces", None, leaks, sentence, count,
             {space: memorisation.compare(*pair) | found[space] for space, pair in distances.items()},
+        )  # fmt: skip
+
+    def _of_two(self, generated: np.ndarray, unseen: np.ndarray) -> AttackResult:
+        """The result by two sets of faces."""
+        count = min(len(self.training), len(unseen))
+        sets = self.training[:count], unseen[:count]
+        found = {}
+        if "pixels" in self.spaces:
+            shown = _inside(generated)
+            found["pixels"] = nearer_to_training(*(_pixels_apart(shown, _inside(x)) for x in sets))
+        made, *others = (self.embed(x) for x in (generated, *sets))
+        for space in self.spaces:
+            if space in made:
+                apart = (1.0 - made[space] @ other[space].T for other in others)
+                found[space] = nearer_to_training(*apart)
+        space, worst = max(found.items(), key=lambda item: item[1]["low"])
+        leaks: bool | None = worst["low"] > recognition.CHANCE
+        if not leaks and len(generated) < recognition.MIN_FACES:
+            leaks = None
+        sentence = (
+            f"The face nearest to {100 * worst['value']:.0f}% of {len(generated)} results ({space}) is one "
+            f"of {count} training faces, not of {count} unseen ones (95%: {100 * worst['low']:.0f} to "
+            f"{100 * worst['high']:.0f}%; by chance 50%): {recognition.verdict(leaks, len(generated))}."
+        )
+        return AttackResult(
+            self.name, self.title, MEASURE_OF_TWO, worst["value"], worst["low"], worst["high"],
+            recognition.CHANCE, "chance", None, leaks, sentence, len(generated), dict(found),
         )  # fmt: skip
