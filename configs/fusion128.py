@@ -65,7 +65,8 @@ def get_config(variant: str = "") -> ConfigDict:
         for key in ("judges", "attack_people", "slow_people", "lfw_slow_people"):
             del config.evaluate[key]  # the anonymizer's evaluation asks for them
         config.evaluate.verifiers = ("sface", "dlib_resnet", "faceres")  # each verifies, and gives a KID
-        config.evaluate.trained_on = ()  # those of them that the weights were trained on
+        # Those of them that something here was trained on (`replacement.distinctness`).
+        config.evaluate.trained_on = ("dlib_resnet",)
         config.evaluate.probes_each = 4  # photos of each held-out person that get new faces
         config.evaluate.real_people = 1000  # photos of the train split whose faces are the baseline
         config.evaluate.mobilenet = True  # also the KID of MobileNetV2's features, which losses look at

@@ -14,7 +14,7 @@ from dp3_jax.common.compilations import KeptProgram
 from dp3_jax.common.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose, yaw_pitch_roll
 from dp3_jax.models.mesh import expression as expression_of
-from dp3_jax.replacement import defects, identities, key_derivation, light
+from dp3_jax.replacement import defects, distinctness, identities, key_derivation, light
 from dp3_jax.replacement.attributes import AttributeReader, Attributes, cheeks
 from dp3_jax.replacement.directions import WIDTH, Directions, load_directions, logit
 from dp3_jax.replacement.identities import Classes, Rendering, Wishes
@@ -207,7 +207,7 @@ class PriorIdentities:
         digest = hashlib.sha256(assets.ASSETS["prior"].sha256.encode())
         digest.update(repr((_CHOICE, self._psi, tuple(self._wishes))).encode())
         tables = (self._table.mean, self._table.regression, self._table.moves)
-        for array in (*tables, *defects.load_defects()):
+        for array in (*tables, *defects.load_defects(), distinctness.load_distinctness()):
             digest.update(np.ascontiguousarray(array).tobytes())
         for name in sorted(n for n in self._params if n.startswith("heads")):
             digest.update(np.ascontiguousarray(self._params[name]).tobytes())
@@ -252,13 +252,8 @@ class PriorIdentities:
 
     def _tried(self, number: int, w: np.ndarray, wanted: _Target) -> Person:
         """A candidate as the person it would be: moved by what is predicted, then by what is measured."""
-        predicted = {name: float(v) for name, v in self._table.predict(w).items()}
-        moves = wanted.amounts(predicted) | {name: -predicted[name] for name in ("yaw", "pitch")}
-        for name in ("hat",) if wanted.glasses else ("hat", "glasses"):
-            moves[name] = min(_LEFT - predicted[name], 0.0)
-        side = predicted["light"]
-        moves["light"] = float(np.clip(side, -_MAX_LIGHT, _MAX_LIGHT)) - side
-        rows = self._table.move(w, moves)
+        w = distinctness.set_apart(w, self._table.mean)
+        rows = self._table.move(w, self._moves(w, wanted))
         own = self._reader.read(self.picture(rows, _CHECKED))
         corrections = {} if own is None else wanted.amounts(_measured(own))
         if "age" in corrections:
@@ -267,13 +262,37 @@ class PriorIdentities:
         gains = np.ones(3, np.float32) if own is None else light.gains(own)
         return Person(number, self._table.move(rows, corrections), own, gains)
 
+    def _moves(self, w: np.ndarray, wanted: _Target) -> dict[str, float]:
+        """The moves by what is predicted: who a candidate is to be, looking ahead and evenly lit."""
+        predicted = {name: float(v) for name, v in self._table.predict(w).items()}
+        moves = wanted.amounts(predicted) | {name: -predicted[name] for name in ("yaw", "pitch")}
+        for name in ("hat",) if wanted.glasses else ("hat", "glasses"):
+            moves[name] = min(_LEFT - predicted[name], 0.0)
+        side = predicted["light"]
+        moves["light"] = float(np.clip(side, -_MAX_LIGHT, _MAX_LIGHT)) - side
+        return moves
+
+    def plain(
+        self, key: bytes, classes: Classes, size: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(w f32[512], its rendering u8[size, size, 3], mesh f32[468, 3] or None) of a key's first candidate.
+
+        Neither looked at nor set apart from others: for `fit_distinctness`.
+        """
+        wanted = target(classes, Wishes())
+        _, w = next(self._fitting(key, wanted))
+        image = self.picture(self._table.move(w, self._moves(w, wanted)), size)
+        located = self._reader.locate(image)
+        return w, image, None if located is None else located[0]
+
     def _fitting(self, key: bytes, wanted: _Target) -> Iterator[tuple[int, np.ndarray]]:
         """(number, w f32[512]) of the candidates that fit, in their order; then of those that fit best."""
         others: list[tuple[float, int, np.ndarray]] = []
         for block in range(_MAX_BLOCKS):
             w = self.candidates(key, block * _BLOCK, _BLOCK)
             distance = misfit(self._table.predict(w), wanted)
-            distance[defects.flawed(w, self._table.mean)] = np.inf
+            apart = distinctness.set_apart(w, self._table.mean)  # as they would be shown
+            distance[defects.flawed(apart, self._table.mean)] = np.inf
             away = self._table.distinctness(w) / self._psi
             distance += np.abs(away - np.clip(away, *_DISTINCTNESS))
             for index in np.flatnonzero(distance == 0):
