@@ -19,7 +19,9 @@ from dp3_jax.detection import vectors
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.detection.kinds import FACE
 from dp3_jax.detection.tracks import Observation, Track
+from dp3_jax.media.video.lazy_pictures import Image, LazyPicture
 from dp3_jax.replacement import (
     coherence,
     motion_transfer,
@@ -40,7 +42,7 @@ from dp3_jax.replacement.frame_renderer import FaceTask, FrameMemory, render_fra
 from dp3_jax.replacement.generation import FaceCheck, FaceRenderer
 from dp3_jax.replacement.other_targets import BackdropReader, OutlineReader
 from dp3_jax.replacement.temporal_memory import Memory
-from dp3_jax.vision import poses
+from dp3_jax.vision import geometry, poses
 
 _FORMAT = "dp3 renderer 5"
 
@@ -110,12 +112,13 @@ class Renderer:
         self._others = other_targets.OtherTargets(outlines, backdrops)
 
     def render(
-        self, image: np.ndarray, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False
-    ) -> tuple[np.ndarray, list[FaceResult]]:
+        self, image: Image, faces: Sequence[tuple[Track, Observation]], *, cut: bool = False
+    ) -> tuple[Image, list[FaceResult]]:
         """Treats the faces of the next frame.
 
         Args:
-          image: u8[h, w, 3] RGB; not changed.
+          image: u8[h, w, 3] RGB; not changed. Of one that is converted where it is looked at another such
+            one is given back, in which all but the faces is the same to the last bit.
           faces: each track that is in the frame, with its observation there.
           cut: this frame shows another scene than the one before.
 
@@ -128,22 +131,39 @@ class Renderer:
           KeyError: a track without a key.
         """
         self._forget(faces, cut)
+        if any(one.kind is not FACE for _, one in faces):  # they are drawn in all of the picture
+            image = np.asarray(image)
         tasks = [
             self._others.task(image, track, observation, self._keys.get(track.number, b""))
             or self._task(number, *self._others.as_face(track, observation), image.shape)
             for number, (track, observation) in enumerate(faces)
         ]
         tasks = self._others.joined(faces, tasks, image.shape)
+        frame = self._looked_at(image, tasks) if isinstance(image, LazyPicture) else image
         if self.coherence.transfer_motion:
-            self._follow(image, [(faces[i], task) for i, task in enumerate(tasks) if task.request])
-        return render_frame(
-            image,
+            self._follow(frame, [(faces[i], task) for i, task in enumerate(tasks) if task.request])
+        shown, face_results = render_frame(
+            frame,
             tasks,
             self._renderer,
             self._is_face,
             candidates=self.settings.candidates,
             memory=self._frames if self.coherence.stabilise_colour else None,
         )
+        if not isinstance(image, LazyPicture):
+            return shown, face_results
+        targets = [region for task in tasks if (region := _target(task)) is not None]
+        return (image if shown is frame else image.changed(shown, targets)), face_results
+
+    def _looked_at(self, image: LazyPicture, tasks: Sequence[FaceTask]) -> np.ndarray:
+        """u8[h, w, 3]: as much of a picture as these faces need."""
+        told = self.coherence.stabilise_colour and self._frames.toned is False
+        if self.coherence.transfer_motion or (not told and any(task.request for task in tasks)):
+            return np.asarray(image)  # its colours are to be told, or all motion
+        targets = [region for task in tasks if (region := _target(task)) is not None]
+        parts = [placement.surroundings(region, image.shape) for region in targets]
+        square = (task.request.alignment for task in tasks if task.request)
+        return image.shown_in([*parts, *(placement.view(one, image.shape) for one in square)])
 
     def _task(
         self, number: int, track: Track, observation: Observation, shape: Sequence[int]
@@ -352,3 +372,10 @@ def _action(
     )
     candidate = None if memory is None else memory.candidate
     return FaceAction(face, key, track.keep, track.method, candidate, track.reason, vector)
+
+
+def _target(task: FaceTask) -> geometry.Region | None:
+    """The pixels that change; None where none do."""
+    if task.to_obfuscate is not None:
+        return task.to_obfuscate.target
+    return None if task.request is None else task.request.target

@@ -12,9 +12,11 @@ from dp3_jax.detection.detections import Detection
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.replacement import generation, obfuscation
 from dp3_jax.replacement.face_actions import FaceAction
-from dp3_jax.vision import geometry
+from dp3_jax.vision import blending, geometry, masks
 from dp3_jax.vision.masks import inference_mask
 
+_ROUND = 0.8  # of a face's size: how far round its pixels anything is looked at
+_MARGIN = 7.0  # canonical px, likewise round its canonical view (`geometry.extract` looks at 6)
 _BOXES = 4  # frames on each side over which boxes are averaged
 
 
@@ -96,3 +98,18 @@ def _dilated(
 @functools.cache  # by some canonical px
 def _usual_dilated(by: int) -> np.ndarray:
     return obfuscation.dilated(inference_mask()[..., 0], by)
+
+
+def surroundings(target: geometry.Region, shape: Sequence[int]) -> tuple[slice, slice]:
+    """The part of a frame that is looked at to change these pixels, in what is no photo."""
+    return blending.neighbourhood(target, shape, _ROUND)[0]
+
+
+def view(alignment: geometry.Alignment, shape: Sequence[int]) -> tuple[slice, slice]:
+    """The part of a frame that a face's canonical view shows."""
+    ends = -_MARGIN, masks.SIZE - 1 + _MARGIN
+    corners = alignment.invert(np.array([(x, y) for x in ends for y in ends]))
+    limit = np.array(shape[1::-1])
+    low = np.floor(corners.min(0)).astype(int).clip(0, limit)
+    high = (np.ceil(corners.max(0)).astype(int) + 1).clip(0, limit)
+    return slice(low[1], high[1]), slice(low[0], high[0])

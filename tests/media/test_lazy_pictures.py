@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 
-from dp3_jax.media.video import lazy_pictures, reading
+from dp3_jax.media.video import colours, lazy_pictures, reading
 from dp3_jax.media.video.lazy_pictures import GreyParts, LazyPicture
+from dp3_jax.vision import blending
+from dp3_jax.vision.geometry import Region
 from tests.video_makers import Clip
 
 
@@ -67,3 +70,40 @@ def test_small_and_grey_pictures_are_nearly_those_of_the_whole(tmp_path):
     assert np.corrcoef(ours, other)[0, 1] > 0.95  # other weights of the colours, other levels
     part = np.s_[20:90, 31:200]
     np.testing.assert_array_equal(GreyParts(whole)[part], lazy_pictures.grey(whole)[part])
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)], ids=str)
+def test_changed_regions_show_what_was_drawn_and_all_else_is_as_it_was(size):
+    width, height = size
+    random = np.random.default_rng(1)
+    halves = (height + 1) // 2, (width + 1) // 2
+    planes = [np.full(shape, v, np.uint8) for shape, v in [((height, width), 90), (halves, 120)]]
+    planes = (planes[0], planes[1], planes[1] + np.uint8(20))
+    picture = LazyPicture(planes, colours.yuv_to_rgb(Colorspace.ITU709, colours.LIMITED, 8))
+    before = [plane.copy() for plane in planes]
+    drawn = np.full((height, width, 3), (200, 90, 40), np.uint8)
+    # One with a ragged edge, and one in the corner.
+    ragged = Region(7, 11, random.random((13, 18)) < 0.7)
+    corner = Region(height - 5, width - 9, np.ones((5, 9), bool))
+    after = picture.changed(drawn, [ragged, corner, Region(0, 0, np.zeros((0, 0), bool))])
+    inside = blending.union([ragged, corner], (height, width))
+    shown = np.asarray(after)
+    assert np.abs(shown[corner.slices].astype(int) - drawn[0, 0]).max() <= 2
+    for plane, old in zip(picture.planes, before, strict=True):
+        np.testing.assert_array_equal(plane, old)
+    np.testing.assert_array_equal(after.planes[0][~inside], before[0][~inside])
+    assert (after.planes[0][inside] != 90).all()
+    share = np.pad(inside, ((0, height % 2), (0, width % 2)))
+    share = share.reshape(halves[0], 2, halves[1], 2).any((1, 3))
+    for plane, old in zip(after.planes[1:], before[1:], strict=True):
+        np.testing.assert_array_equal(plane[~share], old[~share])
+        assert (plane[share] != old[share]).all()
+
+
+def test_parts_are_shown_and_nothing_else(tmp_path):
+    path = Clip(tmp_path / "a.mp4", frames=1, image=noise).write()
+    (whole,), (lazily,) = both(path)
+    shown = lazily.shown_in([np.s_[3:17, 5:26], np.s_[10:20, 20:40]])
+    inside = np.zeros(whole.shape[:2], bool)
+    inside[3:17, 5:26] = inside[10:20, 20:40] = True
+    np.testing.assert_array_equal(shown, np.where(inside[..., None], whole, 0))

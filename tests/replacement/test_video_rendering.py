@@ -4,14 +4,18 @@ import dataclasses
 import functools
 import itertools
 
+import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp3_jax.common.choices import OBFUSCATIONS
 from dp3_jax.detection.face_detection import Detection
 from dp3_jax.detection.tracks import Observation, Track
+from dp3_jax.media.video import colours
+from dp3_jax.media.video.lazy_pictures import LazyPicture
 from dp3_jax.pipelines.anonymize import anonymize_frame
 from dp3_jax.replacement import coherence, face_actions, key_derivation
 from dp3_jax.replacement.clip_rendering import Renderer
@@ -379,3 +383,30 @@ def test_each_part_can_be_turned_off_alone():
     for name in {one.name for one in dataclasses.fields(Coherence)} - others:
         part, _ = play(renderer(Noisy(), Coherence(**{name: False})), frames, tracks)
         assert any((a != b).any() for a, b in zip(whole, part, strict=True)), name
+
+
+def test_of_pictures_converted_in_parts_nothing_but_faces_changes():
+    random = np.random.default_rng(5)
+    matrix = colours.yuv_to_rgb(Colorspace.ITU709, colours.LIMITED, 8)
+    height, width = SHAPE[:2]
+    size = (height, width), (height // 2, width // 2), (height // 2, width // 2)
+    levels = (60, 180), (100, 120), (130, 150)
+    planes = [
+        cv2.GaussianBlur(random.integers(*span, shape).astype(np.uint8), (0, 0), 2)
+        for span, shape in zip(levels, size, strict=True)
+    ]
+    picture = LazyPicture(tuple(planes), matrix)
+    tracks = crowd()
+    lazily, at_once = renderer(), renderer()
+    for frame in range(4):
+        faces = faces_in(tracks, frame)
+        whole, _ = at_once.render(np.asarray(picture), faces)
+        shown, face_results = lazily.render(picture, faces)
+        assert isinstance(shown, LazyPicture)
+        assert len(face_results) == len(faces)
+        changed = (np.asarray(picture) != whole).any(-1)
+        # Levels of Y, U and V are whole numbers, so a colour comes back within some levels.
+        away = np.abs(np.asarray(shown).astype(int) - whole)[changed]
+        assert away.mean() < 2
+        near = cv2.dilate(changed.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        np.testing.assert_array_equal(shown.planes[0][~near], planes[0][~near])

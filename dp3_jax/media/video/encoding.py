@@ -20,7 +20,8 @@ from dp3_jax.common.cores import available_cores
 from dp3_jax.common.errors import UserError
 from dp3_jax.media.video import mastering, pixel_formats
 from dp3_jax.media.video.codecs import CODECS, PRESETS, X264_ANY_WIDTH, Codec
-from dp3_jax.media.video.colours import FULL, LIMITED, Colours, FromRgb, is_yuv
+from dp3_jax.media.video.colours import FULL, LIMITED, Colours, FromRgb, is_yuv, samples
+from dp3_jax.media.video.lazy_pictures import Image, LazyPicture
 from dp3_jax.media.video.levels import Levels, Pack
 from dp3_jax.media.video.probing import VideoInfo
 from dp3_jax.media.video.tones import is_hdr
@@ -189,9 +190,29 @@ def stored_levels(info: VideoInfo) -> Levels:
     return Levels.of(info.colours, info.pixel_format, info.coded_width, info.coded_height)
 
 
-def converter(info: VideoInfo, encoding: Encoding) -> Callable[[np.ndarray], av.VideoFrame]:
+def takes_planes(info: VideoInfo, encoding: Encoding) -> bool:
+    """Whether the encoder takes the planes of pictures that are converted where they are looked at."""
+    stored = info.colours.resolved(info.coded_width, info.coded_height)
+    return (
+        encoding.pixel_format in ("yuv420p", "yuvj420p")
+        and not encoding.keeps_stored
+        and stored == encoding.colours.resolved(*encoding.size)
+    )
+
+
+def _of_planes(picture: LazyPicture, pixel_format: str) -> av.VideoFrame:
+    """A frame of what is stored."""
+    height, width = picture.shape[:2]
+    frame = av.VideoFrame(width, height, pixel_format)
+    for plane, own in zip(frame.planes, picture.planes, strict=True):
+        samples(plane, 8)[:] = own
+    return frame
+
+
+def converter(info: VideoInfo, encoding: Encoding) -> Callable[[Image], av.VideoFrame]:
     """What makes frames for the encoder of u8[h, w, 3] RGB, or of what is stored if that is kept.
 
+    Pictures that are converted where they are looked at go the short way if the encoder takes their planes.
     Frames for a palette are in RGB still.
     """
     name = encoding.pixel_format
@@ -203,8 +224,17 @@ def converter(info: VideoInfo, encoding: Encoding) -> Callable[[np.ndarray], av.
     else:
         convert = FromRgb(encoding.colours, *encoding.size, name)
 
-    def tagged(image: np.ndarray) -> av.VideoFrame:
-        frame, colours = convert(image), encoding.colours
+    as_stored = takes_planes(info, encoding)
+
+    def made(image: Image) -> av.VideoFrame:
+        if not isinstance(image, LazyPicture):
+            return convert(image)
+        if as_stored:
+            return _of_planes(image, encoding.pixel_format)
+        return convert(np.asarray(image))
+
+    def tagged(image: Image) -> av.VideoFrame:
+        frame, colours = made(image), encoding.colours
         if encoding.codec == "prores":  # which writes what its frames say, not what the stream does
             frame.colorspace, frame.color_primaries = colours.matrix, colours.primaries
             frame.color_trc, frame.color_range = colours.transfer, colours.range

@@ -4,12 +4,18 @@ Most frames of a clip are looked at in a few places only, and converting all of 
 takes as long as decoding it. What such a picture shows is to the last bit what `canvas.Canvas` gives.
 """
 
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
+from dp3_jax.vision.geometry import Region
+
 _CHROMA = 2  # px of the picture for each sample of colour, down and along
+Planes: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # u8: Y, and smaller ones of U and V
+Part: TypeAlias = tuple[slice, slice]  # rows and columns of a picture
 
 
 class LazyPicture:
@@ -21,7 +27,7 @@ class LazyPicture:
 
     ndim, dtype = 3, np.dtype(np.uint8)
 
-    def __init__(self, planes: tuple[np.ndarray, np.ndarray, np.ndarray], to_rgb: np.ndarray):
+    def __init__(self, planes: Planes, to_rgb: np.ndarray):
         """Takes what is stored.
 
         Args:
@@ -71,6 +77,38 @@ class LazyPicture:
         whole = cv2.transform(merged, self._to_rgb)
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
+    @property
+    def planes(self) -> Planes:
+        """What is stored."""
+        return self._planes
+
+    @property
+    def to_rgb(self) -> np.ndarray:
+        """f64[3, 4], as of `colours.yuv_to_rgb`."""
+        return self._to_rgb
+
+    def shown_in(self, parts: Iterable[Part]) -> np.ndarray:
+        """u8[h, w, 3]: the picture where it is in one of some parts, and black elsewhere."""
+        result = np.zeros(self.shape, np.uint8)
+        for part in parts:
+            result[part] = self[part]
+        return result
+
+    def changed(self, image: np.ndarray, regions: Sequence[Region]) -> "LazyPicture":
+        """The picture with other pixels in some regions; all other samples are the same to the last bit.
+
+        A sample of colour is another one if one of its pixels is in a region.
+
+        Args:
+          image: u8[h, w, 3] RGB, of which only these regions matter, and the px beside them.
+          regions: whole within the picture.
+        """
+        planes = tuple(plane.copy() for plane in self._planes)
+        for region in regions:
+            if region.inside.any():
+                _put(planes, image, region, _from_rgb(self._to_rgb.tobytes()))
+        return LazyPicture(planes, self._to_rgb)
+
     def grey(self) -> np.ndarray:
         """u8[h, w]: brightness as it is stored, a view."""
         return self._planes[0]
@@ -82,6 +120,40 @@ class LazyPicture:
 
 
 Image: TypeAlias = np.ndarray | LazyPicture  # u8[h, w, 3] RGB
+
+
+@functools.lru_cache(maxsize=16)
+def _from_rgb(to_rgb: bytes) -> np.ndarray:
+    """f64[3, 4]: the way back of `colours.yuv_to_rgb`."""
+    there = np.frombuffer(to_rgb, np.float64).reshape(3, 4)
+    back = np.linalg.inv(there[:, :3])
+    return np.hstack([back, -back @ there[:, 3:]])
+
+
+def _put(planes: Planes, image: np.ndarray, region: Region, from_rgb: np.ndarray) -> None:
+    """Changes the samples of a region in place."""
+    height, width = image.shape[:2]
+    # Whole samples of colour; those at the end of a picture of an odd size have fewer px.
+    rows, columns = region.slices
+    top, left = rows.start // _CHROMA * _CHROMA, columns.start // _CHROMA * _CHROMA
+    bottom, right = (-(-end // _CHROMA) * _CHROMA for end in (rows.stop, columns.stop))
+    part = np.s_[top : min(bottom, height), left : min(right, width)]
+    beyond = 0, bottom - min(bottom, height), 0, right - min(right, width)
+    inside = np.zeros((bottom - top, right - left), np.uint8)
+    inside[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = (
+        region.inside
+    )
+    shown = cv2.transform(np.ascontiguousarray(image[part]), from_rgb)
+    shown = cv2.copyMakeBorder(shown, *beyond, cv2.BORDER_REPLICATE)
+    y, *colours = cv2.split(shown)
+    size = y[: height - top, : width - left].shape
+    cv2.copyTo(y[: size[0], : size[1]], inside[: size[0], : size[1]], planes[0][part])
+    any_inside = inside[0::2] | inside[1::2]
+    any_inside = np.ascontiguousarray(any_inside[:, 0::2] | any_inside[:, 1::2])
+    samples = np.s_[top // _CHROMA : bottom // _CHROMA, left // _CHROMA : right // _CHROMA]
+    for plane, colour in zip(planes[1:], colours, strict=True):
+        mean = cv2.resize(colour, any_inside.shape[1::-1], interpolation=cv2.INTER_AREA)
+        cv2.copyTo(mean, any_inside, plane[samples])
 
 
 def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:

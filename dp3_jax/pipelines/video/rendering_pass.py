@@ -22,6 +22,7 @@ from dp3_jax.detection import tracks
 from dp3_jax.detection.tracks import Tracking
 from dp3_jax.media.video import encoding, reading, segments, sequence_writing, writing
 from dp3_jax.media.video.canvas import Canvas
+from dp3_jax.media.video.lazy_pictures import Image
 from dp3_jax.media.video.reading import VideoInfo
 from dp3_jax.pipelines.video import time_ranges
 from dp3_jax.pipelines.video.work_folder import WorkFolder
@@ -160,9 +161,12 @@ class RenderingPass:
         progress(start)
         number = len(entries)
         length = max(1, round(SEGMENT_SECONDS * float(self._info.rate)))
-        stored = isinstance(self._encoding, encoding.Encoding) and self._encoding.keeps_stored
+        chosen = self._encoding
+        stored = isinstance(chosen, encoding.Encoding) and chosen.keeps_stored
+        # Of most frames a few parts are drawn in; the rest goes from decoder to encoder as it is.
+        lazy = isinstance(chosen, encoding.Encoding) and encoding.takes_planes(self._info, chosen)
         self._canvas = Canvas(self._info, stored)
-        decoded = reading.read_frames(self._info, start, stored=stored)
+        decoded = reading.read_frames(self._info, start, stored=stored, lazy=lazy)
         with Prefetcher(decoded, _AHEAD) as frames:
             waiting = next(frames, None)
             while waiting is not None:
@@ -252,13 +256,13 @@ class RenderingPass:
             self._state(number - 2).unlink(missing_ok=True)
         return tally, count, following
 
-    def _write(self, writer, image: np.ndarray, frame: reading.Frame) -> None:
+    def _write(self, writer, image: Image, frame: reading.Frame) -> None:
         """Adds a frame with what was drawn in it to a segment."""
         if frame.stored is not None:
-            image = self._canvas.merged(frame.stored, frame.image, image)
+            image = self._canvas.merged(frame.stored, np.asarray(frame.image), np.asarray(image))
         writer.write(image, frame.pts, frame.duration)
 
-    def _render(self, frame: reading.Frame, tally: Tally):
+    def _render(self, frame: reading.Frame, tally: Tally) -> Image:
         """The frame with its faces hidden, counted in `tally`."""
         if frame.number >= self._tracking.frames or (
             self._times is not None and self._times[frame.number] != frame.pts
