@@ -219,7 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dp3_jax.media.video.encoding import EncoderSettings
     from dp3_jax.pipelines.live.persons import Persons
     from dp3_jax.pipelines.live.pipeline import Pipeline
-    from dp3_jax.pipelines.live.quality_controller import QualityController
+    from dp3_jax.pipelines.live.quality_controller import LATEST, START, THOROUGH, QualityController
     from dp3_jax.pipelines.live.status import (
         Status,  # imports all that the threads of `_opened` share
     )
@@ -232,7 +232,13 @@ def run(arguments: argparse.Namespace) -> int:
     source, policy, live_rendering = _opened(arguments, stopping)
     persons = Persons(each_entering=arguments.new_person == "entering")
     renew = persons.renew if live_rendering.identity else None
-    controller = QualityController(fixed=not drop)
+    frame = 1000 / max(source.rate, 1.0)
+    controller = QualityController(
+        START if drop else THOROUGH,
+        fixed=not drop,
+        latest=LATEST + arguments.delay * frame,
+        frame=frame,
+    )
     gc.collect()
     gc.freeze()  # or what all the libraries have made is looked through again and again, 0.1 s each time
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
@@ -251,6 +257,7 @@ def run(arguments: argparse.Namespace) -> int:
             stopping=stopping,
             drop=drop,
             persons=persons,
+            generates=bool(live_rendering.identity),
         )
         typed = arguments.source != "-" and stack.enter_context(_keys(renew))
         shown = arguments.to.partition(":")[0] in ("preview", "window")

@@ -193,6 +193,37 @@ def tracked(number, tracks):
     )
 
 
+class Sized:
+    """A renderer that notes how each face is to be treated."""
+
+    def __init__(self):
+        self.methods = []
+
+    def render(self, image, faces, *, cut=False):
+        self.methods.append({track.number: track.method for track, _ in faces})
+        return np.zeros_like(image), [None] * len(faces)
+
+
+def test_where_there_is_no_time_small_faces_are_blurred_and_steadily_so():
+    painter = pipeline.Painter(Sized)
+
+    def shown(width, below, method=None):
+        frame = Frame(0, 0.0, np.zeros((4, 4, 3), np.uint8))
+        small, large = (
+            Track(n, (Observation(0, (0.0, 0.0, w, w), None, 0.9),), method=method)
+            for n, w in ((1, width), (2, 200.0))
+        )
+        painter.paint(TrackedFrame(frame, {1: small, 2: large}, 0), below)
+        return [method for _, method in sorted(painter._renderer.methods[-1].items())]
+
+    assert shown(60.0, 0) == [None, None]
+    assert shown(60.0, 96) == ["blur", None]
+    assert shown(100.0, 96) == ["blur", None]  # near the limit it stays as it was
+    assert shown(120.0, 96) == [None, None]
+    assert shown(100.0, 96) == [None, None]
+    assert shown(60.0, 96, "pixelate") == ["pixelate", "pixelate"]
+
+
 def test_a_renderer_that_has_met_many_is_replaced_only_when_nobody_is_in_the_picture():
     painter = pipeline.Painter(Remembering)
     first = painter._renderer

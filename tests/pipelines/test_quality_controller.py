@@ -63,3 +63,25 @@ def test_busy_cores_are_no_room_for_a_more_thorough_search():
 def test_every_level_is_cheaper_than_the_one_before():
     costs = [(level.side**2 / level.every, 1 / level.scan_every) for level in LEVELS]
     assert all(a != b and a[0] >= b[0] and a[1] >= b[1] for a, b in itertools.pairwise(costs))
+
+
+def test_frames_that_are_late_under_load_make_it_cheaper_and_others_do_not():
+    controller = QualityController(1)
+    for _ in range(3):  # persons are made
+        controller.observe(Load(30, 0, 0.9, 0.9, 400.0))
+    assert controller.level == LEVELS[1]
+    for _ in range(4):
+        controller.observe(Load(30, 0, 0.9, 0.9, 90.0))
+        controller.observe(Load(30, 0, 0.3, 0.3, 400.0))  # who takes them lets them wait
+    assert controller.level == LEVELS[1]
+    controller.observe(Load(30, 0, 0.9, 0.9, 140.0))
+    assert controller.level == LEVELS[2]
+
+
+def test_what_a_level_makes_frames_wait_is_not_late():
+    controller = QualityController(len(LEVELS) - 2, latest=200.0, frame=40.0)
+    for _ in range(5):
+        controller.observe(Load(25, 0, 0.9, 0.9, 239.0))
+    assert controller.level == LEVELS[-2]
+    controller.observe(Load(25, 0, 0.9, 0.9, 241.0))
+    assert controller.level == LEVELS[-1]

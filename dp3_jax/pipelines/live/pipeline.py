@@ -33,6 +33,7 @@ from dp3_jax.replacement.face_actions import FaceResult
 _DEPTH, _DEPTH_WAITING = 1, 2
 _INTERVAL = 1.0  # s between two looks at the load
 _SOURCE_ENDING = 0.5  # s that the source gets to close; it may wait for input that never comes
+_LARGER = 1.15  # times as large as others is a face that is no longer too small
 # A renderer that has met so many people, all of whom it remembers, is replaced when nobody is in the picture.
 _MAX_PERSONS = 100
 _MAX_NOBODIES = 2000  # what passed for a face for a moment; little is remembered of it
@@ -70,9 +71,16 @@ class Painter:
         self._seen: set[int] = set()
         self._scene = -1
         self._count = 0
+        self._too_small: set[int] = set()  # tracks that were in the last frame
 
-    def paint(self, tracked: TrackedFrame) -> tuple[np.ndarray, list[FaceResult]]:
+    def paint(
+        self, tracked: TrackedFrame, blurred_below: int = 0
+    ) -> tuple[np.ndarray, list[FaceResult]]:
         """The frame as it may be shown.
+
+        Args:
+          tracked: the frame.
+          blurred_below: px; smaller faces, which otherwise get new ones, are blurred.
 
         Raises:
           ValueError: the renderer gave no frame of the same size; and whatever it raises.
@@ -85,6 +93,7 @@ class Painter:
         seen = tracked.observations()
         numbers = self._persons.assign(seen)
         self._seen.update(numbers)
+        seen = self._without_small(seen, blurred_below)
         faces = [
             (
                 dataclasses.replace(track, number=number),
@@ -103,6 +112,27 @@ class Painter:
             self._renderer = self._new_renderer()
             raise
         return shown, face_results
+
+    def _without_small(
+        self, seen: Sequence[tuple[Track, Observation]], below: int
+    ) -> list[tuple[Track, Observation]]:
+        """The tracks of a frame, small ones to be blurred, as there is no time to draw all of them."""
+        limits = {
+            track.number: below * (_LARGER if track.number in self._too_small else 1.0)
+            for track, _ in seen
+        }
+        self._too_small = {
+            track.number for track, one in seen if max(one.box[2:]) < limits[track.number]
+        }
+        return [
+            (
+                dataclasses.replace(track, method="blur", reason="small")
+                if track.number in self._too_small and track.method is None and not track.keep
+                else track,
+                one,
+            )
+            for track, one in seen
+        ]
 
     def _has_met_many(self) -> bool:
         persons = sum(number > 0 for number in self._seen)
@@ -123,6 +153,7 @@ class Pipeline:
         stopping: threading.Event,
         drop: bool = True,
         persons: Persons | None = None,
+        generates: bool = False,
     ):
         """Takes the parts; starts nothing.
 
@@ -135,6 +166,7 @@ class Pipeline:
           stopping: set when no further frame is to be taken from the source; may be set from outside.
           drop: drop frames that wait when newer ones come; else the source waits.
           persons: who each track becomes; None: each another one.
+          generates: new faces are made; where there is no time for all, small ones are blurred.
         """
         self.meter = Meter()
         self.failure = ""  # of the renderer, the last one in one line
@@ -146,6 +178,7 @@ class Pipeline:
         self._new_renderer = new_renderer
         self._sink = sink
         self._controller = controller
+        self._generates = generates
         self._persons = persons
         # What has been decided together waits and is dropped together.
         self._arrived: LatestQueue[list[Frame]] = self._queue(drop)
@@ -214,7 +247,7 @@ class Pipeline:
         counts = recent["counts"]
         busiest = max((recent["busy"].get(name, 0.0) for name in STAGES[1:]), default=0.0)
         arrived, dropped = counts.get("arrived", 0), counts.get("dropped", 0)
-        self._controller.observe(Load(arrived, dropped, busiest, recent["cpu"]))
+        self._controller.observe(Load(arrived, dropped, busiest, recent["cpu"], recent["p95"]))
         return recent
 
     def _guarded(self, work: Callable[[], None], output: LatestQueue | None) -> None:
@@ -267,8 +300,9 @@ class Pipeline:
         painter = Painter(self._new_renderer, self._persons)
         for tracked in itertools.chain.from_iterable(self._decided):
             try:
+                below = self._controller.level.blurred_below if self._generates else 0
                 with self.meter.stage("render"):
-                    shown, face_results = painter.paint(tracked)
+                    shown, face_results = painter.paint(tracked, below)
             except Exception as error:  # whatever it is, this frame is not shown
                 self.failure = " ".join(str(error).split()) or type(error).__name__
                 self.failures += 1
