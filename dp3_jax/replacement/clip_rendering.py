@@ -44,7 +44,7 @@ from dp3_jax.replacement.other_targets import BackdropReader, OutlineReader
 from dp3_jax.replacement.temporal_memory import Memory
 from dp3_jax.vision import geometry, poses
 
-_FORMAT = "dp3 renderer 5"
+_FORMAT = "dp3 renderer 6"
 
 _LONGEST_GAP = 3  # frames without a face after which its last picture is not used any more
 # Canonical px by which the mask of an interpolated observation is wider: where exactly it is, is a guess.
@@ -160,8 +160,11 @@ class Renderer:
         told = self.coherence.stabilise_colour and self._frames.toned is False
         if self.coherence.transfer_motion or (not told and any(task.request for task in tasks)):
             return np.asarray(image)  # its colours are to be told, or all motion
-        targets = [region for task in tasks if (region := _target(task)) is not None]
-        parts = [placement.surroundings(region, image.shape) for region in targets]
+        parts = []
+        for task in tasks:
+            if (region := _target(task)) is not None:
+                far = task.request is not None and task.request.memory.looks_at_exposure
+                parts.append(placement.surroundings(region, image.shape, far=far))
         square = (task.request.alignment for task in tasks if task.request)
         return image.shown_in([*parts, *(placement.view(one, image.shape) for one in square)])
 
@@ -275,7 +278,7 @@ class Renderer:
             vector = memory.vectors.update(observation.vector, passed)
         else:
             vector = vectors.centred(track, observation, self._cuts)
-        return None if vector is None else vectors.limited_to(vector, self._motion)
+        return None if vector is None else memory.held(vectors.limited_to(vector, self._motion))
 
     def _rendered_size(self, track: Track, observation: Observation, before: int) -> int:
         """px of a track's renderings: of a file's by its larger boxes, live by its first.

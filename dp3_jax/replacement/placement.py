@@ -15,7 +15,8 @@ from dp3_jax.replacement.face_actions import FaceAction
 from dp3_jax.vision import blending, geometry, masks
 from dp3_jax.vision.masks import inference_mask
 
-_ROUND = 0.8  # of a face's size: how far round its pixels anything is looked at
+# Of a face's size: how far round its pixels anything is looked at, and the exposure.
+_NEAR, _ROUND = 0.35, 0.8
 _MARGIN = 7.0  # canonical px, likewise round its canonical view (`geometry.extract` looks at 6)
 _BOXES = 4  # frames on each side over which boxes are averaged
 
@@ -100,9 +101,11 @@ def _usual_dilated(by: int) -> np.ndarray:
     return obfuscation.dilated(inference_mask()[..., 0], by)
 
 
-def surroundings(target: geometry.Region, shape: Sequence[int]) -> tuple[slice, slice]:
-    """The part of a frame that is looked at to change these pixels, in what is no photo."""
-    return blending.neighbourhood(target, shape, _ROUND)[0]
+def surroundings(
+    target: geometry.Region, shape: Sequence[int], *, far: bool
+) -> tuple[slice, slice]:
+    """The part of a frame of a clip that is looked at to change these pixels; `far`: to see the exposure."""
+    return blending.neighbourhood(target, shape, _ROUND if far else _NEAR)[0]
 
 
 def view(alignment: geometry.Alignment, shape: Sequence[int]) -> tuple[slice, slice]:

@@ -20,7 +20,7 @@ from dp3_jax.replacement.pose_lattice import Appearance, Lattice, Node
 MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
 _COARSE_BELOW = 256  # px
 _MAX_ASKED = 64  # nodes that the background is to render, besides persons' first ones
-_MAX_LAST = 64  # persons whose last rendering is kept, for a face that rests
+_MAX_LAST = 4 << 20  # bytes of renderings that are kept, for faces that rest and those like them
 _FADE = 6  # calls over which a picture from the background comes in
 
 
@@ -57,7 +57,8 @@ class PoseGrid:
         self._render = functools.partial(source.render, mended=False)
         self._kept: OrderedDict[tuple[_Person, Node], NodePicture | None] = OrderedDict()
         self._bytes = 0
-        self._last: dict[_Person, tuple[FaceVector, Rendering]] = {}
+        self._last: OrderedDict[tuple[_Person, FaceVector], Rendering] = OrderedDict()
+        self._last_bytes = 0
         self._turn = threading.Lock()  # to look at and change what is kept
         self._rendering = threading.Lock()  # to call the source
         self._asked: OrderedDict[tuple[_Person, Node], None] = OrderedDict()
@@ -87,8 +88,9 @@ class PoseGrid:
           UserError: a file that the source needs is missing or was changed.
         """
         person = _Person.of(key, classes, size, wait=wait)
-        if wait and (last := self._last.get(person)) and last[0] == vector:
-            return last[1]
+        if wait and (last := self._last.get((person, vector))) is not None:
+            self._last.move_to_end((person, vector))
+            return last
         appearance, clamped = pose_lattice.clamped_appearance(vector.pose, vector.expression)
         wanted = person.lattice.corners(appearance)
         if wait:
@@ -101,9 +103,11 @@ class PoseGrid:
         gaze = vector.gaze_x or 0.0, vector.gaze_y or 0.0
         image, mesh = eyelids.moved(image, mesh, shares, gaze)
         made = Rendering.of_mesh(image, mesh, clamped=clamped, person=corners[0][0].person)
-        self._last[person] = vector, made
-        if len(self._last) > _MAX_LAST:
-            self._last.pop(next(iter(self._last)))
+        if wait:
+            self._last[person, vector] = made
+            self._last_bytes += made.image.nbytes
+            while self._last_bytes > _MAX_LAST and len(self._last) > 1:
+                self._last_bytes -= self._last.popitem(last=False)[1].image.nbytes
         return made
 
     def begin(self, key: bytes, classes: Classes, size: int) -> bool:

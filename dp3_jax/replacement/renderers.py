@@ -8,6 +8,7 @@ itself.
 
 import functools
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -37,6 +38,7 @@ _SMALL = 0.9
 # beside the mask; what the background-filled frame shows inside it is a guess, to which a face must not be
 # corrected: that made pale halos round dark hair.
 _FEATHER = 2.0
+_MAX_PLACED = 32  # donors of clips that are kept as they were placed
 _NO_CORRECTION = np.zeros((1, 1, 3), np.float32)
 
 Classify = Callable[
@@ -149,6 +151,9 @@ class FusedRenderer:
         self.identity = source.name
         self._shares = source.name == "prior"  # a bank is on the disk
         self._begun: dict[int, tuple[InpaintRequest, Future[Donor | None]]] = {}
+        self._lain: OrderedDict[int, tuple[Donor, np.ndarray]] = (
+            OrderedDict()
+        )  # by their renderings
         all_of_it = f"{network.fingerprint} {source.fingerprint} {classified_by}".encode()
         self.fingerprint = hashlib.sha256(all_of_it).hexdigest()
 
@@ -278,9 +283,19 @@ class FusedRenderer:
         if not self._is_there(request, classes, memory.candidate):
             return None
         try:
-            return _placed(request, self._rendering(request, classes, memory.candidate))
+            return self._again(request, self._rendering(request, classes, memory.candidate))
         except ValueError:  # that person shows no face in that pose
             return None
+
+    def _again(self, request: InpaintRequest, rendering: Rendering) -> Donor:
+        """A rendering placed in a clip, which a face that rests shows in the same place once more."""
+        donor, mask = self._lain.get(id(rendering), (None, None))
+        if donor is None or donor.rendering is not rendering or (mask != request.mask).any():
+            donor = _placed(request, rendering)
+            self._lain[id(rendering)] = donor, request.mask
+            if len(self._lain) > _MAX_PLACED:
+                self._lain.popitem(last=False)
+        return donor
 
     def _followed(self, request: InpaintRequest, seen: np.ndarray) -> RenderedFace | None:
         memory = request.memory

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.detection.vectors import VectorFilter
 from dp3_jax.replacement import averaging, carried_parts, coherence, key_derivation, motion_transfer
 from dp3_jax.replacement.carried_parts import Carried
@@ -45,6 +46,9 @@ _NEAR_SCALE = (
 )
 _GRAIN_EVERY = 8  # frames between two looks at the grain, or at how sharp the surroundings are
 _GRAIN_WEIGHT = 0.3
+# By px of renderings below 256: how much a vector may differ from the one that is shown, of each angle, and
+# of each length in eye distances or share of an eye. The steps move nothing by a px of the face.
+_TOLERANCES = {128: (1.0, 0.03), 192: (0.5, 0.015)}
 
 
 @dataclasses.dataclass(eq=False)
@@ -81,6 +85,7 @@ class Memory:
       correct: f32[S / 4, S / 4, 3], average of the corrections of colour.
       offset: f32[GRID, 2], how far the picture has been moved, as `motion_transfer.advance` gives it.
       carried: what a fusion network said.
+      shown: the vector that the face shows, where that rests while the measured one moves little.
     """
 
     frame: int
@@ -112,6 +117,7 @@ class Memory:
     correct: np.ndarray | None = None
     offset: np.ndarray | None = None
     carried: Carried | None = None
+    shown: FaceVector | None = None
 
     def forget_pictures(self) -> None:
         """After a cut, a gap or a failure; the face stays who it is."""
@@ -119,6 +125,16 @@ class Memory:
             setattr(self, name, None)
         self.carried = self.exposure = None
         self.age = self.looked = 0
+
+    def held(self, vector: FaceVector) -> FaceVector:
+        """The vector that a small face shows: the one before while that is not seen to differ.
+
+        So its rendering and all that follows from it need not be made anew in each frame.
+        """
+        tolerance = _TOLERANCES.get(self.size)
+        if tolerance is None or self.shown is None or not _is_near(self.shown, vector, tolerance):
+            self.shown = vector
+        return self.shown
 
     def render_at(self, size: int) -> None:
         """Sets the size of renderings; a person at another one is another person."""
@@ -129,7 +145,7 @@ class Memory:
 
     def forget_place(self) -> None:
         """After a cut or a gap."""
-        self.motion, self.dilation, self.vectors = None, 0.0, VectorFilter()
+        self.motion, self.dilation, self.vectors, self.shown = None, 0.0, VectorFilter(), None
 
     def observe(self, view: np.ndarray, mask: np.ndarray) -> None:
         """Sees how far the surroundings have changed, and forgets the pictures where that is wholly.
@@ -210,11 +226,16 @@ class Memory:
             self.correct = correct
         return correct
 
+    @property
+    def looks_at_exposure(self) -> bool:
+        """Whether `stabilise_exposure` observes it in this frame."""
+        return self.exposure is None or self.age % _GRAIN_EVERY == 0
+
     def stabilise_exposure(self, observe: Callable[[], Exposure]) -> Exposure:
         """The exposure round the face, on average; looked at now and then."""
         if self.exposure is None:
             self.exposure = tuple(observe())
-        elif self.age % _GRAIN_EVERY == 0:
+        elif self.looks_at_exposure:
             pairs = zip(self.exposure, observe(), strict=True)
             self.exposure = tuple(old + _GRAIN_WEIGHT * (new - old) for old, new in pairs)
         return Exposure(*self.exposure)
@@ -305,8 +326,20 @@ class Memory:
                 *(Pose(complex(x, y), *rest) for x, y, *rest in entry["motion"])
             )
         entry["vectors"] = VectorFilter.from_json(entry["vectors"])
+        entry["shown"] = entry["shown"] and FaceVector(*entry["shown"])
         own = {name: arrays.get(name) for name in ARRAYS}
         if entry["carried"] is not None:
             kept = {name: arrays[f"carried {name}"] for name in carried_parts.ARRAYS}
             entry["carried"] = Carried(**kept, frames=entry["carried"])
         return cls(**entry, **own, **bound)
+
+
+def _is_near(shown: FaceVector, vector: FaceVector, tolerance: tuple[float, float]) -> bool:
+    """Whether each number of two vectors is within a tolerance, or known of neither."""
+    limits = [tolerance[0]] * 2 + [tolerance[1]] * (len(vector) - 2)
+    for one, other, limit in zip(shown, vector, limits, strict=True):
+        if (one is None) != (other is None):
+            return False
+        if one is not None and other is not None and abs(one - other) > limit:
+            return False
+    return True

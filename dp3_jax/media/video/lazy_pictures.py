@@ -5,7 +5,7 @@ takes as long as decoding it. What such a picture shows is to the last bit what 
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import cv2
@@ -50,21 +50,32 @@ class LazyPicture:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, part: tuple[slice, slice]) -> np.ndarray:
-        y, *colours = self._planes
-        y = y[part]
+    def __getitem__(self, part: Part) -> np.ndarray:
+        spans = [one.indices(length) for one, length in zip(part, self.shape[:2], strict=True)]
+        y = self._planes[0][part]
         if not y.size:
             return np.zeros((*y.shape, 3), np.uint8)
-        rows, columns = (
-            np.arange(*one.indices(length)) // _CHROMA
-            for one, length in zip(part, self.shape[:2], strict=True)
-        )
+        shown = self._whole_px if all(step == 1 for *_, step in spans) else self._some_px
+        return cv2.transform(cv2.merge([np.ascontiguousarray(y), *shown(spans)]), self._to_rgb)
+
+    def _whole_px(self, spans: Sequence[tuple[int, int, int]]) -> Iterator[np.ndarray]:
+        """U and V of each px in a part without gaps: rows and columns as of `slice.indices`."""
+        inside = tuple(slice(a // _CHROMA, -(-b // _CHROMA)) for a, b, _ in spans)
+        cut = tuple(slice(a % _CHROMA, a % _CHROMA + b - a) for a, b, _ in spans)
+        for plane in self._planes[1:]:
+            height, width = plane[inside].shape
+            size = width * _CHROMA, height * _CHROMA
+            yield cv2.resize(plane[inside], size, interpolation=cv2.INTER_NEAREST)[cut]
+
+    def _some_px(self, spans: Sequence[tuple[int, int, int]]) -> Iterator[np.ndarray]:
+        """The same with gaps."""
+        rows, columns = (np.arange(*one) // _CHROMA for one in spans)
         top, left = rows.min(), columns.min()
         rows, columns = rows - top, columns - left
         inside = np.s_[top : top + rows.max() + 1, left : left + columns.max() + 1]
-        # Along first, then down: whole rows are copied faster than single samples.
-        shown = [np.take(np.take(c[inside], columns, 1), rows, 0) for c in colours]
-        return cv2.transform(cv2.merge([np.ascontiguousarray(y), *shown]), self._to_rgb)
+        for plane in self._planes[1:]:
+            # Along first, then down: whole rows are copied faster than single samples.
+            yield np.take(np.take(plane[inside], columns, 1), rows, 0)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
