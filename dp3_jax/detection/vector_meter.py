@@ -27,7 +27,7 @@ EYES_RATE, MESH_RATE, LIVE_MESH_RATE = 15.0, 15.0, 30.0
 # A frame on average: with more faces each is measured in every second, third, ... frame.
 MAX_MESHES = 4
 # Longer sides of a face's box from its middle: the mesh looks at .75 to all sides, turned.
-_REACH = 1.5
+_REACH = 1.1
 _MAX_INTERVAL = 8  # frames between two looks that a high rate leads to
 AHEAD = 8  # frames that wait to be measured, at most
 

@@ -244,7 +244,7 @@ class Renderer:
         raw = observation.alignment()
         still = self._motion == "none" and self._renderer is not None
         still = still and self._renderer.takes_vector
-        placed = placement.by_boxes(raw, [observation.box]) if still else raw
+        placed = placement.upright(raw, [observation]) if still else raw
         smooth = placed
         if self.coherence.smooth_alignment:
             pose = poses.to_pose(placed if self._causal else raw)
@@ -258,8 +258,7 @@ class Renderer:
         # The raw place is hidden anyway: that boxes lie beside points is no reason for a larger mask.
         over = poses.moved(smooth, placed if self._causal else raw) - _TOLERATED
         if still and self.coherence.smooth_alignment and not self._causal:
-            boxes = placement.boxes_near(track, observation, self._cuts)
-            smooth = placement.by_boxes(smooth, boxes)
+            smooth = placement.upright(smooth, placement.near(track, observation, self._cuts))
         raw_dilation = (
             _INTERPOLATED_DILATION if observation.source == FaceSource.INTERPOLATED else 0
         )
