@@ -106,7 +106,7 @@ class Renderer:
         self._bound = {"use": use, "causal": causal, "wait": wait}
         self._memories: dict[int, Memory] = {}
         self._pictured: set[int] = set()  # numbers of tracks with pictures in their memories
-        self._frames = FrameMemory()
+        self._frames = FrameMemory(in_clip=True)
         # Number of the frame, and view (`motion_transfer.detail`), of each track's last face.
         self._seen: dict[int, tuple[int, np.ndarray]] = {}
         self._others = other_targets.OtherTargets(outlines, backdrops)
@@ -350,7 +350,7 @@ class Renderer:
                     if name.startswith(f"{number}/")
                 }
                 memories[int(number)] = Memory.from_state(entry, own, **self._bound)
-            frames = FrameMemory(content["toned"])
+            frames = FrameMemory(content["toned"], in_clip=True)
         except Exception as error:
             raise ValueError(f"this is no state of a renderer: {error}") from error
         self._memories, self._frames = memories, frames

@@ -54,9 +54,11 @@ class FrameMemory:
 
     Attributes:
       toned: whether all frames with a new face were grey, or sepia, since the last cut; None before.
+      in_clip: as of `surroundings.colour_curve`.
     """
 
     toned: bool | None = None
+    in_clip: bool = False
 
     def forget(self) -> None:
         """After a cut."""
@@ -66,7 +68,9 @@ class FrameMemory:
         """As `surroundings.colour_curve`, steady: a scene that once had colours has them to its end."""
         if self.toned is False:
             return None
-        curve = surroundings.colour_curve(background_fill, was_toned=bool(self.toned))
+        curve = surroundings.colour_curve(
+            background_fill, was_toned=bool(self.toned), in_clip=self.in_clip
+        )
         self.toned = curve is not None
         return curve
 

@@ -14,6 +14,7 @@ _COLOURS = 32  # px, the same for its colours: the noise of cameras and codecs i
 # has 7; so have frames of brown hair before a beige wall, whose faces must not turn sepia.
 _MAX_DEVIATION = 3.0  # of a grey photo
 _MAX_TONED_DEVIATION = 6.5  # of one whose curve is on average further than _TONED from grey
+_MAX_TONED_IN_CLIPS = 4.0  # of a frame: in a clip of such a woman frames have 5.3 to 9.8
 _TONED = 10.0  # levels
 _TELLING = 40.0  # levels of luma that are seen, or else it may be a bare wall that has a colour
 _HYSTERESIS = 1.5  # times as far until a clip that was grey no longer is
@@ -46,12 +47,15 @@ _MAX_SIGMA = 8.0  # px
 _CLEARLY = 1.15  # times as blurred as the new face: less is not seen
 
 
-def colour_curve(background_fill: np.ndarray, *, was_toned: bool = False) -> np.ndarray | None:
+def colour_curve(
+    background_fill: np.ndarray, *, was_toned: bool = False, in_clip: bool = False
+) -> np.ndarray | None:
     """The colours of a photo that has one for each brightness, grey or toned; None for others.
 
     Args:
       background_fill: u8[h, w, 3] RGB.
       was_toned: whether the frame before had one; it is then not given up for a little noise.
+      in_clip: of many frames one that is taken for toned by mistake is enough to be seen.
 
     Returns:
       u8[256, 3], the colour of each luma.
@@ -78,7 +82,8 @@ def colour_curve(background_fill: np.ndarray, *, was_toned: bool = False) -> np.
     toned = np.abs(curve(luma)).max(1).mean() > _TONED
     if toned and np.subtract(*np.percentile(luma, (95, 5))) < _TELLING:
         return None
-    limit = _MAX_TONED_DEVIATION if toned else _MAX_DEVIATION
+    most_toned = _MAX_TONED_IN_CLIPS if in_clip else _MAX_TONED_DEVIATION
+    limit = most_toned if toned else _MAX_DEVIATION
     limit *= _HYSTERESIS if was_toned else 1
     if np.percentile(np.abs(chroma - curve(luma)).max(1), _ALL_BUT) > limit:
         return None

@@ -71,3 +71,12 @@ def test_a_clip_that_was_grey_is_not_given_up_for_a_little_noise():
     frame = frame.clip(0, 255).astype(np.uint8)
     assert surroundings.colour_curve(frame) is None
     assert surroundings.colour_curve(frame, was_toned=True) is not None
+
+
+def test_brown_hair_before_a_beige_wall_makes_no_frame_of_a_clip_sepia():
+    frame = clip_frame((24, 0, -45)).astype(float)
+    y, x = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    frame[..., 0] += 5 * np.sin(x / 40) * np.cos(y / 40)
+    frame = frame.clip(0, 255).astype(np.uint8)
+    assert surroundings.colour_curve(frame) is not None
+    assert surroundings.colour_curve(frame, in_clip=True) is None
