@@ -2,14 +2,17 @@
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dp3_jax.detection import body_outline
 from dp3_jax.detection.body_outline import MIN_OUTLINED, Outline
 from dp3_jax.detection.detections import Detection
-from dp3_jax.detection.person_detection import PersonDetector
-from dp3_jax.models.body_pose import PoseNetwork
+
+if TYPE_CHECKING:  # they load JAX, which takes a command that finds faces only a second
+    from dp3_jax.detection.person_detection import PersonDetector
+    from dp3_jax.models.body_pose import PoseNetwork
 
 
 class TargetFinder:
@@ -20,12 +23,16 @@ class TargetFinder:
         self._names = tuple(names)
 
     @functools.cached_property
-    def persons(self) -> PersonDetector:
+    def persons(self) -> "PersonDetector":
         """Raises UserError when its network cannot be had."""
+        from dp3_jax.detection.person_detection import PersonDetector
+
         return PersonDetector()
 
     @functools.cached_property
-    def _poses(self) -> PoseNetwork:
+    def _poses(self) -> "PoseNetwork":
+        from dp3_jax.models.body_pose import PoseNetwork
+
         return PoseNetwork()
 
     def load(self) -> None:

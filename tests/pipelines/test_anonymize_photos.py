@@ -354,3 +354,11 @@ def test_whether_new_faces_are_checked_does_not_depend_on_what_was_asked_before(
     assert usual.is_face is None and always.is_face is everyone and never.is_face is None
     at_hand.add("yunet")  # another call has detected faces
     assert usual.is_face is everyone and never.is_face is None
+
+
+def test_jax_is_not_loaded_before_somebody_needs_it():
+    """It takes a second, in which photos are read and searched already."""
+    modules = "pipelines.running, dp3_jax.pipelines.batch, dp3_jax.pipelines.video.job"
+    script = f"import sys, dp3_jax.{modules}; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
