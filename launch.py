@@ -118,6 +118,9 @@ def _dispatch(config: ConfigDict, workdir: pathlib.Path) -> int:
         return _refine(config, workdir)
     configuration.parse(config)
     if _MODE.value in ("evaluate", "sample", "export"):
+        from dp3_jax.training import sharding
+
+        sharding.check_backend()
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
         launch_flags.check_run(
             workdir, config_flags.get_config_filename(flags.FLAGS["config"]), _same_run()

@@ -6,7 +6,9 @@ global batch, and so are batch statistics, without any collective written by han
 
 import contextlib
 import dataclasses
+import os
 import re
+import socket
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -116,6 +118,7 @@ def join(address: str | None, num_processes: int, process_id: int) -> None:
       UserError: the processes did not find each other.
     """
     if address is None:
+        check_backend()
         return
     if address != "auto":
         _check_address(address, num_processes, process_id)
@@ -136,14 +139,47 @@ def join(address: str | None, num_processes: int, process_id: int) -> None:
             f"cannot join the run at {address} as process {process_id} of {num_processes}: {reason}; "
             "are all of them started, with the same HOST:PORT of the first?"
         ) from error
+    check_backend()
+    _check_equal_devices()
+
+
+def check_backend() -> None:
+    """Raises UserError where JAX has nothing to compute on: JAX_PLATFORMS names what is not here."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where no plugin knows the name
+        reason = str(error).strip().splitlines()[:1] or ["no such plugin is installed"]
+        raise UserError(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} has no device here ({reason[0]}); install "
+            "dp3_jax[gpu] or dp3_jax[tpu] on a machine that has one, or leave JAX_PLATFORMS away"
+        ) from error
+
+
+def _check_equal_devices() -> None:
+    """Raises UserError, on every process, where they do not all have as many devices."""
+    counts = told_by_all(jax.local_device_count())
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"process {index}: {count}" for index, count in sorted(counts.items()))
+        raise UserError(
+            f"the processes have different numbers of devices ({told}); each must have as many, as batches "
+            "are shared out equally"
+        )
 
 
 def _check_address(address: str, num_processes: int, process_id: int) -> None:
-    if not re.fullmatch(r"\S+:\d{1,5}", address):
+    host, _, port = address.rpartition(":")
+    if not (re.fullmatch(r"\S+:\d{1,5}", address) and 0 < int(port) < 2**16):
         raise UserError(
             f"--distributed={address} is neither auto nor HOST:PORT; name a free port of the first process's "
             f"host, as in --distributed={address.partition(':')[0] or 'localhost'}:9876"
         )
+    try:
+        socket.getaddrinfo(host.strip("[]"), int(port))
+    except OSError as error:
+        raise UserError(
+            f"--distributed={address}: no host {host} is known here ({error.strerror}); name the first "
+            "process's host as this one reaches it"
+        ) from error
     if not 0 <= process_id < num_processes:
         raise UserError(
             f"--process_id={process_id} of --num_processes={num_processes}: processes are numbered from 0 to "

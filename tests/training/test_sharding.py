@@ -95,6 +95,8 @@ def test_what_processes_tell_is_taken_by_name_and_not_by_place(monkeypatch):
         ("localhost", 2, 0, "--distributed=localhost:9876"),
         ("localhost:x", 2, 0, "neither auto nor HOST:PORT"),
         ("localhost:1234", 2, 2, "numbered from 0 to 1"),
+        ("localhost:65536", 2, 0, "neither auto nor HOST:PORT"),
+        ("no-such-host.invalid:1234", 2, 0, "no host no-such-host.invalid is known here"),
     ],
 )
 def test_addresses_that_cannot_be_are_told_at_once(address, count, number, message):
