@@ -211,6 +211,19 @@ def _opened(arguments: argparse.Namespace, stopping: threading.Event):
     return source, policy, live_rendering
 
 
+def _controller(rate: float, delay: int, drop: bool) -> Any:
+    """What decides how thorough each frame can be; where no frame is dropped all are."""
+    from dp3_jax.pipelines.live import quality_controller as quality
+
+    frame = 1000 / max(rate, 1.0)
+    return quality.QualityController(
+        quality.START if drop else quality.THOROUGH,
+        fixed=not drop,
+        latest=quality.LATEST + delay * frame,
+        frame=frame,
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     began = time.perf_counter()
@@ -219,7 +232,6 @@ def run(arguments: argparse.Namespace) -> int:
     from dp3_jax.media.video.encoding import EncoderSettings
     from dp3_jax.pipelines.live.persons import Persons
     from dp3_jax.pipelines.live.pipeline import Pipeline
-    from dp3_jax.pipelines.live.quality_controller import LATEST, START, THOROUGH, QualityController
     from dp3_jax.pipelines.live.status import (
         Status,  # imports all that the threads of `_opened` share
     )
@@ -232,13 +244,7 @@ def run(arguments: argparse.Namespace) -> int:
     source, policy, live_rendering = _opened(arguments, stopping)
     persons = Persons(each_entering=arguments.new_person == "entering")
     renew = persons.renew if live_rendering.identity else None
-    frame = 1000 / max(source.rate, 1.0)
-    controller = QualityController(
-        START if drop else THOROUGH,
-        fixed=not drop,
-        latest=LATEST + arguments.delay * frame,
-        frame=frame,
-    )
+    controller = _controller(source.rate, arguments.delay, drop)
     gc.collect()
     gc.freeze()  # or what all the libraries have made is looked through again and again, 0.1 s each time
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
