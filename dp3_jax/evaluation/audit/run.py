@@ -196,50 +196,76 @@ def audit(
     """
     chosen = attacking.choose_attacks(options.attacks)
     batch_embedding.open_all()
-    thresholds = calibration.brought()
-    if options.impostors is not None:
-        thresholds = given_impostors.calibrate(
-            options.impostors, options.min_confidence, options.seed, FACE_VERIFIERS, progress.step
-        )
-    store, seconds = Store(report), {}
+    thresholds = _thresholds(options, progress)
+    store = Store(report)
+    seconds: dict[str, float] = {}
     with _timed(seconds, "looking"):
         look_at_all(pairing.pairs, store, options.min_confidence, progress)
     read = [store.read(pair) for pair in pairing.pairs]
-    parts, errors = [faces for faces, _ in read], [error for _, error in read]
-    found = gathering.gather(pairing.pairs, parts, options.people, store, options.seed)
-    seen = gathering.count_states([f for f, error in read if not error])
-    embed, results = FACE_VERIFIERS, []
+    found = gathering.gather(
+        pairing.pairs, [faces for faces, _ in read], options.people, store, options.seed
+    )
     with _timed(seconds, "recognition"):
-        if len(found.faces):
-            progress.step(
-                f"comparing {len(found.faces)} faces by {len(batch_embedding.VERIFIERS)} verifiers"
-            )
-            results = recognition.recognise(found.faces, found.tracked, embed, thresholds)
+        results = _recognised(found, thresholds, progress)
     with _timed(seconds, "attacks"):
         moving = functools.partial(movement, pairing.pairs)
         tried = attacking.try_all(chosen, found.faces, moving, options.seed, progress.step)
-    told = _told(found, results, embed, thresholds)
+    told = _told(found, results, FACE_VERIFIERS, thresholds)
     listed = [
-        _listed(pair, faces, error, lambda j, i=i: told(i, j))
-        for i, (pair, faces, error) in enumerate(zip(pairing.pairs, parts, errors, strict=True))
+        _listed(pair, faces, error, functools.partial(told, i))
+        for i, (pair, (faces, error)) in enumerate(zip(pairing.pairs, read, strict=True))
     ]
-    skipped = [f"{entry['name']}: {entry['error']}" for entry in listed if entry["error"]]
-    more = {
-        "compared": {
-            "faces": len(found.faces),
-            "different": recognition.distinct(found.faces, found.tracked),
-            "people": _known_people(found, options.people),
-            "left_out": found.left_out,
-        },
-        "skipped": skipped,
+    seen = gathering.count_states([faces for faces, error in read if not error])
+    skipped = sum(bool(entry["error"]) for entry in listed)
+    return attacking.plain(
+        _judged(seen, results, tried, skipped)
+        | _files(pairing, listed)
+        | {
+            "compared": _compared(found, options.people),
+            "seconds": seconds,
+            "thresholds": thresholds.about,
+        }
+    )
+
+
+def _thresholds(options: Options, progress: Progress) -> calibration.Calibration:
+    if options.impostors is None:
+        return calibration.brought()
+    return given_impostors.calibrate(
+        options.impostors, options.min_confidence, options.seed, FACE_VERIFIERS, progress.step
+    )
+
+
+def _recognised(
+    found: gathering.Gathered, thresholds: calibration.Calibration, progress: Progress
+) -> list[recognition.Recognised]:
+    """What the verifiers say of all faces that were found; nothing where there is none."""
+    if not len(found.faces):
+        return []
+    progress.step(
+        f"comparing {len(found.faces)} faces by {len(batch_embedding.VERIFIERS)} verifiers"
+    )
+    return recognition.recognise(found.faces, found.tracked, FACE_VERIFIERS, thresholds)
+
+
+def _compared(found: gathering.Gathered, people: Mapping[str, int]) -> dict[str, Any]:
+    """Of how many faces and people the report speaks."""
+    return {
+        "faces": len(found.faces),
+        "different": recognition.distinct(found.faces, found.tracked),
+        "people": _known_people(found, people),
+        "left_out": found.left_out,
+    }
+
+
+def _files(pairing: Pairing, listed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All files, the worst first, and those of which nothing can be said."""
+    return {
+        "skipped": [f"{entry['name']}: {entry['error']}" for entry in listed if entry["error"]],
         "without_result": pairing.without_result,
         "without_original": pairing.without_original,
-        "seconds": seconds,
         "files": sorted(listed, key=lambda entry: -entry["risk"]),
     }
-    return attacking.plain(
-        _judged(seen, results, tried, len(skipped)) | more | {"thresholds": thresholds.about}
-    )
 
 
 def _judged(
