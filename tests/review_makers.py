@@ -44,17 +44,23 @@ def face(number=0):
     return Detection(BOX, None, 0.6 if number % 10 == 0 else 0.95)
 
 
-def clip(folder):
-    """A clip with one face from its 6th to its 20th frame, beside the photos."""
+def clip(folder, video=None, audio=()):
+    """A clip with one face from its 6th to its 20th frame, beside the photos.
+
+    `video` are the options of its result; `audio` its tracks of sound, as `video_makers.Clip` has them.
+    """
     source, target = folder / "originals" / "clip.mp4", folder / "results" / "clip.mp4"
     for path in (source, target):
         path.parent.mkdir(parents=True, exist_ok=True)
     width, height = VIDEO_SIZE
-    video_makers.Clip(source, frames=FRAMES, width=width, height=height).write()
+    video_makers.Clip(source, frames=FRAMES, width=width, height=height, audio=audio).write()
     boxes = folder / "boxes.csv"
     rows = [f"{frame},{','.join(map(str, VIDEO_BOX))}" for frame in range(5, 20)]
     boxes.write_text("\n".join(["frame,x,y,w,h", *rows]) + "\n")
-    request = job.Request(source=source, target=target, given_boxes=str(boxes), sidecar=True)
+    more = {} if video is None else {"video": video}
+    request = job.Request(
+        source=source, target=target, given_boxes=str(boxes), sidecar=True, **more
+    )
     job.process(request, Anonymizer(method="solid"), lambda *_: None)
     boxes.unlink()
     return target

@@ -1,5 +1,6 @@
 """One video of a review: its tracks, single frames drawn with them, and the whole result made anew."""
 
+import dataclasses
 import hashlib
 import itertools
 import pathlib
@@ -16,6 +17,9 @@ from dp3_jax.detection import tracks
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.tracks import Track
 from dp3_jax.media.photos import replace_file
+from dp3_jax.media.video import probing
+from dp3_jax.media.video.codecs import CODECS
+from dp3_jax.media.video.encoding import EncoderSettings
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import detection_pass, job, track_file
 from dp3_jax.pipelines.video.track_file import TrackFile
@@ -246,12 +250,31 @@ class VideoItem:
         request = job.Request(
             source=self.item.source,
             target=self.item.result,
-            video=job.VideoOptions(motion=self._motion),
+            video=self._as_before(),
             **more,
         )
         job.process(request, anonymizer, told)
         if self.item.manifest is not None:
             self.item.manifest.rewrite(self.item.source, self.item.result, None)
+
+    def _as_before(self) -> job.VideoOptions:
+        """As the result that is there was written: its codec, sound and subtitles where it has some.
+
+        Sound that was left out tells who speaks. Quality and preset stand nowhere: the default ones.
+        """
+        options = job.VideoOptions(motion=self._motion)
+        if not self.item.result.is_file():
+            return options
+        try:
+            before = probing.open_video(self.item.result)
+        except UserError:  # spoiled: it is made anew, which is no reason not to
+            return options
+        return dataclasses.replace(
+            options,
+            encoder=EncoderSettings(codec=before.codec if before.codec in CODECS else None),
+            audio="copy" if before.audio else "drop",
+            subtitles="copy" if before.subtitles else "drop",
+        )
 
 
 class _Rendering:

@@ -9,8 +9,9 @@ from dp3_jax.common.errors import UserError
 from dp3_jax.data import feedback
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.tracks import Observation, Track, Tracking
-from dp3_jax.media.video import reading
-from dp3_jax.pipelines.video import track_file
+from dp3_jax.media.video import probing, reading
+from dp3_jax.media.video.encoding import EncoderSettings
+from dp3_jax.pipelines.video import job, track_file
 from dp3_jax.pipelines.video.track_file import TrackFile
 from dp3_jax.replacement.face_actions import Settings
 from dp3_jax.review import track_edits
@@ -179,6 +180,26 @@ def test_a_change_is_seen_at_once_and_in_the_file_after_the_export(folder):
     assert not list((folder / "results.release").glob("*.json"))
     (said,) = feedback.read(session.feedback_path)
     assert (said.kind, said.frame, said.frames, said.box) == ("video", 8, (4, 12), tuple(box))
+
+
+@pytest.mark.parametrize(("codec", "audio"), [("hevc", "drop"), (None, "copy")])
+def test_an_export_has_codec_and_sound_as_the_result_had(tmp_path, codec, audio):
+    review_makers.photos(tmp_path, 1)
+    video = job.VideoOptions(encoder=EncoderSettings(codec=codec), audio=audio)
+    target = review_makers.clip(tmp_path, video, audio=(("aac", "eng"),))
+    before = probing.open_video(target)
+    session, exporter = review_makers.session(tmp_path)
+    name = review_makers.by_name(session, "clip.mp4")
+    known = session.describe(name)
+    number = known["faces"][0]["number"]
+    session.edit(
+        name, {"revision": known["revision"], "action": "range", "face": number, "last": 10}
+    )
+    exporter.run(False)
+    assert not exporter.progress()["problems"]
+    after = probing.open_video(tmp_path / "results.release" / "clip.mp4")
+    assert after.codec == before.codec == (codec or "h264")
+    assert len(after.audio) == len(before.audio) == (audio == "copy")
 
 
 def test_what_was_not_exported_yet_is_known_in_the_next_review(folder):
