@@ -21,6 +21,7 @@ from dp3_jax.cli import (
     anonymize_command,
     audit_command,
     bank_command,
+    dataset_command,
     evaluate_video_command,
     live_command,
     review_command,
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     anonymize_command.add_parser(commands)
+    dataset_command.add_parser(commands)
     live_command.add_parser(commands)
     evaluate_video_command.add_parser(commands)
     audit_command.add_parser(commands)

@@ -166,7 +166,7 @@ def _locked(path: pathlib.Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _only_one(path: pathlib.Path, target: pathlib.Path) -> Iterator[None]:
+def only_one(path: pathlib.Path, target: pathlib.Path) -> Iterator[None]:
     """Holds a lock, by a file that is gone afterwards; of a killed process the system lets it go."""
     descriptor = _locked(path)
     if descriptor is None:
@@ -206,7 +206,7 @@ def work_folder(target: pathlib.Path, identity: Mapping[str, Any]) -> Iterator[W
     files.check_writable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(lock, target):
+        with only_one(lock, target):
             folder = WorkFolder(path, _identity_holds(path, identity))
             try:
                 if folder.resumed:
@@ -232,7 +232,7 @@ def remove_finished(target: pathlib.Path) -> None:
     target = as_one(target)
     path, lock = _places(target)
     if target.exists() and ((path / _DONE).exists() or (lock.exists() and not path.exists())):
-        with contextlib.suppress(OSError, UserError), _only_one(lock, target):
+        with contextlib.suppress(OSError, UserError), only_one(lock, target):
             WorkFolder(path, resumed=True).remove()
 
 

@@ -1,0 +1,1 @@
+"""Data sets of photos, clips and robot recordings, anonymized by many processes; begin at `job.py`."""
