@@ -197,7 +197,8 @@ class _Rows:
         """The row group with new pictures."""
         import pyarrow as pa
 
-        table, new, kept = self.table, {column: [] for column in self.columns}, []
+        table, kept = self.table, []
+        new: dict[str, list[Any]] = {column: [] for column in self.columns}
         others = self._others()
         wanted = [*self.columns, *others, *treat.link_columns(table.schema.names)]
         batches = table.select(list(dict.fromkeys(wanted))).to_batches(max_chunksize=16)

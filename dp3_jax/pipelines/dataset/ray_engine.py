@@ -255,7 +255,8 @@ class Pool:
           UserError: the output takes no more, or workers die again and again.
         """
         waiting = deque(_Task(shard) for shard in shards)
-        idle, busy, idle_deaths = deque(self._slots), {}, 0
+        idle, idle_deaths = deque(self._slots), 0
+        busy: dict[Any, tuple[_Slot, _Task]] = {}
         while waiting or busy:
             while idle and waiting:
                 slot, task = idle.popleft(), waiting.popleft()

@@ -74,7 +74,7 @@ class Models:
         _ = self.anonymizer.detector
         if self.anonymizer.settings.method == "generate":
             _ = self.anonymizer.renderer
-        options = {"keep_metadata": settings.keep_metadata, "mark": settings.mark}
+        options: dict[str, Any] = {"keep_metadata": settings.keep_metadata, "mark": settings.mark}
         self._photos = records.RecordOptions(anonymizer=self.anonymizer, **options)
         self._more = options
 
@@ -86,7 +86,7 @@ class Models:
     def person_of(self, record: Record) -> str | None:
         """The ID of the person that a record shows, if the user gave one."""
         links = self._settings.links
-        return links and links.of((record.source, *record.samples), record.columns)
+        return links.of((record.source, *record.samples), record.columns) if links else None
 
     def anonymized(self, record: Record) -> tuple[bytes, list[str]]:
         """The new content, and what was done with each face, or track of a clip.
@@ -98,7 +98,7 @@ class Models:
         master = self._settings.master_key
         key = key_derivation.derived_key(master, f"dp3 record {record.source}")
         person = self.person_of(record)
-        shared = person and key_derivation.derived_key(master, f"dp3 person {person}")
+        shared = key_derivation.derived_key(master, f"dp3 person {person}") if person else None
         if kind == Kind.CLIP:
             return self._clip(record, shared or key)
         if kind != Kind.PICTURE:

@@ -52,7 +52,8 @@ def _members(opened: IO[bytes]) -> Generator[tuple[str, bytes]]:
 
 def _samples(opened: IO[bytes]) -> Iterator[tuple[str, Members, str]]:
     """Name and members of each sample; last, where the archive is damaged, ("", [], why)."""
-    name, members = "", []
+    name = ""
+    members: Members = []
     found = _members(opened)
     while True:
         try:
