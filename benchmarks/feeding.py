@@ -1,6 +1,7 @@
 """How fast image files are fed, against what decoding and resizing alone cost, and in how much memory.
 
-    python benchmarks/feeding.py --path=DIR        # The extracted official folder.
+    python benchmarks/feeding.py --path=DIR              # The extracted official folder.
+    python benchmarks/feeding.py --path=DIR --processor  # Only processor time, which other work hardly moves.
 
 Prints, from one run on the same cores: images/s of the bare Pillow calls (decode, crop, Lanczos, in
 threads, on bytes in memory), of TensorFlow's own decode and resize operations, of the feed, and the
@@ -87,6 +88,30 @@ def feed_rate(options: DataOptions, images: int) -> float:
     return images // BATCH * BATCH / elapsed
 
 
+def feed_processor_seconds(options: DataOptions, images: int) -> float:
+    """Returns processor seconds, of all threads together, for one image of a feed's batches."""
+    batches = open_feed(options, "train", batch_size=BATCH, seed=0).batches()
+    next(batches)
+    began = time.process_time()
+    for _ in range(images // BATCH):
+        next(batches)
+    used = time.process_time() - began
+    batches.close()
+    return used / (images // BATCH * BATCH)
+
+
+def show_processor_time(options: DataOptions, images: int) -> None:
+    """Prints what one image costs from files and from the packed form, and images/s of one whole core."""
+    with tempfile.TemporaryDirectory() as scratch:
+        prepare(options, pathlib.Path(scratch) / "packed")
+        packed = DataOptions(source="packed", path=f"{scratch}/packed", train_examples=2000)
+        for name, chosen, count in (("files", options, images), ("packed", packed, 10 * images)):
+            seconds = feed_processor_seconds(chosen, count)
+            print(
+                f"{name}: {seconds * 1e3:.4f} CPU ms an image; {1 / seconds:,.0f} images/s a core"
+            )
+
+
 def peak_memory(path: str, images: int) -> float:
     """Streams `images` different images through the feed in a new process; returns its peak in MB."""
     command = [sys.executable, __file__, "--path", path, "--stream", str(images)]
@@ -115,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--path", required=True, help="folder that holds img_align_celeba/")
     parser.add_argument("--images", type=int, default=4000, help="images per round")
+    parser.add_argument("--processor", action="store_true", help="processor time alone")
     parser.add_argument("--stream", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stream:
@@ -122,6 +148,9 @@ def main() -> None:
         return
 
     options = DataOptions(source="celeba", path=arguments.path, train_examples=2000)
+    if arguments.processor:
+        show_processor_time(options, arguments.images)
+        return
     folder = pathlib.Path(arguments.path) / "img_align_celeba"
     catalog = open_celeba(options)
     examples, _ = catalog.select("train", options)

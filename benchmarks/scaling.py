@@ -48,7 +48,8 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 _BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "u32": 4, "s32": 4, "f32": 4, "f64": 8}
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(-start)?\(")
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
-_NAMED = re.compile(r"%?([\w.-]+) = .*op_name=\"([^\"]*)\"")
+_COMPUTATION = re.compile(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,15 +314,45 @@ def own_times(line) -> Iterator[tuple[str, float]]:
     yield from ((name, own) for name, _, own in open_events)
 
 
-def part_of(op_name: str) -> str:
-    """Which part of the step an operation belongs to, from its name in the program."""
-    forward = not op_name.startswith("jit(train_step)/transpose(")
-    for network in ("Generator", "Discriminator", "Perceptual", "MobileNet"):
-        if match := re.search(rf"\(?\w*{network}\w*\)*/([^/]+)", op_name):
-            return f"{network} {match.group(1)}, {'forward' if forward else 'backward'}"
-    if "cond" in op_name:
+def names_of(text: str) -> dict[str, str]:
+    """Where in the program each operation of a compiled module comes from; a fusion may have it inside only.
+
+    Args:
+      text: of the module (HLO).
+    """
+    names: dict[str, str] = {}
+    inside: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    calls: dict[str, str] = {}
+    computation = ""
+    for line in text.splitlines():
+        if match := _COMPUTATION.match(line):
+            computation = match.group(1)
+        elif match := _INSTRUCTION.match(line):
+            name = match.group(1)
+            if found := re.search(r'op_name="([^"]*)"', line):
+                names[name] = found.group(1)
+                inside[computation][found.group(1)] += 1
+            elif found := re.search(r"(?:calls|to_apply)=%?([\w.-]+)", line):
+                calls[name] = found.group(1)
+    for name, called in calls.items():
+        if inside[called]:
+            names[name] = inside[called].most_common(1)[0][0]
+    return names
+
+
+def part_of(operation: str, origin: str) -> str:
+    """Which part of the step an operation belongs to, by its origin, see `names_of`."""
+    if not origin:
+        return (
+            "copies and layouts" if re.search("copy|transpose|bitcast", operation) else "not named"
+        )
+    way = "backward" if "transpose(" in origin else "forward"
+    for network in ("MobileNet", "Perceptual", "Discriminator", "Generator"):
+        if network in origin:
+            return f"{network}, {way}"
+    if "/cond/" in origin:
         return "update (Adam, accumulation, average)"
-    return "losses, batch, random numbers"
+    return f"losses and masks, {way}"
 
 
 def profile(arguments: argparse.Namespace) -> None:
@@ -342,12 +373,12 @@ def profile(arguments: argparse.Namespace) -> None:
             for line in plane.lines:
                 for name, own in own_times(line):
                     times[name] += own
-    names = dict(_NAMED.findall(made.step.as_text()))
+    names = names_of(made.step.as_text())
     total = sum(times.values())
     print(f"{total / 1e9 / arguments.steps:.2f} s of operations a step, over all threads\n")
     parts: collections.Counter = collections.Counter()
     for name, own in times.items():
-        parts[part_of(names.get(name, ""))] += own
+        parts[part_of(name, names.get(name, ""))] += own
     for title, counter in (("part", parts), ("operation", times)):
         print(f"| {title} | share |\n|---|---|")
         for name, own in counter.most_common(arguments.top):
