@@ -1,9 +1,8 @@
-"""Trains the network of `models.plate_net`: python benchmarks/train_plates.py PHOTOS OUT [MORE ...].
+"""Trains the network of `models.plate_net`: python benchmarks/train_plates.py PHOTOS OUT.
 
 PHOTOS is a folder of photos without plates; plates are made into one half of them, the other half (every
 second by name) is left for `benchmarks/plates.py`. A quarter of the crops show what is no plate: words,
-rectangles, stripes. Then, twice, what the network still takes for a plate in these photos, and in those of
-the folders MORE, joins them. Where OUT is there already, training goes on from it with these.
+rectangles, stripes.
 """
 
 import pathlib
@@ -16,14 +15,13 @@ import jax.numpy as jnp
 import made_plates
 import numpy as np
 import optax
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from dp3_jax.detection import plates
 from dp3_jax.media import photos
 from dp3_jax.models import plate_net
 
 SIDE = 80  # px of a crop
-CROPS, STEPS, MORE_STEPS, BATCH = 9000, 2000, 900, 48
+CROPS, STEPS, PEAK, BATCH = 9000, 2000, 3e-3, 48
 SUFFIXES = (".jpg", ".png")
 
 
@@ -96,9 +94,9 @@ def loss(params, images, wanted, counted):
     return focal.sum() / number + 0.3 * (apart * there[..., None]).sum() / number
 
 
-def optimised(params, images, boxes, hard, *, steps: int, peak: float, rng):
-    """The parameters after so many steps on crops; half of each batch are `hard` ones where there are any."""
-    rate = optax.warmup_cosine_decay_schedule(0, peak, 60, steps, 1e-5)
+def optimised(params, images, boxes, rng):
+    """The parameters after STEPS updates on crops."""
+    rate = optax.warmup_cosine_decay_schedule(0, PEAK, 60, STEPS, 1e-5)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=1e-4))
     state = optimiser.init(params)
 
@@ -108,11 +106,9 @@ def optimised(params, images, boxes, hard, *, steps: int, peak: float, rng):
         updates, state = optimiser.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    for number in range(steps):
+    for number in range(STEPS):
         chosen = rng.integers(0, len(images), BATCH)
         batch, places = images[chosen], boxes[chosen].copy()
-        if len(hard):
-            batch[::2], places[::2] = hard[rng.integers(0, len(hard), (BATCH + 1) // 2)], 0
         if number % 2:  # mirrored
             batch = batch[:, :, ::-1]
             places[:, 0] = SIDE - places[:, 0] - places[:, 2]
@@ -124,52 +120,15 @@ def optimised(params, images, boxes, hard, *, steps: int, peak: float, rng):
     return params
 
 
-def save(params, out: str) -> None:
-    """Writes the parameters."""
-    save_file({k: np.ascontiguousarray(v) for k, v in params.items()}, out)
-
-
-def mined(params, pictures, rng, most: int = 60) -> np.ndarray:
-    """u8[n, SIDE, SIDE, 3]: what the network takes for plates in pictures without, `most` of each."""
-    network = jax.jit(lambda tile: plate_net.apply(params, tile[None])[0])
-    crops = []
-    for picture in pictures:
-        found = []
-        for resized, rows in plates.candidates(
-            picture, 0.1, lambda tile: np.asarray(network(tile))
-        ):
-            padded = cv2.copyMakeBorder(resized, *(SIDE // 2,) * 4, cv2.BORDER_REFLECT_101)
-            for x, y, w, h, _ in rows:
-                left, top = np.array([x + w / 2, y + h / 2]) + rng.uniform(-20, 20, 2)
-                left = int(np.clip(left, 0, resized.shape[1] - 1))
-                top = int(np.clip(top, 0, resized.shape[0] - 1))
-                found.append(padded[top : top + SIDE, left : left + SIDE])
-        rng.shuffle(found)
-        crops += found[:most]
-    print("false plates", len(crops), "in", len(pictures), flush=True)
-    return np.stack(crops)
-
-
-def main(folder: str, out: str, *more: str) -> None:
-    """Trains in all stages; OUT is written after each."""
+def main(folder: str, out: str) -> None:
+    """Makes the crops, trains on them and writes OUT."""
     rng = np.random.default_rng(0)
     pictures = [photos.read_photo(path).pixels for path in split(pathlib.Path(folder))[0]]
     made = (crop(pictures[i % len(pictures)], rng) for i in range(CROPS))
     images, boxes = (np.stack(part) for part in zip(*made, strict=True))
     print("crops made", round(time.process_time()), flush=True)
-    for other in more:
-        paths = sorted(p for p in pathlib.Path(other).rglob("*") if p.suffix in SUFFIXES)
-        pictures += [photos.read_photo(path).pixels for path in paths]
-    if pathlib.Path(out).exists():
-        params = load_file(out)
-    else:
-        params = optimised(plate_net.init(rng), images, boxes, (), steps=STEPS, peak=3e-3, rng=rng)
-        save(params, out)
-    hard = np.zeros((0, SIDE, SIDE, 3), np.uint8)
-    for _ in range(2):
-        hard = np.concatenate([hard, mined(params, pictures, rng)])
-        params = optimised(params, images, boxes, hard, steps=MORE_STEPS, peak=1.5e-3, rng=rng)
-        save(params, out)
+    params = optimised(plate_net.init(rng), images, boxes, rng)
+    save_file({k: np.ascontiguousarray(v) for k, v in params.items()}, out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dp3_jax.detection.detections import Detection, overlap
 from dp3_jax.detection.kinds import PLATE
 from dp3_jax.models import plate_net
 
-MIN_CONFIDENCE = 0.5
+MIN_CONFIDENCE = 0.7
 _WEIGHTS = pathlib.Path(__file__).parent.parent / "weights" / "plates.safetensors"
 _TILE = 256  # px: all tiles have this size, so that the network is compiled once
 _OVERLAP = 56  # px that neighbouring tiles share at least: the largest plate that the network knows
@@ -26,6 +26,10 @@ _STEP = 2.0  # between two sizes: the network sees plates of three times the siz
 _MAX_SHARE = 0.9  # of the frame's width: a plate that is wider is not looked for
 _SAME_IOU = 0.25  # boxes that overlap more show one plate
 _INSIDE = 0.6  # share of a box in that of another, surer plate: a part of it
+_WHOLE = 0.8  # share of a box in that of a less sure plate: that shows the same, and more of it
+_MAX_RATIO = (
+    4.0  # times the area of the surer box: what holds it and is larger shows something else
+)
 _IN_LINE = 0.6  # share of the height of the higher of two boxes that both have: ends of one plate
 _LONGEST = (
     6.5  # width over height of a plate's box: the longest plates measure 4.7, seen from above more
@@ -129,8 +133,13 @@ def _once_each(plates: list[Detection]) -> list[Detection]:
     """Plates without repetitions, surest first; of one whose ends were found the whole."""
     kept: list[Detection] = []
     for plate in sorted(plates, key=lambda plate: -plate.confidence):
-        if not any(_same(plate, other) for other in kept):
+        same = [i for i, other in enumerate(kept) if _same(plate, other)]
+        if not same:
             kept.append(plate)
+        elif _holds(plate, kept[same[0]]):
+            kept[same[0]] = dataclasses.replace(
+                kept[same[0]], box=_around(plate.box, kept[same[0]].box)
+            )
     joined: list[Detection] = []
     for plate in kept:
         ends = [i for i, other in enumerate(joined) if _ends_of_one(plate, other)]
@@ -146,6 +155,12 @@ def _once_each(plates: list[Detection]) -> list[Detection]:
 def _same(plate: Detection, other: Detection) -> bool:
     """Whether a plate is a surer one once more, or a part of it."""
     return overlap(plate.box, other.box) > _SAME_IOU or _share(plate, other) > _INSIDE
+
+
+def _holds(plate: Detection, other: Detection) -> bool:
+    """Whether a plate is a surer one whole: that may be an end of it, seen in a size too large."""
+    area, of_other = (box[2] * box[3] for box in (plate.box, other.box))
+    return _share(other, plate) > _WHOLE and area < _MAX_RATIO * of_other
 
 
 def _ends_of_one(plate: Detection, other: Detection) -> bool:
