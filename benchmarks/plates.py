@@ -61,7 +61,7 @@ def scene(photo: np.ndarray, layout: str, width: float, in_car: bool, rng) -> ma
 
 def recall(pictures: list[np.ndarray]) -> None:
     """Prints shares of plates that are covered, by width, layout and so on."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(2026)
     found = collections.defaultdict(list)
     for width in WIDTHS:
         for number, layout in enumerate(made_plates.LAYOUTS):
