@@ -90,8 +90,8 @@ class Run:
             text=True,
         )
         self.peak = 0
-        self._watch = threading.Thread(target=self._look, daemon=True)
-        self._watch.start()
+        self._sampler = threading.Thread(target=self._look, daemon=True)
+        self._sampler.start()
 
     def _look(self) -> None:
         """Notes the most memory that workers and driver hold together."""

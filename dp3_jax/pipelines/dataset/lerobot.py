@@ -152,7 +152,7 @@ def _stream(content: bytes) -> _Stream:
     """Of the first video stream."""
     import av
 
-    with av.open(io.BytesIO(content)) as opened:
+    with av.open(io.BytesIO(content), "r") as opened:
         video = opened.streams.video[0]
         context = video.codec_context
         times = [

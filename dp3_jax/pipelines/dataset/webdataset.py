@@ -9,7 +9,7 @@ import io
 import json
 import tarfile
 from collections.abc import Generator, Iterator, Mapping
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.pipelines.dataset.contents import Kind, kind_of
@@ -104,9 +104,9 @@ class WebDataset:
         self, shard: Shard, source: Storage, output: Storage, reading: Reading, treat: Treatment
     ) -> Steps:
         """Sample by sample into an archive of the same name."""
-        packed = "w" if shard.name.lower().endswith(".tar") else "w:gz"
+        packed: Literal["w", "w:gz"] = "w" if shard.name.lower().endswith(".tar") else "w:gz"
         with source.open(shard.name) as opened, output.target(shard.name) as path:
-            with tarfile.open(path, packed) as written:
+            with tarfile.open(path, mode=packed) as written:
                 for name, members, damage in _samples(opened):
                     if damage:
                         treat.failed(shard.name, damage)
