@@ -4,6 +4,7 @@
 global batch, and so are batch statistics, without any collective written by hand.
 """
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -157,7 +158,8 @@ def check_backend() -> None:
 
 def _check_equal_devices() -> None:
     """Raises UserError, on every process, where they do not all have as many devices."""
-    counts = told_by_all(jax.local_device_count())
+    # Not by asking: with unequal numbers `process_allgather` itself fails.
+    counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         told = ", ".join(f"process {index}: {count}" for index, count in sorted(counts.items()))
         raise UserError(

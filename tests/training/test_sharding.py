@@ -74,6 +74,22 @@ def test_two_processes_without_a_common_folder_are_refused_by_name(tmp_path):
     assert not list(tmp_path.rglob(".shared-*"))
 
 
+def test_processes_with_unequal_numbers_of_devices_are_refused(monkeypatch):
+    devices = [SimpleNamespace(process_index=index) for index in (0, 0, 1)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_: None)
+    with pytest.raises(UserError, match="process 0: 2, process 1: 1"):
+        sharding.join("localhost:9876", 2, 0)
+
+
+def test_a_backend_that_is_not_here_is_named(tmp_path):
+    config = "--config=configs/celeba128.py:smoke"
+    result = runs.launch(config, f"--workdir={tmp_path / 'run'}", env={"JAX_PLATFORMS": "cudaa"})
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS=cudaa has no device")
+    assert not (tmp_path / "run").exists()
+
+
 def test_rows_lie_in_the_order_of_processes_whatever_the_order_of_devices():
     """Of TPUs both `make_mesh` and `jax.devices()` may interleave those of two hosts."""
     given = [SimpleNamespace(process_index=p, id=i) for p, i in ((1, 2), (0, 3), (1, 1), (0, 0))]
