@@ -16,6 +16,7 @@ from dp3_jax.models.mesh import FaceMesh, expression, five_points, yaw_pitch_rol
 _DETECTED_SIDE = 256  # px, at which a whole portrait's face has a size that YuNet knows well
 # Of the mesh, round each cheek: below the eye, beside the nose, above the corner of the mouth.
 _CHEEKS = (117, 118, 101, 36, 205, 187, 123), (346, 347, 330, 266, 425, 411, 352)
+_NOSE = 168, 122, 196, 3, 51, 5, 281, 248, 419, 351  # its ridge and sides
 # Three parts of the forehead, below its upper outline.
 _FOREHEAD = (109, 67, 69, 108), (109, 10, 338, 337, 151, 108), (338, 297, 299, 337)
 # Below the nose, each with its mirror image: beside the mouth, below its corners, chin, jaw, upper lip.
@@ -56,6 +57,8 @@ class Attributes:
       hair_length: share of the places beside the neck that look like the hair above.
       unevenness: by how much a and b of some part of the lower face differ more from its mirror image's than
         the cheeks' do: an object at the mouth. A hand has the colour of a face.
+      mixed_hues: largest distance in a and b between cheeks and nose: lights of several colours.
+      shadow: largest difference in L between them: a hard light.
     """
 
     five: np.ndarray
@@ -81,10 +84,12 @@ class Attributes:
     hair_lightness: float
     hair_length: float
     unevenness: float = 0.0
+    mixed_hues: float = 0.0
+    shadow: float = 0.0
 
 
 # What a survey holds, and directions may be fitted to.
-_NOT_SURVEYED = "five", "mesh", "redness", "yellowness", "unevenness"
+_NOT_SURVEYED = "five", "mesh", "redness", "yellowness", "unevenness", "mixed_hues", "shadow"
 NAMES = tuple(f.name for f in dataclasses.fields(Attributes) if f.name not in _NOT_SURVEYED)
 
 
@@ -135,7 +140,7 @@ class AttributeReader:
         return Attributes(
             five, mesh, confidence, score, *yaw_pitch_roll(mesh), *expression(mesh), *gaze,
             age, female, ita(lightness, hue[1]), lightness, *hue, *light_and_fringe(image, mesh),
-            *hair(image, mesh), unevenness(image, mesh),
+            *hair(image, mesh), unevenness(image, mesh), *mixed_light(image, mesh),
         )  # fmt: skip
 
 
@@ -206,6 +211,21 @@ def unevenness(image: np.ndarray, mesh: np.ndarray) -> float:
         return 0.0
     found = [apart(parts) for parts in _LOWER]
     return float(max((np.linalg.norm(d - usual) for d in found if d is not None), default=0.0))
+
+
+def mixed_light(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
+    """`mixed_hues` and `shadow` of `Attributes`; zeros where a part lies outside of the picture.
+
+    Args:
+      image: u8[h, w, 3] RGB.
+      mesh: f[468, 2 or more] px.
+    """
+    found = [_median_colour(image, mesh, part) for part in (*_CHEEKS, _NOSE)]
+    if None in found:
+        return 0.0, 0.0
+    colours = np.array([colour for colour, _ in found])
+    apart = np.abs(colours[:, None] - colours[None])
+    return float(np.hypot(apart[..., 1], apart[..., 2]).max()), float(apart[..., 0].max())
 
 
 def cheeks(image: np.ndarray, mesh: np.ndarray) -> np.ndarray:

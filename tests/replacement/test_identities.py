@@ -114,6 +114,8 @@ def test_a_rendering_must_show_what_was_asked_for():
         {"confidence": 0.8},
         {"light": -35.0},
         {"unevenness": 20.0},
+        {"mixed_hues": 20.0},
+        {"shadow": 30.0},
     ):
         assert prior_identities.shortcoming(shown(**bad), wanted) > 0
     violet = shown(redness=30.0, yellowness=-12.0)
@@ -130,6 +132,20 @@ def test_coloured_light_is_taken_out_and_lightness_stays(red, yellow):
     assert light.cast(shown(redness=lab[1], yellowness=lab[2])) < 0.55 * light.cast(own)
     assert lab[0] == pytest.approx(own.lightness, abs=6)
     assert (light.gains(shown()) == 1).all() and light.balanced(cheek, np.ones(3)) is cheek
+
+
+def test_lights_of_two_colours_are_told_from_one_and_a_hard_light_from_a_soft_one():
+    shape, _ = mean_shape()
+    scale = 150 / np.ptp(shape[:, 1])
+    mesh = (shape[:, :2] - shape[:, :2].mean(0)) * scale + 128
+    skin = np.full((256, 256, 3), (190, 150, 125), np.uint8)
+    bluish = skin.copy()
+    bluish[:, 128:] = 165, 155, 170
+    shaded = skin.copy()
+    shaded[:, 128:] //= 2
+    assert max(attributes.mixed_light(skin, mesh)) < 1
+    assert attributes.mixed_light(bluish, mesh)[0] > prior_identities._MAX_MIXED_HUES
+    assert attributes.mixed_light(shaded, mesh)[1] > prior_identities._MAX_SHADOW
 
 
 def test_an_object_at_the_mouth_is_told_from_light_from_the_side_and_from_a_beard():
