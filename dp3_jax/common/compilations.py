@@ -9,11 +9,14 @@ import pickle
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from dp3_jax.common import files
+from dp3_jax.common.errors import UserError
 
+_UNFINISHED_SECONDS = 3600.0  # a file is written in less than one
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -93,7 +96,7 @@ class KeptProgram:
                 remember_compilations()
             return _tried(stored, arguments)
         made = _compiled(content, arguments)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             self._keep(path, _packed(made, arguments))
         return made, made(*arguments)
 
@@ -112,13 +115,17 @@ class KeptProgram:
             content = bytes(export.export(jax.jit(self._function))(*arguments).serialize())
         except Exception:
             return None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             self._keep(path, _with_digest(content))
         return content
 
     def _keep(self, path: pathlib.Path, content: bytes) -> None:
-        """Writes a file, and removes what older source code has left."""
+        """Writes a file, and removes what older source code and processes that were killed have left."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        for unfinished in path.parent.glob(f".*{path.suffix}.*.tmp"):
+            with contextlib.suppress(OSError):  # another process was quicker
+                if time.time() - unfinished.stat().st_mtime > _UNFINISHED_SECONDS:
+                    files.remove(unfinished)
         for old in path.parent.glob(f"{self._name}-*{path.suffix}"):
             if old.stat().st_mtime < _newest_source():
                 files.remove(old)

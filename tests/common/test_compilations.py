@@ -1,5 +1,7 @@
 """Programs that are kept between processes: the same values, and no way for the cache to break a command."""
 
+import errno
+import os
 import pathlib
 import subprocess
 import sys
@@ -109,6 +111,25 @@ def test_without_a_place_to_keep_them_programs_run_all_the_same(cache):
     cache.parent.mkdir()
     cache.write_text("a file where the folder would be")
     assert KeptProgram(function, "f")(*arguments()).shape == (3, 5)
+
+
+def test_a_full_disk_breaks_no_command(cache, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    assert KeptProgram(function, "f")(*arguments()).shape == (3, 5)
+    assert not list(cache.iterdir())
+
+
+def test_what_killed_processes_left_is_removed_and_what_is_being_written_stays(cache):
+    cache.mkdir(parents=True)
+    left, written = cache / ".f-1.stablehlo.123.tmp", cache / ".f-1.stablehlo.456.tmp"
+    for path in (left, written):
+        path.write_bytes(b"")
+    os.utime(left, (0, 0))
+    KeptProgram(function, "f")(*arguments())
+    assert not left.exists() and written.exists()
 
 
 def test_a_script_that_still_holds_a_renderer_ends_well():
