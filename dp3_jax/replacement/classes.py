@@ -161,7 +161,7 @@ def _trunk() -> pathlib.Path | None:
     try:
         return assets.fetch(_TRUNK)
     except UserError:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             files.write_bytes(_missed(), b"")
         return None
 
