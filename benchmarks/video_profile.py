@@ -176,7 +176,9 @@ def main() -> int:
     status = command(arguments)
     whole = time.process_time() - imported
     frames = max(profile.calls["cuts, schedule"] and _frames(profile, arguments), 1)
-    print(f"{frames} frames; loaded in {imported:.2f} s of CPU; then {whole:.2f} s", file=sys.stderr)
+    print(
+        f"{frames} frames; loaded in {imported:.2f} s of CPU; then {whole:.2f} s", file=sys.stderr
+    )
     listed = [(name, profile.seconds[name]) for name in STAGES if profile.calls[name]]
     own = sum(seconds for _, seconds in listed)
     listed.append(("rest, and other threads", whole - own))

@@ -360,5 +360,7 @@ def test_jax_is_not_loaded_before_somebody_needs_it():
     """It takes a second, in which photos are read and searched already."""
     modules = "pipelines.running, dp3_jax.pipelines.batch, dp3_jax.pipelines.video.job"
     script = f"import sys, dp3_jax.{modules}; print('jax' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
