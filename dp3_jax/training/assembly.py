@@ -98,7 +98,10 @@ def build(parts: Assembly, layout: Layout) -> GanState:
         seed=parts.seed,
         ema=parts.averaged,
     )
-    return jax.jit(make, out_shardings=layout.replicated)()
+    # It runs once. Random numbers for so many arrays took the CPU's compiler 23 s to optimize fully (jaxlib
+    # 0.10, the fusion network), 5 s like this, for the same bits.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    return jax.jit(make, out_shardings=layout.replicated, compiler_options=options)()
 
 
 def compile_step(

@@ -25,8 +25,9 @@ def maps(image):
 def network():
     network = FusionGenerator(widths=(4, 8, 8, 16), style_dim=8)
     one, mask = np.zeros((1, SIZE, SIZE, 3), np.float32), np.ones((1, SIZE, SIZE, 1), np.float32)
-    params = network.init(jax.random.key(0), one, mask, one, mask)["params"]
-    return network, jax.tree.map(np.array, params)
+    quick = {"xla_backend_optimization_level": 1}  # as `assembly.build` has it
+    make = jax.jit(network.init, compiler_options=quick)
+    return network, jax.tree.map(np.array, make(jax.random.key(0), one, mask, one, mask)["params"])
 
 
 def faces(count=96, seed=0):
@@ -54,7 +55,7 @@ def drawn(network, params, rated):
         name: images.to_float(value) if value.dtype == np.uint8 else value.astype(np.float32)
         for name, value in batch.items()
     }
-    return np.asarray(network.apply({"params": params}, *batch.values()))
+    return np.asarray(jax.jit(network.apply)({"params": params}, *batch.values()))
 
 
 def tint(pictures):
