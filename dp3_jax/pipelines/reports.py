@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dp3_jax.common import files
+from dp3_jax.detection.kinds import FACE
 from dp3_jax.pipelines import outputs
 from dp3_jax.pipelines.manifest import FilePrint
 from dp3_jax.pipelines.sidecar import SUFFIX
@@ -67,7 +68,8 @@ def remarks(report: Report) -> list[str]:
     for face_result in report.face_results:
         if face_result.fell_back:
             x, y = (round(v) for v in face_result.action.face.box[:2])
-            lines.append(f"covered: {report.task.source}, face at {x},{y}: {face_result.reason}")
+            kind = face_result.action.face.kind.name
+            lines.append(f"covered: {report.task.source}, {kind} at {x},{y}: {face_result.reason}")
     return lines
 
 
@@ -134,7 +136,9 @@ def summarize(
       instead: why not from where "auto" prefers.
     """
     done = [r for r in reports if not r.error]
-    counts = Counter(face_result.done for r in done for face_result in r.face_results)
+    found = [face_result for r in done for face_result in r.face_results]
+    counts = Counter(face_result.done for face_result in found)
+    kinds = Counter(face_result.action.face.kind.name for face_result in found)
     videos = [r for r in done if r.task.is_video]
     return {
         "photos": len(done) - len(videos),
@@ -142,7 +146,8 @@ def summarize(
         "frames": sum(r.frames for r in videos),
         "skipped": len(reports) - len(done),
         "without_faces": sum(not r.face_results for r in done),
-        "faces": sum(counts.values()),
+        "faces": len(found),
+        "kinds": dict(sorted(kinds.items())),
         "done": dict(sorted(counts.items())),
         "fallbacks": counts[Done.COVERED],
         "seconds": round(seconds, 3),
@@ -167,14 +172,15 @@ def summary_line(summary: dict[str, Any], rest: outputs.Rest) -> str:
     if summary["videos"]:
         videos = _count(summary["videos"], "video")
         parts.append(f"{videos} ({_count(summary['frames'], 'frame')})")
-    faces = _count(summary["faces"], "face")
+    faces = ", ".join(_count(n, kind) for kind, n in summary["kinds"].items()) or "0 faces"
     if summary["done"]:
         faces += f" ({', '.join(f'{n} {what}' for what, n in summary['done'].items())})"
     parts.append(faces)
     if summary["done"].get(Done.GENERATED) and summary["identity"]:
         parts.append(PERSONS[summary["identity"]])
     if summary["without_faces"]:
-        parts.append(f"{_count(summary['without_faces'], 'file')} in which no face was found")
+        nothing = "nothing" if summary["kinds"].keys() - {"face"} else "no face"
+        parts.append(f"{_count(summary['without_faces'], 'file')} in which {nothing} was found")
     if summary.get("done_before"):
         parts.append(
             f"{_count(summary['done_before'], 'file')} done before (--redo does them again)"
@@ -189,7 +195,8 @@ def summary_line(summary: dict[str, Any], rest: outputs.Rest) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    many = "bodies" if noun == "body" else f"{noun}s"
+    return f"{number} {noun if number == 1 else many}"
 
 
 def as_json(report: Report, *, sidecar: bool, preview: bool) -> dict[str, Any]:
@@ -215,6 +222,7 @@ def as_json(report: Report, *, sidecar: bool, preview: bool) -> dict[str, Any]:
             "done": face_result.done,
             "reason": face_result.reason,
         }
+        | ({} if (kind := face_result.action.face.kind) is FACE else {"kind": kind.name})
         for face_result in report.face_results
     ]
     return {**entry, "faces": faces, "notes": list(report.notes)}

@@ -10,7 +10,10 @@ from dp3_jax.cli.main import main
 from dp3_jax.common import files
 from dp3_jax.data.folder import open_folder
 from dp3_jax.data.options import DataOptions
+from dp3_jax.detection.detections import Detection
+from dp3_jax.detection.kinds import KINDS
 from dp3_jax.pipelines import outputs, reports
+from dp3_jax.replacement.face_actions import Done, FaceAction, FaceResult
 from tests.face_photos import astronaut
 
 
@@ -153,3 +156,17 @@ def test_the_preview_shows_the_photo_three_times(photo, tmp_path):
     assert run(photo, "--preview", "--boxes", tmp_path / "boxes.json") == 0
     preview = photo.with_name("a_anonymized.png.preview.png")
     assert np.asarray(Image.open(preview)).shape == (64, 3 * 64, 3)
+
+
+def test_the_summary_names_what_was_found_by_its_kind(tmp_path):
+    def found(kind, done):
+        face = Detection(np.array([1.0, 2, 30, 40]), None, 0.9, kind=KINDS[kind])
+        return FaceResult(FaceAction(face, bytes(32)), Done(done))
+
+    task = outputs.Task(tmp_path / "a.png", tmp_path / "b.png")
+    results = found("face", "generated"), found("body", "solid"), found("body", "solid")
+    said = reports.summarize([reports.Report(task, 1.0, results)], 1.0)
+    line = reports.summary_line(said, outputs.Rest())
+    assert "2 bodies, 1 face (1 generated, 2 solid)" in line
+    faces = reports.as_json(reports.Report(task, 1.0, results), sidecar=False, preview=False)
+    assert [face.get("kind") for face in faces["faces"]] == [None, "body", "body"]
