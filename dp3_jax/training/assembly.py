@@ -85,11 +85,10 @@ def assemble(sections: Sections, features: Features | None = None) -> Assembly:
     return Assembly(networks, optimizer_options(train), step, sections.seed, train.ema_halflife > 0)
 
 
-def build(parts: Assembly, layout: Layout) -> GanState:
-    """A fresh state on `layout`'s devices."""
+def fresh(parts: Assembly) -> GanState:
+    """A state before its first step; can be traced."""
     networks = parts.networks
-    make = functools.partial(
-        create_state,
+    return create_state(
         networks.generator,
         networks.discriminator,
         parts.optimizer,
@@ -98,6 +97,11 @@ def build(parts: Assembly, layout: Layout) -> GanState:
         seed=parts.seed,
         ema=parts.averaged,
     )
+
+
+def build(parts: Assembly, layout: Layout) -> GanState:
+    """A fresh state on `layout`'s devices."""
+    make = functools.partial(fresh, parts)
     # It runs once. Random numbers for so many arrays took the CPU's compiler 23 s to optimize fully (jaxlib
     # 0.10, the fusion network), 5 s like this, for the same bits.
     options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}

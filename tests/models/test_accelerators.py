@@ -13,7 +13,7 @@ from configs import anonymize128, celeba128, fusion128
 from dp3_jax.cli.main import main
 from dp3_jax.common import allocator
 from dp3_jax.models import mobilenet, perceptual, prior
-from dp3_jax.training import configuration, options
+from dp3_jax.training import assembly, configuration, options
 from tests import runs
 
 CONFIGS = {"dcgan": celeba128, "anonymizer": anonymize128, "fusion": fusion128}
@@ -54,7 +54,7 @@ def tiny(family, **train):
 
 def abstract_state(config):
     """Shapes and dtypes of a fresh state, and its networks."""
-    return jax.eval_shape(lambda: runs.fresh_state(config))
+    return jax.eval_shape(lambda: assembly.fresh(runs.parts(config)))
 
 
 @pytest.mark.parametrize("family", CONFIGS)
