@@ -29,7 +29,8 @@ def add_identity_options(group: Any, *, expression: bool) -> None:
     group.add_argument(
         "--person",
         metavar="TEXT",
-        help="age, sex, skin and glasses of every new face in words: 'woman in her forties, glasses'",
+        help="age, sex, skin, glasses and smile of every new face in words: 'woman in her forties, "
+        "glasses, smiling'; a smile or serious face goes before the original's mouth",
     )
     group.add_argument(
         "--glasses", action=argparse.BooleanOptionalAction, help="on every new face; default: none"

@@ -18,7 +18,7 @@ from dp3_jax.detection.kinds import BODY, FACE, HEAD, KINDS
 from dp3_jax.detection.second_opinion import low_confidence_faces, mesh_at_hand
 from dp3_jax.models.mesh import FaceMesh
 from dp3_jax.pipelines.target_finding import TargetFinder
-from dp3_jax.replacement import generation, key_derivation, obfuscation, targets
+from dp3_jax.replacement import generation, key_derivation, obfuscation, smiles, targets
 from dp3_jax.replacement.choice import open_renderer
 from dp3_jax.replacement.face_actions import (
     Done,
@@ -111,7 +111,9 @@ def with_vectors(
     actions: Sequence[FaceAction],
     settings: Settings,
     mesh: FaceMesh | None,
+    *,
     expression: bool = True,
+    smile: bool | None = None,
 ) -> list[FaceAction]:
     """The plans with what new faces are to show of the old ones, where they do not say it already.
 
@@ -120,6 +122,7 @@ def with_vectors(
       actions, settings: as of `anonymize_frame`.
       mesh: see `face_vector.measure`.
       expression: False leaves out all but the pose.
+      smile: that is wished for in place of the mouth (`smiles.wished`).
     """
     done = []
     for action in actions:
@@ -128,6 +131,8 @@ def with_vectors(
             vector = face_vector.measure(frame, targets.as_face(action.face), mesh)
         if vector is not None and not expression:
             vector = vector.without_expression()
+        if vector is not None:
+            vector = smiles.wished(vector, smile)
         done.append(dataclasses.replace(action, vector=vector))
     return done
 
@@ -322,7 +327,10 @@ class Anonymizer:
         ):
             return actions
         expression = self.identity.expression == "match"
-        return with_vectors(frame, actions, settings, self._mesh, expression)
+        smile = self.identity.wishes.smile
+        return with_vectors(
+            frame, actions, settings, self._mesh, expression=expression, smile=smile
+        )
 
     def __call__(
         self,

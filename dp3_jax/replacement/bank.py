@@ -204,7 +204,7 @@ class BankIdentities:
             raise UserError("a bank does not know who wears glasses; leave that wish out")
         self._persons = load_bank(bank)
         self._reader = AttributeReader()
-        content = repr((self._persons, tuple(self._wishes)))
+        content = repr((self._persons, self._wishes.of_person))
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def person(self, key: bytes, classes: Classes) -> BankPerson:

@@ -91,11 +91,18 @@ def open_fused(
         from dp3_jax.replacement.bank import BankIdentities
 
         source = BankIdentities(options.bank, options.wishes)
-        return FusedRenderer(source, network, classifier.classify, classifier.fingerprint, score)
-    from dp3_jax.replacement.prior_identities import PriorIdentities
+    else:
+        from dp3_jax.replacement.prior_identities import PriorIdentities
 
-    source = PriorIdentities(wishes=options.wishes)
-    return FusedRenderer(source, network, classifier.classify, classifier.fingerprint, score)
+        source = PriorIdentities(wishes=options.wishes)
+    return FusedRenderer(
+        source,
+        network,
+        classifier.classify,
+        classifier.fingerprint,
+        score,
+        smile=options.wishes.smile,
+    )
 
 
 def _in_background(*calls: Callable[[], None]) -> None:

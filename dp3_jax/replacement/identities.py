@@ -54,12 +54,19 @@ class Wishes(NamedTuple):
       female: the sex.
       age: years.
       tone: band of skin tone, as in `Classes`.
+      smile: a smile (True) or a serious face (False) in place of the original's mouth, see `smiles`.
     """
 
     glasses: bool | None = None
     female: bool | None = None
     age: float | None = None
     tone: int | None = None
+    smile: bool | None = None
+
+    @property
+    def of_person(self) -> tuple[bool | float | int | None, ...]:
+        """Those that decide who somebody is: all but how the person looks."""
+        return self[:-1]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 Words are read from left to right; each known word or group says one thing, little words between them say
 nothing, and a word that is not known is named rather than left out. What it cannot say, it cannot do: hair
-lies outside the masked region, and the expression comes from the original face.
+lies outside the masked region.
 """
 
 import re
@@ -29,6 +29,11 @@ _TONES = {
 }  # fmt: skip
 _VERY = {"dark": 0, "light": 5}
 _SKIN = ("skin", "skinned", "complexion")
+_SMILES = {
+    "smile": True, "smiles": True, "smiling": True, "serious": False, "unsmiling": False,
+}  # fmt: skip
+_NOT = ("no", "not", "without")
+_EXPRESSION = ("expression", "look")
 _LITTLE = frozenset((
     *("a", "an", "the", "and", "of", "in", "with", "who", "is", "has", "wearing", "about", "around"),
     *("her", "his", "their", "some", "person", "someone"),
@@ -54,7 +59,8 @@ def describe(text: str) -> Wishes:
             raise UserError(
                 f"--person {text!r}: {words[0]!r} is not known; known are sexes (woman, man, girl, boy), "
                 "ages (35 years old, in her early forties, young, elderly, child), skin (very dark, dark, "
-                "brown, olive, medium, light, very light skin) and glasses (with or without)"
+                "brown, olive, medium, light, very light skin), glasses (with or without) and how the person "
+                "looks (smiling or serious)"
             )
         count, found = taken
         for name, value in found.items():
@@ -68,7 +74,7 @@ def describe(text: str) -> Wishes:
     return Wishes(**said)
 
 
-_TITLES = {"female": "sex", "age": "age", "tone": "skin", "glasses": "glasses"}
+_TITLES = {"female": "sex", "age": "age", "tone": "skin", "glasses": "glasses", "smile": "smile"}
 # Of a girl who is said to be 15 the number counts.
 _WEAK = frozenset(("age", word) for word in ("girl", "boy", "young", "old"))
 _Taken = tuple[int, dict[str, float | bool | int]]
@@ -77,9 +83,21 @@ _Taken = tuple[int, dict[str, float | bool | int]]
 def _glasses(words: list[str]) -> _Taken | None:
     if words[0] in ("glasses", "spectacles", "bespectacled"):
         return 1, {"glasses": True}
-    if words[0] in ("no", "without") and words[1:2] and words[1] in ("glasses", "spectacles"):
+    if words[0] in _NOT and words[1:2] and words[1] in ("glasses", "spectacles"):
         return 2, {"glasses": False}
     return None
+
+
+def _smile(words: list[str]) -> _Taken | None:
+    """`smiling`, `with a smile`, `not smiling`, `without a smile`, `serious`, `serious expression`."""
+    if words[0] in _NOT:
+        skipped = 2 if words[1:2] == ["a"] else 1
+        told = _SMILES.get(words[skipped]) if words[skipped:] else None
+        return (skipped + 1, {"smile": False}) if told else None
+    told = _SMILES.get(words[0])
+    if told is None:
+        return None
+    return (2 if words[1:2] and words[1] in _EXPRESSION else 1), {"smile": told}
 
 
 def _tone(words: list[str]) -> _Taken | None:
@@ -131,4 +149,4 @@ def _word(words: list[str]) -> _Taken | None:
     return (1, found) if found or words[0] in _LITTLE else None
 
 
-_READERS = (_glasses, _tone, _age, _word)
+_READERS = (_glasses, _smile, _tone, _age, _word)

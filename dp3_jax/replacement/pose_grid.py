@@ -33,10 +33,14 @@ class _Person(NamedTuple):
     lattice: Lattice
 
     @classmethod
-    def of(cls, key: bytes, classes: Classes, size: int, *, wait: bool) -> "_Person":
+    def of(
+        cls, key: bytes, classes: Classes, size: int, smile: bool | None, *, wait: bool
+    ) -> "_Person":
         """Of somebody whose pictures are waited for, or not."""
-        large = pose_lattice.FINE if wait else pose_lattice.LIVE
-        return cls(key, classes, size, pose_lattice.COARSE if size < _COARSE_BELOW else large)
+        lattice = pose_lattice.FINE if wait else pose_lattice.LIVE
+        if size < _COARSE_BELOW:
+            lattice = pose_lattice.COARSE
+        return cls(key, classes, size, lattice.smiling(smile))
 
 
 _Corners = list[tuple[NodePicture, float]]
@@ -45,14 +49,18 @@ _Corners = list[tuple[NodePicture, float]]
 class PoseGrid:
     """See the top of this file. Calls may come from one thread at a time."""
 
-    def __init__(self, source: IdentitySource, *, max_bytes: int = MAX_BYTES):
+    def __init__(
+        self, source: IdentitySource, *, max_bytes: int = MAX_BYTES, smile: bool | None = None
+    ):
         """Renders nothing yet.
 
         Args:
           source: of the persons. While the grid is used with `wait=False`, nobody else may call it.
           max_bytes: of pictures that are kept, over all persons; those that were not used for longest go.
             One look's pictures are kept even if they are more.
+          smile: that is wished for of all persons; the vectors have it too (`smiles.wished`).
         """
+        self._smile = smile
         self._max_bytes = max_bytes
         self._render = functools.partial(source.render, mended=False)
         self._kept: OrderedDict[tuple[_Person, Node], NodePicture | None] = OrderedDict()
@@ -87,7 +95,7 @@ class PoseGrid:
           ValueError: the person shows no face in any pose; with another key one will.
           UserError: a file that the source needs is missing or was changed.
         """
-        person = _Person.of(key, classes, size, wait=wait)
+        person = _Person.of(key, classes, size, self._smile, wait=wait)
         if wait and (last := self._last.get((person, vector))) is not None:
             self._last.move_to_end((person, vector))
             return last
@@ -119,7 +127,7 @@ class PoseGrid:
         Raises:
           Exception: whatever failed in the background.
         """
-        first = _first(key, classes, size)
+        first = self._first(key, classes, size)
         with self._turn:
             if first in self._kept:
                 return True
@@ -130,7 +138,7 @@ class PoseGrid:
     def awaits(self, key: bytes, classes: Classes, size: int) -> bool:
         """Whether the background is still to make a person's first picture."""
         with self._turn:
-            return _first(key, classes, size) in self._asked
+            return self._first(key, classes, size) in self._asked
 
     def finish(self) -> None:
         """Waits until the background has rendered what it was asked for."""
@@ -198,6 +206,10 @@ class PoseGrid:
                 self._fading.pop(name, None)
 
     # Without waiting.
+
+    def _first(self, key: bytes, classes: Classes, size: int) -> tuple[_Person, Node]:
+        person = _Person.of(key, classes, size, self._smile, wait=False)
+        return person, person.lattice.centre
 
     def _ready(self, person: _Person, wanted: list[tuple[Node, float]]) -> _Corners:
         """Corners that are there: for one that is not, the nearest that is; new ones come in by and by."""
@@ -273,11 +285,6 @@ class PoseGrid:
             with self._turn:
                 self._asked.pop(name, None)
                 self._fading[name] = 0
-
-
-def _first(key: bytes, classes: Classes, size: int) -> tuple[_Person, Node]:
-    person = _Person.of(key, classes, size, wait=False)
-    return person, person.lattice.centre
 
 
 def _is_first(name: tuple[_Person, Node]) -> bool:

@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.replacement import identities
+from dp3_jax.replacement.smiles import mouth_of
 
 # Share of the way between two nodes over which each of them is alone.
 _NODE_MARGIN = 0.2
 _NEUTRAL_WIDTH = 0.86  # eye distances: the mouths of nodes that do not smile
 _SMILING_WIDTH = 1.02  # and of those that do
+_APART = 0.05  # of openings, at least
 _SMILES = 0.92, 1.02  # widths between which the smile comes
 
 
@@ -112,6 +114,18 @@ class Lattice(NamedTuple):
         opening = self.openings.nodes[node.opening]
         return Appearance(yaw, share * (highest if share > 0 else -lowest), opening, width)
 
+    def smiling(self, smile: bool | None) -> "Lattice":
+        """The same for a wished mouth (`smiles`): all nodes have its width, and are open as far as it is."""
+        if smile is None:
+            return self
+        mouth = mouth_of(smile)
+        share = (mouth.mouth_width - _NEUTRAL_WIDTH) / (_SMILING_WIDTH - _NEUTRAL_WIDTH)
+        wider = (
+            opening for opening in self.openings.nodes[1:] if opening > mouth.mouth_opening + _APART
+        )
+        openings = Axis((mouth.mouth_opening, *wider))
+        return self._replace(openings=openings, smiles=Axis((share,)))
+
     @property
     def centre(self) -> Node:
         """The node that looks ahead with a closed mouth."""
@@ -122,7 +136,7 @@ class Lattice(NamedTuple):
         a, b, c, d = (range(len(axis.nodes)) for axis in self)
         return [Node(i, j, k, m) for i in a for j in b for k in c for m in d]
 
-    @functools.cache  # noqa: B019  (there are three lattices, for as long as the process lives)
+    @functools.cache  # noqa: B019  (there are few lattices, for as long as the process lives)
     def nearby(self, node: Node) -> tuple[Node, ...]:
         """All other nodes, the nearest first: first of other mouths, then of other poses."""
 

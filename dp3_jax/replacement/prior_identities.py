@@ -208,7 +208,7 @@ class PriorIdentities:
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(assets.ASSETS["prior"].sha256.encode())
-        digest.update(repr((_CHOICE, self._psi, tuple(self._wishes))).encode())
+        digest.update(repr((_CHOICE, self._psi, self._wishes.of_person)).encode())
         tables = (self._table.mean, self._table.regression, self._table.moves)
         for array in (*tables, *defects.load_defects(), distinctness.load_distinctness()):
             digest.update(np.ascontiguousarray(array).tobytes())

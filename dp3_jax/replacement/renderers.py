@@ -15,7 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from dp3_jax.detection.face_vector import FaceVector
-from dp3_jax.replacement import carried_parts, fusing, key_derivation, painting, stored_persons
+from dp3_jax.replacement import (
+    carried_parts,
+    fusing,
+    key_derivation,
+    painting,
+    smiles,
+    stored_persons,
+)
 from dp3_jax.replacement.background import background, with_background
 from dp3_jax.replacement.fusing import Donor, FusionNetwork, Parts
 from dp3_jax.replacement.generation import (
@@ -143,11 +150,13 @@ class FusedRenderer:
         classify: Classify = lambda view, mask: Classes(),
         classified_by: str = "",
         score: Score | None = None,
+        *,
+        smile: bool | None = None,
     ):
         """`classify` tells a person's coarse classes from the surroundings, `classified_by` what it is;
-        `score` compares candidates."""
+        `score` compares candidates, `smile` is wished for (`smiles`)."""
         self.source, self._network, self._classify = source, network, classify
-        self._score = score
+        self._score, self._smile = score, smile
         self.identity = source.name
         self._shares = source.name == "prior"  # a bank is on the disk
         self._begun: dict[int, tuple[InpaintRequest, Future[Donor | None]]] = {}
@@ -155,11 +164,14 @@ class FusedRenderer:
             OrderedDict()
         )  # by their renderings
         all_of_it = f"{network.fingerprint} {source.fingerprint} {classified_by}".encode()
+        if smile is not None:
+            all_of_it += f" smile {smile}".encode()
         self.fingerprint = hashlib.sha256(all_of_it).hexdigest()
 
     @functools.cached_property
     def _grid(self) -> PoseGrid:
-        return PoseGrid(StoredPersons(self.source) if self._shares else self.source)
+        source = StoredPersons(self.source) if self._shares else self.source
+        return PoseGrid(source, smile=self._smile)
 
     def warm(self, count: int) -> None:
         """Gets ready for the first face, however many there are."""
@@ -232,11 +244,13 @@ class FusedRenderer:
     def _rendering(self, request: InpaintRequest, classes: Classes, number: int) -> Rendering:
         key, vector = self._person_key(request, number), request.action.vector
         if request.memory is not None:
-            vector = vector or FaceVector(0.0, 0.0)
+            vector = smiles.wished(vector or FaceVector(0.0, 0.0), self._smile, speaks=True)
             size, wait = request.memory.size, request.memory.wait
             return self._grid.rendering(key, classes, vector, size, wait=wait)
         pose = None if vector is None else vector.pose
         expression = None if vector is None else vector.expression
+        if self._smile is not None:
+            expression = smiles.mouth_of(self._smile)
         return self.source.render(
             key, classes, pose, expression, fusing.rendering_size(request.alignment)
         )

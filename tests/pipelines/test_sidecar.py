@@ -115,7 +115,7 @@ def minimal(**changes):
     return {**content, **changes}
 
 
-@pytest.mark.parametrize("wishes", [Wishes(), Wishes(True, False, 30.0, 2)])
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes(True, False, 30.0, 2, smile=False)])
 def test_who_the_new_faces_are_is_written_and_read_back(wishes):
     options = IdentityOptions(source="prior", wishes=wishes)
     content = sidecar.describe((48, 64, 3), [], Settings(), None, options)

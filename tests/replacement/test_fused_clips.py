@@ -63,14 +63,25 @@ def film(one, seed=0):
     return frames
 
 
-def renderer(network, source=None, **options):
-    drawing = FusedRenderer(source or PaintedIdentities(), network)
+def renderer(network, source=None, *, smile=None, **options):
+    drawing = FusedRenderer(source or PaintedIdentities(), network, smile=smile)
     return Renderer(face_actions.Settings(), drawing, KEYS, is_face=everyone, **options)
 
 
 def play(renderer, one, frames):
     done = [renderer.render(f, [(one, s)]) for f, s in zip(frames, one.observations, strict=False)]
     return np.array([frame for frame, _ in done]), [face_result for _, (face_result,) in done]
+
+
+@pytest.mark.parametrize("smile", [True, False])
+def test_where_a_smile_or_none_is_wished_only_how_far_a_mouth_is_open_passes(network, smile):
+    def shown(width, opening):
+        one = track(vector=lambda i: FaceVector(2.0 * i, 1.0, opening * i, width, 1.0, 1.0, 0, 0))
+        return play(renderer(network, smile=smile), one, film(one))[0]
+
+    narrow = shown(0.75, 0.1)
+    np.testing.assert_array_equal(narrow, shown(1.05, 0.1))
+    assert (narrow != shown(0.75, 0.0)).any()
 
 
 @pytest.mark.parametrize("causal", [False, True])

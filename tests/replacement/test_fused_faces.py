@@ -16,7 +16,7 @@ from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Expression, Pose
 from dp3_jax.pipelines import anonymize, transparency
 from dp3_jax.pipelines.anonymize import Anonymizer, anonymize_frame
-from dp3_jax.replacement import choice, face_actions, fusing, key_derivation, surroundings
+from dp3_jax.replacement import choice, face_actions, fusing, key_derivation, smiles, surroundings
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.renderers import FusedRenderer, candidate_key
 from dp3_jax.vision import geometry
@@ -100,6 +100,23 @@ def test_nothing_outside_changes_and_nothing_inside_is_seen(network, factor, yaw
     changed[inside] = np.random.default_rng(0).integers(0, 256, (inside.sum(), 3))
     again, _ = render(changed, [one], network, vector=vector)
     np.testing.assert_array_equal(again, result)
+
+
+@pytest.mark.parametrize(("smile", "mouth"), [(True, smiles.SMILING), (False, smiles.SERIOUS)])
+def test_where_a_smile_or_none_is_wished_nothing_of_the_mouth_passes(network, smile, mouth):
+    source = Persons()
+    renderer = FusedRenderer(source, network, smile=smile)
+    results = []
+    for vector in (VECTOR, VECTOR._replace(mouth_opening=0.4), VECTOR.without_expression(), None):
+        planned = [
+            dataclasses.replace(action, vector=vector)
+            for action in face_actions.face_actions_of([face()], MASTER_KEY)
+        ]
+        settings = face_actions.Settings()
+        results.append(anonymize_frame(astronaut(), planned, settings, renderer, everyone)[0])
+    assert [expression for _, _, _, expression, _ in source.asked] == [mouth] * 4
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
 
 
 def test_the_vector_is_all_that_passes_and_its_expression_can_be_left_out(network):
@@ -278,7 +295,9 @@ def test_a_turned_face_that_lies_in_the_transparency_is_replaced_whole(monkeypat
 @pytest.fixture
 def photo(monkeypatch, tmp_path, network):
     monkeypatch.setattr(
-        choice, "open_fused", lambda options, wanted: FusedRenderer(Persons(), network)
+        choice,
+        "open_fused",
+        lambda options, wanted: FusedRenderer(Persons(), network, smile=options.wishes.smile),
     )
     monkeypatch.setattr(Anonymizer, "is_face", None)
     monkeypatch.setattr(anonymize, "mesh_at_hand", lambda: None)
@@ -313,6 +332,19 @@ def test_a_sidecar_names_person_and_pose_and_gives_the_same_file(photo, tmp_path
     record.write_text(json.dumps(content))
     assert run(photo, tmp_path / "4.png", "--faces", record) == 0
     assert (tmp_path / "1.png").read_bytes() != (tmp_path / "4.png").read_bytes()
+
+
+def test_a_smile_that_is_wished_for_stands_in_the_sidecar_and_comes_again(photo, tmp_path):
+    boxes = ["--boxes", tmp_path / "boxes.json", "--sidecar"]
+    assert run(photo, tmp_path / "1.png", *boxes, "--person", "smiling woman") == 0
+    record = tmp_path / "1.png.faces.json"
+    content = json.loads(record.read_text())
+    assert content["identity"]["wishes"]["smile"] is True
+    (entry,) = content["faces"]
+    mouth = entry["vector"]["mouth_opening"], entry["vector"]["mouth_width"]
+    assert mouth == smiles.SMILING[:2]
+    assert run(photo, tmp_path / "2.png", "--faces", record) == 0
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
 
 
 def test_auto_takes_what_there_is_and_a_named_source_does_not(photo, monkeypatch, tmp_path, capsys):

@@ -20,6 +20,12 @@ from dp3_jax.replacement.person_description import describe
         ("an elderly lady without spectacles", Wishes(glasses=False, female=True, age=72.0)),
         ("boy", Wishes(female=False, age=9.0)),
         ("15 years old girl", Wishes(female=True, age=15.0)),
+        ("a smiling man", Wishes(female=False, smile=True)),
+        ("woman with a smile", Wishes(female=True, smile=True)),
+        ("man without a smile, not smiling", Wishes(female=False, smile=False)),
+        ("serious", Wishes(smile=False)),
+        ("unsmiling woman, no glasses", Wishes(glasses=False, female=True, smile=False)),
+        ("girl with a serious expression", Wishes(female=True, age=9.0, smile=False)),
         ("someone aged 50 who is wearing glasses", Wishes(glasses=True, age=50.0)),
     ],
 )
@@ -31,7 +37,9 @@ def test_descriptions_say_what_they_say(text, wishes):
     ("text", "named"),
     [
         ("woman with blond hair", "'blond'"),
-        ("a smiling man", "'smiling'"),
+        ("a laughing man", "'laughing'"),
+        ("not serious", "'not'"),
+        ("smiling man, serious", "two things of the smile"),
         ("dark", "'dark'"),  # of what?
         ("very olive skin", "'very'"),
         ("", "says nothing"),

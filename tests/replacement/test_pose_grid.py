@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Pose, expression, yaw_pitch_roll
-from dp3_jax.replacement import face_shape, identities, mesh_warp
+from dp3_jax.replacement import face_shape, identities, mesh_warp, smiles
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.pose_lattice import COARSE, FINE, LIVE, Appearance
@@ -36,6 +36,17 @@ def shown(grid, *numbers, size=256, key=KEY, **options):
 
 
 # The grid.
+
+
+@pytest.mark.parametrize("lattice", [FINE, LIVE, COARSE])
+@pytest.mark.parametrize("smile", [True, False])
+def test_where_a_smile_or_none_is_wished_all_nodes_have_it_and_mouths_still_open(lattice, smile):
+    asked = lattice.smiling(smile)
+    mouths = {(look.opening, round(look.width, 6)) for look in map(asked.appearance, asked.nodes())}
+    wished = smiles.mouth_of(smile)
+    assert {width for _, width in mouths} == {wished.mouth_width}
+    assert min(opening for opening, _ in mouths) == wished.mouth_opening
+    assert len(mouths) > 1
 
 
 @given(looks)
