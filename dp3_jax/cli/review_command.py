@@ -32,12 +32,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "path",
         metavar="FOLDER|FILE",
-        help="folder of results or originals; one photo, video or sidecar",
+        help="folder of results or originals; one photo, video, image sequence (FOLDER/%%05d.png) or sidecar",
     )
     parser.add_argument(
         "--originals",
         metavar="FOLDER",
-        help="of results that neither lie beside their originals nor have a manifest",
+        help="of results that neither lie beside their originals nor have a manifest; of one clip also "
+        "FRAMES/%%05d.png, the image sequence that it was made from",
     )
     parser.add_argument("--port", type=int, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -93,13 +94,14 @@ def _review(arguments: argparse.Namespace) -> int:
 def _session(arguments: argparse.Namespace):
     """The review, and where its results are exported to."""
     from dp3_jax.common import files
+    from dp3_jax.media import names
     from dp3_jax.review import audit_file, exporting, library
     from dp3_jax.review.models import Models
     from dp3_jax.review.session import Session
 
     path = pathlib.Path(arguments.path)
     originals = None if arguments.originals is None else pathlib.Path(arguments.originals)
-    if originals is not None and not originals.exists():
+    if originals is not None and not originals.exists() and not names.is_pattern(originals):
         raise UserError(f"there is no --originals {originals}")
     items = library.find(path, originals)
     default = library.state_folder(path)

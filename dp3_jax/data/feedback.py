@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.media import image_sequences
 
 FORMAT = "dp3 feedback 1"
 NAME = "feedback.jsonl"
@@ -34,7 +35,7 @@ class Feedback:
       action: one of ACTIONS.
       kind: "photo" or "video".
       source: of the original; when written to a file, as seen from that file's folder.
-      sha256: of the original's content, hexadecimal.
+      sha256: of the original's content, hexadecimal; of an image sequence that of all pictures in a row.
       result, sidecar: the files that were looked at; as `source`.
       size: (width, height) in px, upright, that boxes refer to (of videos in square pixels).
       frame: number of the frame that was looked at; None for a photo.
@@ -94,9 +95,17 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Feedback))
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-    """Of a file's content, hexadecimal; raises OSError where it cannot be read."""
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    """Of the content of a file or of an image sequence, hexadecimal.
+
+    Raises:
+      OSError: it cannot be read.
+      UserError: a picture of the sequence is missing.
+    """
+    digest = hashlib.sha256()
+    for file in image_sequences.files_of(pathlib.Path(path)):
+        with file.open("rb") as opened:
+            hashlib.file_digest(opened, lambda: digest)
+    return digest.hexdigest()
 
 
 def append(path: str | os.PathLike, entry: Feedback) -> None:

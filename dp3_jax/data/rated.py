@@ -96,7 +96,7 @@ def is_unchanged(entry: Feedback) -> bool:
     """Whether the original that a remark is about is there, as it was."""
     try:
         return feedback.sha256_of(entry.source) == entry.sha256
-    except OSError:
+    except (OSError, UserError):
         return False
 
 

@@ -86,6 +86,11 @@ def numbers(pattern: pathlib.Path) -> range:
     return range(found[0], found[-1] + 1)
 
 
+def files_of(path: pathlib.Path) -> list[pathlib.Path]:
+    """The pictures of a pattern, in their order; of a file itself; raises as `numbers`."""
+    return [path_of(path, n) for n in numbers(path)] if is_pattern(path) else [path]
+
+
 def identity(pattern: pathlib.Path) -> dict[str, Any]:
     """Tells the pictures from changed or other ones, without reading them.
 

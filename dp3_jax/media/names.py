@@ -26,6 +26,11 @@ def is_pattern(path: str | os.PathLike) -> bool:
     return once and is_photo_name(path) and not path.is_file()
 
 
+def is_there(path: pathlib.Path) -> bool:
+    """Whether a file is there, or the folder of numbered pictures."""
+    return as_one(path).is_dir() if is_pattern(path) else path.is_file()
+
+
 def as_one(target: pathlib.Path) -> pathlib.Path:
     """What gets its name at once when a video is done: the file, or the folder of numbered pictures."""
     return target.parent.resolve() if is_pattern(target) else target

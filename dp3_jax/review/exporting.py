@@ -10,6 +10,8 @@ from typing import Any
 
 from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
+from dp3_jax.media import image_sequences
+from dp3_jax.media.names import as_one, is_pattern
 from dp3_jax.review.session import Session
 from dp3_jax.review.video_item import VideoItem
 
@@ -134,14 +136,14 @@ class Exporter:
                 if content is None:
                     work.first(self._told)
                     return
-                if session.history.position(name).rendered and work.item.result.is_file():
+                if session.history.position(name).rendered and work.item.has_result:
                     return
                 work.export(content, session.folder, self._told)
                 with session.locked(name):
                     if work.read() == content:  # else it was changed meanwhile: once more
                         session.history.settle(name)
                         return
-        if work.read() is None and not work.item.result.is_file():
+        if work.read() is None and not work.item.has_result:
             raise UserError(f"{work.item.name} is not anonymized yet")
         if not session.history.position(name).rendered:
             raise UserError(f"{work.item.name} could not be made as its sidecar says; left out")
@@ -154,8 +156,21 @@ class Exporter:
     def _copy(self, name: str) -> None:
         """Puts a result into the folder for release, and nothing but it."""
         item = self._session.work(name).item
+        if is_pattern(item.result):
+            self._copy_pictures(name)
+            return
         place = os.path.normpath(item.name)
         if place.startswith(".."):
             place = item.result.name
         with self._session.locked(name), files.atomic_target(self._target / place) as temporary:
             shutil.copyfile(item.result, temporary)
+
+    def _copy_pictures(self, name: str) -> None:
+        """The same of numbered pictures, in a folder of their own; what an earlier export left there goes."""
+        result = self._session.work(name).item.result
+        target = self._target / as_one(result).name
+        with self._session.locked(name), files.atomic_target(target) as temporary:
+            temporary.mkdir()
+            for picture in image_sequences.files_of(result):
+                shutil.copyfile(picture, temporary / picture.name)
+            files.remove(target)

@@ -12,15 +12,20 @@ import functools
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import av
 import numpy as np
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.media import image_sequences
+from dp3_jax.media.photos import read_photo
 from dp3_jax.media.video import reading
 from dp3_jax.media.video.canvas import Canvas
 from dp3_jax.media.video.clocks import BROADCAST
 from dp3_jax.media.video.probing import VideoInfo, opened
+from dp3_jax.media.video.sequence_reading import shown
+from dp3_jax.media.video.sequence_writing import open_sequence
 from dp3_jax.review.caches import ByteCache
 
 Picture = Callable[[], np.ndarray]  # a decoded frame, converted when it is called
@@ -155,6 +160,30 @@ class FrameAccess:
 
     def _converted(self, frame: av.VideoFrame) -> np.ndarray:
         return self._canvas(frame)[0]
+
+
+class PictureAccess:
+    """As `FrameAccess`, of numbered pictures, each of which is read by itself."""
+
+    def __init__(self, pattern: pathlib.Path, rate: Fraction):
+        """Finds the pictures; raises UserError where one is missing or the first cannot be read."""
+        self.info = open_sequence(pattern, rate)
+        self._pictures = image_sequences.files_of(pattern)
+        self.frames = len(self._pictures)
+        self._cache = ByteCache(_MAX_CACHED)
+
+    def frame(self, number: int) -> np.ndarray:
+        """As `FrameAccess.frame`."""
+        if not 0 <= number < self.frames:
+            raise UserError(f"{self.info.path} has no frame {number}")
+        found = self._cache.get(number)
+        if found is None:
+            found = shown(read_photo(self._pictures[number]))
+            self._cache.put(number, found, found.nbytes)
+        return found
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def _index(info: VideoInfo) -> tuple[list[int], list[int]]:

@@ -15,10 +15,11 @@ from typing import Any
 
 from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
-from dp3_jax.media.names import is_video_name
+from dp3_jax.media import image_sequences
+from dp3_jax.media.names import as_one, is_pattern, is_there, is_video_name
 from dp3_jax.media.photos import is_photo_name
 from dp3_jax.pipelines import manifest, outputs, sidecar
-from dp3_jax.pipelines.video import track_file
+from dp3_jax.pipelines.video import job, track_file
 
 STATE_ENDING = ".review"  # of the folder in which a review keeps what it must not lose
 _ID_DIGITS = 12
@@ -31,8 +32,8 @@ class Item:
     Attributes:
       id: tells it from others, in addresses; the same in every review of the same folder.
       name: for people: the result's place below the folder.
-      source: the original; None where it is not known.
-      result: the anonymized file; need not be there yet.
+      source: the original, a file or the pattern of numbered pictures; None where it is not known.
+      result: the anonymized one, likewise; need not be there yet.
       problem: why it cannot be corrected, in a sentence; else empty.
       manifest: that names the result, with its last line there; None where none does.
     """
@@ -46,12 +47,19 @@ class Item:
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video, by the result's name."""
-        return is_video_name(self.result)
+        """Whether it is a video or a sequence of numbered pictures, by the result's name."""
+        return _is_clip(self.result)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the result is there."""
+        return is_there(self.result)
 
     @property
     def sidecar(self) -> pathlib.Path:
         """Where its faces or tracks are written."""
+        if is_pattern(self.result):
+            return job.sidecar_path(self.result)
         ending = track_file.SUFFIX if self.is_video else sidecar.SUFFIX
         return self.result.with_name(files.fitting(self.result.name, ending))
 
@@ -90,7 +98,7 @@ class ManifestLine:
 
 def state_folder(path: pathlib.Path) -> pathlib.Path:
     """Where the review of a folder or file keeps its own files: beside it, as it holds keys and names."""
-    path = path.resolve()
+    path = as_one(path).resolve()
     return path.with_name(files.fitting(path.name or "root", STATE_ENDING))
 
 
@@ -98,15 +106,25 @@ def find(path: pathlib.Path, originals: pathlib.Path | None = None) -> list[Item
     """The photos and videos to review.
 
     Args:
-      path: folder of results or originals; or one original, result or sidecar.
-      originals: folder of the originals, of results that say nothing of them; of one result also its file.
+      path: folder of results or originals; or one original, result (a file, or the pattern of numbered
+        pictures) or sidecar.
+      originals: folder of the originals, of results that say nothing of them; of one result also its file,
+        or the pattern of numbered pictures.
 
     Raises:
       UserError: it is not there, or there is nothing to review.
     """
-    if not path.exists():
+    if is_pattern(path):
+        image_sequences.numbers(path)  # says which is missing
+        folder, named = as_one(path).parent, [path]
+    elif not path.exists():
         raise UserError(f"there is no {path}; name a folder, a photo, a video or a sidecar")
-    if path.is_dir():
+    elif path.is_dir():
+        if path.resolve().with_name(path.resolve().name + track_file.SUFFIX).is_file():
+            raise UserError(
+                f"{path} holds the frames of a clip: name them by a pattern such as {path}/%05d.png, and "
+                "those that they were made from by --originals"
+            )
         folder, named = path, sorted(_media(path))
     else:
         folder, named = path.parent, [_result_of_sidecar(path)]
@@ -165,9 +183,9 @@ class _Pairs:
 
     def _by_name(self, file: pathlib.Path) -> Item:
         """The item of a file of which no manifest says anything."""
-        if file.stem.endswith(outputs.ENDING):
+        if file.stem.endswith(outputs.ENDING) and not is_pattern(file):
             return self._made(self._beside(file) or self._below_originals(file), file)
-        if self._originals is not None or _has_sidecar(file):
+        if self._originals is not None or is_pattern(file) or _has_sidecar(file):
             return self._made(self._below_originals(file), file)
         result = file.with_name(files.fitting(file.stem, outputs.ENDING + file.suffix))
         return self._made(file, result)
@@ -185,6 +203,9 @@ class _Pairs:
     def _below_originals(self, result: pathlib.Path) -> pathlib.Path | None:
         if self._originals is None:
             return None
+        if is_pattern(self._originals):
+            image_sequences.numbers(self._originals)
+            return self._originals if _is_clip(result) else None
         if self._originals.is_file():
             return self._originals
         place = self._originals / os.path.relpath(result, self._folder)
@@ -200,13 +221,18 @@ class _Pairs:
         problem: str = "",
         line: ManifestLine | None = None,
     ) -> Item:
-        if source is not None and not source.is_file():
+        if source is not None and not is_there(source):
             source, problem = None, f"its original, {source}, is not there any more"
         if source is None and not problem:
-            problem = "its original is not known: start again with --originals FOLDER"
+            form = "FOLDER/%05d.png" if is_pattern(result) else "FOLDER"
+            problem = f"its original is not known: start again with --originals {form}"
         name = os.path.relpath(result, self._folder)
         digest = hashlib.sha256(os.fsencode(os.path.normpath(name))).hexdigest()
         return Item(digest[:_ID_DIGITS], name, source, result, problem, line)
+
+
+def _is_clip(path: pathlib.Path) -> bool:
+    return is_video_name(path) or is_pattern(path)
 
 
 def glob_escaped(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 
 from dp3_jax.common.errors import UserError
+from dp3_jax.media.names import as_one
 from dp3_jax.review import shown
 from dp3_jax.review.caches import ByteCache
 from dp3_jax.review.photo_item import PhotoItem
@@ -49,7 +50,7 @@ class Pictures:
         name = request.path_params["item"]
         work = self._session.work(name)
         item = work.item
-        path = item.result if item.result.is_file() else item.source
+        path = item.result if item.has_result else item.source
         if path is None:
             raise UserError(f"{item.name} is not there")
 
@@ -180,7 +181,7 @@ class Pictures:
 def _stamp(path: pathlib.Path | None) -> tuple:
     """Tells a file's content from an earlier one's."""
     try:
-        status = None if path is None else path.stat()
+        status = None if path is None else as_one(path).stat()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     return (str(path),) if status is None else (str(path), status.st_mtime_ns, status.st_size)

@@ -16,6 +16,7 @@ from typing import Any
 from dp3_jax.common.errors import UserError
 from dp3_jax.data import feedback
 from dp3_jax.data.feedback import Feedback
+from dp3_jax.media.names import as_one
 from dp3_jax.media.photos import replace_file
 from dp3_jax.review import edits, risks
 from dp3_jax.review.audit_file import Finding
@@ -115,7 +116,7 @@ class Session:
             "kind": "video" if item.is_video else "photo",
             "problem": item.problem,
             "has_original": item.source is not None,
-            "has_result": item.result.is_file(),
+            "has_result": item.has_result,
             "reviewed": bool(self.marks.of(name).get("reviewed")),
             "pending": not position.rendered,
             "edited": position.at > 0,
@@ -138,7 +139,7 @@ class Session:
         faces = [
             {**face, "verdicts": rated.get(keys.get(face["number"], ""))} for face in known["faces"]
         ]
-        stamp = f"{item.result.stat().st_mtime_ns}" if known["has_result"] else "0"
+        stamp = f"{as_one(item.result).stat().st_mtime_ns}" if known["has_result"] else "0"
         return known | {"faces": faces, "revision": revision(content), "stamp": stamp}
 
     def _description(self, name: str, work: Work, content: bytes) -> dict[str, Any]:
@@ -358,7 +359,7 @@ class Session:
 
     def _digest(self, path: pathlib.Path) -> str:
         try:
-            status = path.stat()
+            status = as_one(path).stat()
             key = str(path), status.st_mtime_ns, status.st_size
             if key not in self._digests:
                 self._digests[key] = feedback.sha256_of(path)

@@ -16,6 +16,7 @@ from dp3_jax.common.stages import Stage
 from dp3_jax.detection import tracks
 from dp3_jax.detection.detections import FaceSource
 from dp3_jax.detection.tracks import Track
+from dp3_jax.media.names import as_one, is_pattern
 from dp3_jax.media.photos import replace_file
 from dp3_jax.media.video import probing
 from dp3_jax.media.video.codecs import CODECS
@@ -27,12 +28,13 @@ from dp3_jax.replacement.clip_rendering import Renderer
 from dp3_jax.replacement.options import IdentityOptions
 from dp3_jax.review import edits, track_edits
 from dp3_jax.review.caches import ByteCache
-from dp3_jax.review.frame_access import FrameAccess
+from dp3_jax.review.frame_access import FrameAccess, PictureAccess
 from dp3_jax.review.library import Item
 from dp3_jax.review.models import Models
 from dp3_jax.review.photo_item import parsed
 from dp3_jax.review.risks import track_risks
 
+_NEW = ".reviewed"  # ends the name of a folder that takes the place of one of pictures
 _MAX_SHOWN = 128 << 20  # bytes of drawn frames that are kept
 
 Progress = Callable[[str, int, int | None], None]
@@ -52,7 +54,7 @@ class VideoItem:
         self._lock = threading.Lock()
         self._read: tuple[bytes, TrackFile] | None = None
         self._index: tuple[bytes, Callable] | None = None
-        self._accesses: dict[pathlib.Path, tuple[Any, FrameAccess]] = {}
+        self._accesses: dict[pathlib.Path, tuple[Any, FrameAccess | PictureAccess]] = {}
         self._renderings: dict[str, _Rendering] = {}
         self._shown = ByteCache(_MAX_SHOWN)
 
@@ -153,10 +155,10 @@ class VideoItem:
         """Tracks files do not say it."""
         del content
 
-    def access(self, path: pathlib.Path) -> FrameAccess:
+    def access(self, path: pathlib.Path) -> FrameAccess | PictureAccess:
         """The frames of the original or the result as it is now; raises UserError where it cannot be read."""
         try:
-            status = path.stat()
+            status = as_one(path).stat()
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         state = status.st_mtime_ns, status.st_size
@@ -166,7 +168,12 @@ class VideoItem:
                 if known is not None:
                     known[1].close()
                 frames = None if self._read is None else self._read[1].tracking.frames
-                known = self._accesses[path] = state, FrameAccess(path, frames)
+                made = (
+                    PictureAccess(path, self._as_before().rate)
+                    if is_pattern(path)
+                    else FrameAccess(path, frames)
+                )
+                known = self._accesses[path] = state, made
             return known[1]
 
     def original(self, frame: int) -> np.ndarray:
@@ -247,23 +254,29 @@ class VideoItem:
             done[what] = done.get(what, 0) + count
             progress(what, done[what], total)
 
+        target = self.item.result
+        if is_pattern(target):  # pictures appear all at once, in a new folder
+            folder = as_one(target)
+            target = folder.with_name(files.fitting(folder.name, _NEW)) / target.name
+            files.remove(target.parent)
         request = job.Request(
-            source=self.item.source,
-            target=self.item.result,
-            video=self._as_before(),
-            **more,
+            source=self.item.source, target=target, video=self._as_before(), **more
         )
         job.process(request, anonymizer, told)
+        if target != self.item.result:
+            files.remove(folder)
+            target.parent.rename(folder)
         if self.item.manifest is not None:
             self.item.manifest.rewrite(self.item.source, self.item.result, None)
 
     def _as_before(self) -> job.VideoOptions:
         """As the result that is there was written: its codec, sound and subtitles where it has some.
 
-        Sound that was left out tells who speaks. Quality and preset stand nowhere: the default ones.
+        Sound that was left out tells who speaks. Quality and preset stand nowhere: the default ones. Numbered
+        pictures follow one another as fast as in the result, if that is a video.
         """
         options = job.VideoOptions(motion=self._motion)
-        if not self.item.result.is_file():
+        if is_pattern(self.item.result) or not self.item.has_result:
             return options
         try:
             before = probing.open_video(self.item.result)
@@ -271,6 +284,7 @@ class VideoItem:
             return options
         return dataclasses.replace(
             options,
+            rate=before.rate,
             encoder=EncoderSettings(codec=before.codec if before.codec in CODECS else None),
             audio="copy" if before.audio else "drop",
             subtitles="copy" if before.subtitles else "drop",
