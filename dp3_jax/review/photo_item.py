@@ -171,7 +171,7 @@ class PhotoItem:
         points = (
             None if found.keypoints is None else np.asarray(found.keypoints, np.float64).tolist()
         )
-        return dataclasses.replace(edit, box=tuple(map(float, found.box)), keypoints=points)
+        return dataclasses.replace(edit, box=tuple(map(float, found.box)), points=points)
 
     def _options(self, anonymizer: Anonymizer, known: Mapping[str, Any]) -> records.RecordOptions:
         """What a new result has like the one before: metadata that were kept, a mark that was left out."""

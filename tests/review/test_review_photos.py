@@ -8,7 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from dp3_jax.data import feedback
+from dp3_jax.detection.detections import Detection
 from dp3_jax.review import app, audit_file
+from dp3_jax.review.models import Models
 from tests import review_makers
 
 TOKEN = "a-token-of-the-test"
@@ -77,6 +79,17 @@ def test_a_missed_face_is_covered_at_once_and_written_down(folder, result):
     assert (said.action, list(said.box), said.frame) == ("missed", NEW, None)
     original = folder / "originals" / "photo_001.png"
     assert said.source == str(original) and said.sha256 == feedback.sha256_of(original)
+
+
+def test_a_drawn_box_is_laid_on_the_face_that_a_detector_finds_there(folder, result, monkeypatch):
+    points = np.float32([[12, 15], [24, 15], [18, 22], [13, 30], [23, 30]])
+    found = Detection((6.0, 4.0, 26.0, 34.0), points, 0.4)
+    monkeypatch.setattr(Models, "face_near", lambda *_: found)
+    Page(folder).edit("missed", box=NEW)
+    added = review_makers.faces(sidecar_of(result))[-1]
+    assert added["box"] == [6, 4, 26, 34] and added["points"] == points.tolist()
+    (entry,) = feedback.read(folder / "results.review" / feedback.NAME)
+    assert list(entry.box) == NEW and entry.points == points.tolist()
 
 
 def test_what_is_no_face_is_as_in_the_original_again(folder, result):

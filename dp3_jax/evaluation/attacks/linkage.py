@@ -21,7 +21,7 @@ from dp3_jax.evaluation.attacks.attack import (
     FaceSet,
     another_of_each,
 )
-from dp3_jax.evaluation.attacks.verifiers import DETECTION, FACE_VERIFIERS, Embed, FindFaces
+from dp3_jax.evaluation.attacks.verifiers import DETECTION, FACE_VERIFIERS, TITLES, Embed, FindFaces
 from dp3_jax.metrics import identification, resampling
 
 MEASURE = "two releases with two keys are called one person's"
@@ -150,8 +150,8 @@ class Linkage:
             floor = max(floor, recognition.FAR)
             found = recognition.decide(above, span["low"], floor, len(mine), works)
             sentence = (
-                f"{name} calls {100 * span['value']:.0f}% of {len(mine)} pairs of releases of one "
-                f"{'track' if self.tracks else 'photo'} one person's (95%: {100 * span['low']:.0f} to "
+                f"{TITLES.get(name, name)} calls {100 * span['value']:.0f}% of {len(mine)} pairs of releases "
+                f"of one {'track' if self.tracks else 'photo'} one person's (95%: {100 * span['low']:.0f} to "
                 f"{100 * span['high']:.0f}%), and {100 * floor:.0f}% of pairs of strangers laid into it: "
                 f"{recognition.verdict(found, len(mine))}."
             )

@@ -86,5 +86,5 @@ class Repeat:
             f"{100 * last['mask_changed']:.0f}% of the masked region; likeness to the original "
             f"{first['cosine_to_the_original'][name]:.2f}, then {last['cosine_to_the_original'][name]:.2f}, "
             f"to the first result {last['cosine_to_the_first'][name]:.2f}; "
-            f"{asked.sentence[0].lower() + asked.sentence[1:]}"
+            f"{asked.sentence}"
         )

@@ -13,6 +13,8 @@ import numpy as np
 from dp3_jax.metrics import batch_embedding, verification
 from dp3_jax.models import embedders
 
+TITLES = {"sface": "SFace", "dlib_resnet": "dlib ResNet", "faceres": "faceres"}  # for people
+
 Embed = Callable[
     [np.ndarray], Mapping[str, np.ndarray]
 ]  # u8[n, S, S, 3] -> unit f32[n, D] by verifier

@@ -14,7 +14,7 @@ from dp3_jax.evaluation.attacks.attack import (
     another_of_each,
     gallery_and_probes,
 )
-from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS, Embed
+from dp3_jax.evaluation.attacks.verifiers import FACE_VERIFIERS, TITLES, Embed
 from dp3_jax.metrics import identification, resampling
 
 FARS = {"far_1e-2": 1e-2, "far_1e-3": 1e-3}
@@ -184,8 +184,8 @@ def _verdict(
     above = resampling.interval(mine - base, owners, level=level)
     found = recognition.decide(above, span["low"], floor, count, works)
     sentence = (
-        f"{verifier} takes {100 * span['value']:.1f}% of {count} anonymized faces for the person of the "
-        f"original (95%: {100 * span['low']:.1f} to {100 * span['high']:.1f}%), where the floor is "
+        f"{TITLES.get(verifier, verifier)} takes {100 * span['value']:.1f}% of {count} anonymized faces "
+        f"for the person of the original (95%: {100 * span['low']:.1f} to {100 * span['high']:.1f}%), where the floor is "
         f"{100 * floor:.1f}% ({floor_is})"
         + ("" if control is None else f" and {100 * control:.0f}% of originals are verified")
         + f": {recognition.verdict(found, count)}."

@@ -13,22 +13,12 @@ from dp3_jax.evaluation.attacks import motion
 from dp3_jax.evaluation.attacks.attack import Attack, AttackResult, FaceSet, split_people
 from dp3_jax.evaluation.attacks.impostors import ReadClasses, read_classes, with_exchanged
 from dp3_jax.evaluation.attacks.recognition import unjudged
+from dp3_jax.evaluation.audit import again
+from dp3_jax.evaluation.audit.pairing import Pair
 
 LEARNED = 0.5  # share of the known people whom an attacker learns from
 ALL = "all"
 BY_ITSELF = "verify"  # what every audit does
-
-
-def _anonymizer() -> attacks.Anonymize:
-    """Anonymizes again with `dp3 anonymize` as it is by default: for attacks that must."""
-    from dp3_jax.pipelines.anonymize import Anonymizer
-
-    anonymizer = Anonymizer()
-
-    def again(picture: np.ndarray, key: bytes) -> np.ndarray:
-        return anonymizer(picture, master_key=key).frame
-
-    return again
 
 
 def names() -> list[str]:
@@ -37,7 +27,9 @@ def names() -> list[str]:
 
 
 def _unused(picture: np.ndarray, key: bytes) -> np.ndarray:
-    raise NotImplementedError
+    raise UserError(
+        "no sidecar beside the results says how to anonymize again: dp3 anonymize --sidecar writes them"
+    )
 
 
 def check(asked: Sequence[str]) -> list[str]:
@@ -56,11 +48,15 @@ def check(asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def choose_attacks(asked: Sequence[str]) -> dict[str, Attack]:
-    """The attacks of these names, which `check` has let pass."""
+def choose_attacks(asked: Sequence[str], pairs: Sequence[Pair]) -> dict[str, Attack]:
+    """The attacks of these names, which `check` has let pass; of ALL those that these files allow."""
     wanted = check(asked)
-    again = set(wanted) - set(attacks.ATTACKS)
-    offered = attacks.offered(_anonymizer() if again else None)
+    anonymize = None if set(wanted) <= set(attacks.ATTACKS) else again.anonymizer(pairs)
+    offered = attacks.offered(anonymize or _unused)
+    if ALL in asked:
+        out = set() if anonymize else set(offered) - set(attacks.ATTACKS)
+        out |= set() if any(pair.is_video for pair in pairs) else {motion.MotionAttack.name}
+        wanted = [name for name in wanted if name not in out]
     return {name: offered[name] for name in wanted}
 
 
@@ -106,7 +102,8 @@ def try_all(
                 known = asked = floored("faces")
             results.append(attack.fit(known, seed).score(asked))
         except UserError as error:
-            results.append(unjudged(attack, str(error)))
+            why = str(error).removeprefix(f"{attack.title.lower()}: ")
+            results.append(unjudged(attack, why))
     return results
 
 

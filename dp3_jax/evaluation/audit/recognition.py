@@ -15,13 +15,12 @@ import numpy as np
 from dp3_jax.evaluation.attacks import FaceSet
 from dp3_jax.evaluation.attacks.attack import AttackResult, another_of_each, gallery_and_probes
 from dp3_jax.evaluation.attacks.recognition import MIN_FACES, preferred
-from dp3_jax.evaluation.attacks.verifiers import Embed
+from dp3_jax.evaluation.attacks.verifiers import TITLES, Embed
 from dp3_jax.evaluation.attacks.verify import Verify, share
 from dp3_jax.evaluation.audit.calibration import FARS, Calibration
 from dp3_jax.metrics import identification
 from dp3_jax.metrics.resampling import interval
 
-NAMES = {"sface": "SFace", "dlib_resnet": "dlib ResNet", "faceres": "faceres"}
 _MIN_GALLERY = 3  # people
 
 
@@ -167,7 +166,7 @@ def recognise(
         results.append(
             Recognised(
                 name=name,
-                title=NAMES[name],
+                title=TITLES[name],
                 threshold=float(result.details["threshold"]),
                 verified=Span(
                     result.value, result.low, result.high, _blanked(faces, name, embed, result),
@@ -180,7 +179,7 @@ def recognise(
                 gallery=gallery,
                 count=count,
                 found=found,
-                sentence=_sentence(NAMES[name], result, (rank, gallery), _verdict(found, count)),
+                sentence=_sentence(TITLES[name], result, (rank, gallery), _verdict(found, count)),
             )
         )  # fmt: skip
     return results

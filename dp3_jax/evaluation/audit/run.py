@@ -194,7 +194,7 @@ def audit(
       UserError: a network cannot be had, an attack has no such name, the folder cannot be written, or the
         impostors are too few.
     """
-    chosen = attacking.choose_attacks(options.attacks)
+    chosen = attacking.choose_attacks(options.attacks, pairing.pairs)
     batch_embedding.open_all()
     thresholds = _thresholds(options, progress)
     store = Store(report)
