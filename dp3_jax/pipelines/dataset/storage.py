@@ -209,7 +209,8 @@ class _Remote:
             parent, _, last = path.rpartition("/")
             placed = path if self._is_atomic else f"{parent}/.{last}.{os.getpid()}.tmp"
             try:
-                self._call("makedirs", name, parent, exist_ok=True)
+                if not self._is_atomic:  # object stores have no folders: s3fs would make a bucket
+                    self._call("makedirs", name, parent, exist_ok=True)
                 self._call("put_file", name, str(made), placed)
                 if placed != path:
                     self._call("mv", name, placed, path)
