@@ -2,6 +2,10 @@
 
 The cost of a missed face is a shown face, that of a thing that is none is a smudge: a missed one counts
 _MISSED_COUNTS times as much.
+
+Results show no detection below the usual threshold, so nobody can say of one that it is no face. A photo in
+which somebody corrected detection is therefore taken as looked through: what is found there below that
+threshold, and was not drawn as missed, is none. Otherwise low thresholds would cost nothing.
 """
 
 import dataclasses
@@ -14,6 +18,7 @@ from dp3_jax.data.feedback import Feedback
 from dp3_jax.detection.detections import Detection, overlap
 
 LOWEST, HIGHEST = 0.3, 0.9  # what a threshold may become
+CORRECTIONS = ("missed", "not_a_face")  # what is said of detection
 _MISSED_COUNTS = 4.0
 _SAME = 0.3  # intersection over union of two boxes that show one thing
 
@@ -33,20 +38,32 @@ class Example:
     source: str
 
 
-def examples(entries: Iterable[Feedback], found: Sequence[Detection]) -> list[Example]:
+def examples(
+    entries: Iterable[Feedback], found: Sequence[Detection], usual: float
+) -> list[Example]:
     """What the remarks on one original say of detection.
 
     Args:
       entries: of one original; its missed faces and things that are none, and faces that were rated.
       found: its detections from a confidence of LOWEST on.
+      usual: the least confidence of detections that were shown.
     """
+    entries = [e for e in entries if e.box is not None]
     said = []
     for entry in entries:
-        if entry.box is None or entry.action not in ("missed", "not_a_face", "rate"):
+        if entry.action not in (*CORRECTIONS, "rate"):
             continue
         near = [face.confidence for face in found if overlap(face.box, entry.box) >= _SAME]
         is_face = entry.action != "not_a_face"
         said.append(Example(is_face, float(max(near, default=0.0)), entry.sha256))
+    looked_through = [e for e in entries if e.action in CORRECTIONS and e.kind == "photo"]
+    if looked_through:
+        known = [e.box for e in entries] + [f.box for f in found if f.confidence >= usual]
+        said += [
+            Example(False, float(face.confidence), looked_through[0].sha256)
+            for face in found
+            if face.confidence < usual and all(overlap(face.box, box) < _SAME for box in known)
+        ]
     return said
 
 

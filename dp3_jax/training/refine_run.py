@@ -63,6 +63,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         )
     report["refused"] = refused
     refining.write_report(target, report)
+    if not ratings and report["detection"]:
+        logging.info("nobody rated new faces, so the network stays as it is")
+        return
     if refused:
         raise UserError(f"no refined network was written: {refused} (all of it: {target})")
     logging.info("use it with: dp3 anonymize --weights %s", pathlib.Path(workdir) / REFINED)
@@ -70,7 +73,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def _detection(entries: Sequence[Feedback]) -> dict[str, Any] | None:
     """A threshold from missed faces and things that are none; None where nobody corrected detection."""
-    corrected = ("missed", "not_a_face")
+    corrected = detection_thresholds.CORRECTIONS
     if not any(entry.action in corrected for entry in entries):
         return None
     detector = Detector(detection_thresholds.LOWEST)
@@ -80,7 +83,8 @@ def _detection(entries: Sequence[Feedback]) -> dict[str, Any] | None:
             places.setdefault((entry.source, entry.frame), []).append(entry)
     known = []
     for said in places.values():
-        known += detection_thresholds.examples(said, detector.detect(rated.picture(said[0])))
+        seen = detector.detect(rated.picture(said[0]))
+        known += detection_thresholds.examples(said, seen, MIN_CONFIDENCE)
     found = detection_thresholds.report(known, MIN_CONFIDENCE)
     logging.info(
         "detection: --min-confidence %.2f (usual %.2f)", found["threshold"], MIN_CONFIDENCE

@@ -94,23 +94,18 @@ def test_names_of_attacks():
 def test_what_must_anonymize_again_does_so_as_the_sidecars_say(tmp_path):
     review_makers.photos(tmp_path, 3, method="pixelate")
     pairs = pairing.pair(tmp_path / "originals", tmp_path / "results").pairs
-    picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-    anonymize = again.anonymizer(pairs)
-    assert anonymize(picture, bytes(32)).shape == picture.shape
-    assert again.Anonymizer(method="pixelate").settings == _settings_of(anonymize)
+    way = again.usual_way(pairs)
+    assert (way.method, way.cover) == ("pixelate", "face")
     chosen = attacking.choose_attacks([attacking.ALL], pairs)
     assert {"linkage", "repeat", "parrot"} <= chosen.keys()
-    assert "motion" not in chosen  # photos do not move
+    assert (
+        not {"motion", "conditioning"} & chosen.keys()
+    )  # photos do not move; pixels get no vector
     for path in (tmp_path / "results").glob("*.json"):
         path.write_text("{}")
-    assert again.anonymizer(pairs) is None
+    assert again.usual_way(pairs) is None
     assert not {"linkage", "repeat"} & attacking.choose_attacks([attacking.ALL], pairs).keys()
     given = faces([0, 1, 2])
     asked = attacking.choose_attacks(["linkage"], pairs)
     (result,) = attacking.try_all(asked, given, lambda: given, 0, lambda _: None)
     assert result.found is None and "dp3 anonymize --sidecar" in result.sentence
-
-
-def _settings_of(anonymize):
-    (made,) = (cell.cell_contents for cell in anonymize.__closure__)
-    return made.settings

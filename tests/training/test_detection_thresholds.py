@@ -43,15 +43,34 @@ def test_the_chosen_threshold_never_costs_more_than_the_usual_one(examples, usua
 
 def test_what_was_said_is_matched_to_what_is_detected():
     found = [Detection((0, 0, 10, 10), None, 0.4), Detection((50, 50, 20, 20), None, 0.7)]
+    usual = 0.3
     said = [
         Feedback(action="missed", kind="photo", source="a", sha256="1", box=(1, 1, 10, 10)),
         Feedback(action="missed", kind="photo", source="a", sha256="1", box=(200, 1, 10, 10)),
         Feedback(action="not_a_face", kind="photo", source="a", sha256="1", box=(50, 50, 20, 22)),
         Feedback(action="keep", kind="photo", source="a", sha256="1", box=(50, 50, 20, 22)),
     ]
-    assert examples(said, found) == [
+    assert examples(said, found, usual) == [
         Example(True, 0.4, "1"), Example(True, 0.0, "1"), Example(False, 0.7, "1"),
     ]  # fmt: skip
+
+
+def test_what_nobody_drew_in_a_corrected_photo_is_no_face():
+    found = [
+        Detection((0, 0, 10, 10), None, 0.45),  # drawn as missed
+        Detection((50, 50, 20, 20), None, 0.7),  # shown, and nothing said of it
+        Detection((52, 51, 20, 20), None, 0.35),  # the same thing again
+        Detection((90, 90, 20, 20), None, 0.32),
+    ]
+    a = {"kind": "photo", "source": "a", "sha256": "1"}
+    missed = Feedback(action="missed", box=(0, 0, 10, 10), **a)
+    unshown = Example(False, 0.32, "1")
+    assert examples([missed], found, 0.5) == [Example(True, 0.45, "1"), unshown]
+    # Of a photo of which faces were only rated, and of one frame of a clip, that cannot be said.
+    rate = Feedback(action="rate", box=(50, 50, 20, 20), **a)
+    assert examples([rate], found, 0.5) == [Example(True, 0.7, "1")]
+    clip = Feedback(action="missed", box=(0, 0, 10, 10), **{**a, "kind": "video"}, frame=3)
+    assert examples([clip], found, 0.5) == [Example(True, 0.45, "1")]
 
 
 def test_the_report_is_of_originals_that_did_not_teach():

@@ -185,8 +185,8 @@ def _verdict(
     found = recognition.decide(above, span["low"], floor, count, works)
     sentence = (
         f"{TITLES.get(verifier, verifier)} takes {100 * span['value']:.1f}% of {count} anonymized faces "
-        f"for the person of the original (95%: {100 * span['low']:.1f} to {100 * span['high']:.1f}%), where the floor is "
-        f"{100 * floor:.1f}% ({floor_is})"
+        f"for the person of the original (95%: {100 * span['low']:.1f} to {100 * span['high']:.1f}%), "
+        f"where the floor is {100 * floor:.1f}% ({floor_is})"
         + ("" if control is None else f" and {100 * control:.0f}% of originals are verified")
         + f": {recognition.verdict(found, count)}."
     )

@@ -8,7 +8,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,22 @@ from dp3_jax.pipelines.video import job
 from dp3_jax.replacement.options import IdentityOptions
 
 
-def _said(pair: Pair) -> tuple[str, str, int, IdentityOptions] | None:
-    """Method, mask extent, candidates and identity of a result; None where no readable file says it."""
+class Way(NamedTuple):
+    """How a result was made.
+
+    Attributes:
+      method, cover, candidates: as of `Anonymizer`.
+      identity: where new faces come from.
+    """
+
+    method: str
+    cover: str
+    candidates: int
+    identity: IdentityOptions
+
+
+def _said(pair: Pair) -> Way | None:
+    """How a result was made; None where no readable file says it."""
     if pair.is_video:
         path = job.sidecar_path(pair.anonymized)
     else:
@@ -31,21 +45,19 @@ def _said(pair: Pair) -> tuple[str, str, int, IdentityOptions] | None:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         settings = content["settings"]
         identity = sidecar.parse_identity(content, str(path)) or IdentityOptions()
-        return settings["method"], settings["cover"], settings["candidates"], identity
+        return Way(settings["method"], settings["cover"], settings["candidates"], identity)
     return None
 
 
-def anonymizer(pairs: Sequence[Pair]) -> Anonymize | None:
-    """Anonymizes a picture with a key as most results were; None where no sidecar says how.
-
-    Raises:
-      UserError: a sidecar asks for what there is not.
-    """
+def usual_way(pairs: Sequence[Pair]) -> Way | None:
+    """How most results were made; None where no sidecar says it."""
     said = Counter(filter(None, map(_said, pairs)))
-    if not said:
-        return None
-    method, cover, candidates, identity = said.most_common(1)[0][0]
-    made = Anonymizer(method=method, cover=cover, candidates=candidates, identity=identity)
+    return said.most_common(1)[0][0] if said else None
+
+
+def anonymizer(way: Way) -> Anonymize:
+    """Anonymizes a picture with a key in some way; raises UserError where it asks for what there is not."""
+    made = Anonymizer(**way._asdict())
 
     def again(picture: np.ndarray, key: bytes) -> np.ndarray:
         return made(picture, master_key=key).frame

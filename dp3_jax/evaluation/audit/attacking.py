@@ -51,12 +51,18 @@ def check(asked: Sequence[str]) -> list[str]:
 def choose_attacks(asked: Sequence[str], pairs: Sequence[Pair]) -> dict[str, Attack]:
     """The attacks of these names, which `check` has let pass; of ALL those that these files allow."""
     wanted = check(asked)
-    anonymize = None if set(wanted) <= set(attacks.ATTACKS) else again.anonymizer(pairs)
-    offered = attacks.offered(anonymize or _unused)
+    way = again.usual_way(pairs)
+    offered = attacks.offered(_unused if way is None else again.anonymizer(way))
     if ALL in asked:
-        out = set() if anonymize else set(offered) - set(attacks.ATTACKS)
-        out |= set() if any(pair.is_video for pair in pairs) else {motion.MotionAttack.name}
-        wanted = [name for name in wanted if name not in out]
+        allowed = {
+            motion.MotionAttack.name: any(pair.is_video for pair in pairs),
+            # Only new faces are given vectors.
+            attacks.Conditioning.name: way is None or way.method == "generate",
+            **dict.fromkeys(
+                attacks.offered(_unused).keys() - attacks.ATTACKS.keys(), way is not None
+            ),
+        }
+        wanted = [name for name in wanted if allowed.get(name, True)]
     return {name: offered[name] for name in wanted}
 
 
