@@ -275,7 +275,7 @@ class FusedRenderer:
         self, request: InpaintRequest, seen: np.ndarray, view: np.ndarray, donor: Donor
     ) -> tuple[Parts, np.ndarray]:
         """What the network says, and where background is; `seen` and the normalised `view` u8[S, S, 3]."""
-        parts = self._network.parts(view, request.mask, donor)
+        parts = fusing.evened(self._network.parts(view, request.mask, donor), donor.mask)
         if request.exposure is not None:
             parts = parts.exposed(request.exposure)
         return parts, background(parts, donor, seen)

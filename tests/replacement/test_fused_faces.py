@@ -236,6 +236,25 @@ def test_a_dark_or_hazy_photo_is_shown_to_the_network_as_an_ordinary_one(network
     assert np.abs(seen.restored(seen.normalised(changed)).astype(int) - changed).mean() < 1
 
 
+def test_a_correction_is_smooth_within_the_donor_and_the_networks_at_its_edge():
+    rng = np.random.default_rng(0)
+    blotches = cv2.GaussianBlur(rng.normal(0, 1, (128, 128, 3)).astype(np.float32), (0, 0), 4)
+    alpha, fill = np.ones((128, 128, 1), np.float32), np.zeros((128, 128, 3), np.float32)
+    mask = np.zeros((128, 128, 1), np.float32)
+    mask[20:108, 24:104] = 1
+    parts = fusing.Parts(fill, alpha, 0.3 + blotches, -0.1 + blotches)
+    even = fusing.evened(parts, mask)
+    inside, deep = mask[..., 0] > 0, np.s_[36:92, 40:88]
+    for before, after, mean in ((parts.gain, even.gain, 0.3), (parts.bias, even.bias, -0.1)):
+        assert (after[~inside] == before[~inside]).all()  # fill and ring stay as they were
+        assert np.abs(after[20] - before[20])[24:104].max() < 0.15 * np.ptp(before)
+        assert after[deep].std() < 0.4 * before[deep].std()
+        assert after[deep].mean() == pytest.approx(mean, abs=0.03)
+    level = dataclasses.replace(parts, gain=fill + 0.2, bias=fill - 0.4)
+    assert np.abs(fusing.evened(level, mask).gain - 0.2).max() < 1e-5
+    assert fusing.evened(parts, 0 * mask) is parts
+
+
 def test_sharpness_is_measured_and_matched():
     sharp = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY).astype(np.float32)
     everywhere = np.ones(sharp.shape, bool)

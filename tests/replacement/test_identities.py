@@ -148,6 +148,29 @@ def test_lights_of_two_colours_are_told_from_one_and_a_hard_light_from_a_soft_on
     assert attributes.mixed_light(shaded, mesh)[1] > prior_identities._MAX_SHADOW
 
 
+def test_who_melts_in_a_pose_is_turned_less_and_that_is_said():
+    """The real source with a table of scores in place of the prior's networks."""
+    source, tried = object.__new__(prior_identities.PriorIdentities), []
+    own = shown()
+    source.fingerprint, source._wishes = "made", Wishes()
+    source.person = lambda key, classes: prior_identities.Person(
+        0, np.zeros((8, 512), np.float32), own, np.ones(3, np.float32)
+    )
+    shape, _ = mean_shape()
+
+    def posed(person, wanted, size, mended):
+        tried.append(wanted["yaw"])
+        score = 1.0 if abs(wanted["yaw"]) < 20 else 0.9
+        scaled = (shape - shape.mean(0)) * 100 + size / 2
+        return np.full((size, size, 3), 150, np.uint8), scaled.astype(np.float32), score
+
+    source._posed = posed
+    sharply = source.render(b"k", Classes(), Pose(30.0, 0.0, 0.0), None, 128)
+    assert sharply.clamped and len(tried) == 2 and tried[1] == tried[0] / 2
+    slightly = source.render(b"k", Classes(), Pose(10.0, 0.0, 0.0), None, 128)
+    assert not slightly.clamped and len(tried) == 3
+
+
 def test_an_object_at_the_mouth_is_told_from_light_from_the_side_and_from_a_beard():
     shape, _ = mean_shape()
     scale = 150 / np.ptp(shape[:, 1])
