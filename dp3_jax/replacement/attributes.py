@@ -213,8 +213,8 @@ def unevenness(image: np.ndarray, mesh: np.ndarray) -> float:
     return float(max((np.linalg.norm(d - usual) for d in found if d is not None), default=0.0))
 
 
-def mixed_light(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
-    """`mixed_hues` and `shadow` of `Attributes`; zeros where a part lies outside of the picture.
+def patches(image: np.ndarray, mesh: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(corners f[n, 2] px, colour f[3] of CIE Lab) of both cheeks and the nose; empty unless all are seen.
 
     Args:
       image: u8[h, w, 3] RGB.
@@ -222,8 +222,21 @@ def mixed_light(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
     """
     found = [_median_colour(image, mesh, part) for part in (*_CHEEKS, _NOSE)]
     if None in found:
+        return []
+    corners = (np.asarray(mesh)[list(part), :2] for part in (*_CHEEKS, _NOSE))
+    return [(outline, colour) for outline, (colour, _) in zip(corners, found, strict=True)]
+
+
+def mixed_light(image: np.ndarray, mesh: np.ndarray) -> tuple[float, float]:
+    """`mixed_hues` and `shadow` of `Attributes`; zeros where a part lies outside of the picture.
+
+    Args:
+      image: u8[h, w, 3] RGB.
+      mesh: f[468, 2 or more] px.
+    """
+    colours = np.array([colour for _, colour in patches(image, mesh)])
+    if not len(colours):
         return 0.0, 0.0
-    colours = np.array([colour for colour, _ in found])
     apart = np.abs(colours[:, None] - colours[None])
     return float(np.hypot(apart[..., 1], apart[..., 2]).max()), float(apart[..., 0].max())
 

@@ -361,7 +361,7 @@ class PriorIdentities:
 
 def _lit(image: np.ndarray, mesh: np.ndarray, gains: np.ndarray, tone: int | None) -> np.ndarray:
     """u8[S, S, 3] without coloured light, its skin within a band of tone."""
-    image = light.balanced(image, gains)
+    image = light.one_hue(light.balanced(image, gains), mesh)
     if tone is None:
         return image
     gain = light.exposure_gain(cheeks(image, mesh), _inner_range(tone))

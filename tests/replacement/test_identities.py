@@ -148,6 +148,22 @@ def test_lights_of_two_colours_are_told_from_one_and_a_hard_light_from_a_soft_on
     assert attributes.mixed_light(shaded, mesh)[1] > prior_identities._MAX_SHADOW
 
 
+def test_a_nose_in_another_light_gets_the_hue_of_the_cheeks():
+    shape, _ = mean_shape()
+    mesh = (shape[:, :2] - shape[:, :2].mean(0)) * (150 / np.ptp(shape[:, 1])) + 128
+    plain = np.full((256, 256, 3), (200, 150, 125), np.uint8)
+    assert light.one_hue(plain, mesh) is plain
+    lit, (*_, (ridge, _)) = plain.copy(), attributes.patches(plain, mesh)
+    larger = 1.3 * (ridge - ridge.mean(0)) + ridge.mean(0)
+    cv2.fillConvexPoly(lit, cv2.convexHull(np.rint(larger).astype(np.int32)), (205, 160, 70))
+    even = light.one_hue(lit, mesh)
+    before, after = (attributes.mixed_light(x, mesh)[0] for x in (lit, even))
+    assert before > 25 and after < 0.6 * before
+    lightness = [cv2.cvtColor(x, cv2.COLOR_RGB2Lab)[..., 0].astype(int) for x in (lit, even)]
+    assert np.abs(lightness[0] - lightness[1]).max() <= 3
+    assert (even[:20] == lit[:20]).all()  # far from the face nothing changes
+
+
 def test_who_melts_in_a_pose_is_turned_less_and_that_is_said():
     """The real source with a table of scores in place of the prior's networks."""
     source, tried = object.__new__(prior_identities.PriorIdentities), []
