@@ -336,5 +336,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--inside"]:
-        sys.exit(inside(pathlib.Path(sys.argv[2]), sys.argv[3:]))
+        _, _, passes_file, *arguments_inside = sys.argv
+        sys.argv = ["dp3", *arguments_inside]  # the package looks there for the command
+        sys.exit(inside(pathlib.Path(passes_file), arguments_inside))
     main()

@@ -17,6 +17,10 @@ from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
 
 _UNFINISHED_SECONDS = 3600.0  # a file is written in less than one
+# Files of a program that stay: other installations of the package on this machine share the cache, and each
+# has its own. Those that were not used for longest go.
+MAX_KEPT = 8
+_DIGITS = 32  # of the digests in their names
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -71,11 +75,12 @@ class KeptProgram:
         import jax
 
         leaves, structure = jax.tree.flatten(arguments)
-        signature = structure, tuple((x.shape, str(x.dtype)) for x in leaves)
+        signature = structure, tuple((x.shape, x.dtype) for x in leaves)
         with self._making:  # threads that come while it is compiled wait for that
             made = self._made.get(signature)
             if made is None:
-                made, first = self._load(arguments, repr(signature))
+                described = repr((structure, tuple((x.shape, str(x.dtype)) for x in leaves)))
+                made, first = self._load(arguments, described)
                 self._made[signature] = made
                 return first
         return made(*arguments)
@@ -88,16 +93,19 @@ class KeptProgram:
         if content is None:
             program = jax.jit(self._function)
             return program, program(*arguments)
-        digest = hashlib.sha256(content + machine_identity().encode()).hexdigest()[:32]
+        digest = hashlib.sha256(content + machine_identity().encode()).hexdigest()[:_DIGITS]
         path = _folder("programs") / f"{self._name}-{digest}.program"
         with contextlib.suppress(Exception):  # whatever it is, there is another way
-            stored = path.read_bytes()
+            stored = _used(path)
             if not stored:  # what cannot be kept here may be by JAX
                 remember_compilations()
             return _tried(stored, arguments)
         made = _compiled(content, arguments)
-        with contextlib.suppress(OSError, UserError):
-            self._keep(path, _packed(made, arguments))
+        packed = _packed(made, arguments)
+        # Where JAX's own cache is in use, it is known only that this copy cannot be kept.
+        if packed or jax.config.jax_compilation_cache_dir is None:
+            with contextlib.suppress(OSError, UserError):
+                self._keep(path, packed)
         return made, made(*arguments)
 
     def _traced(self, arguments: tuple, signature: str) -> bytes | None:
@@ -105,10 +113,10 @@ class KeptProgram:
         import jax
 
         parts = (self._name, signature, jax.__version__, jax.default_backend(), source_code())
-        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:_DIGITS]
         path = _folder("traced") / f"{self._name}-{digest}.stablehlo"
         with contextlib.suppress(OSError, ValueError):
-            return _checked(path.read_bytes())
+            return _checked(_used(path))
         try:
             from jax import export
 
@@ -120,16 +128,28 @@ class KeptProgram:
         return content
 
     def _keep(self, path: pathlib.Path, content: bytes) -> None:
-        """Writes a file, and removes what older source code and processes that were killed have left."""
+        """Writes a file, and removes what is no longer used and what killed processes have left."""
         path.parent.mkdir(parents=True, exist_ok=True)
         for unfinished in path.parent.glob(f".*{path.suffix}.*.tmp"):
             with contextlib.suppress(OSError):  # another process was quicker
                 if time.time() - unfinished.stat().st_mtime > _UNFINISHED_SECONDS:
                     files.remove(unfinished)
-        for old in path.parent.glob(f"{self._name}-*{path.suffix}"):
-            if old.stat().st_mtime < _newest_source():
-                files.remove(old)
         files.write_bytes(path, content)
+        kept = path.parent.glob(f"{self._name}-{'[0-9a-f]' * _DIGITS}{path.suffix}")
+        for old in sorted(kept, key=lambda one: -one.stat().st_mtime)[MAX_KEPT:]:
+            files.remove(old)
+
+
+def _used(path: pathlib.Path) -> bytes:
+    """The content of a kept file, which is marked as used now.
+
+    Raises:
+      OSError: there is none.
+    """
+    content = path.read_bytes()
+    with contextlib.suppress(OSError):  # a cache that cannot be written can be read
+        os.utime(path)
+    return content
 
 
 def _compiled(content: bytes, arguments: tuple) -> Any:
@@ -208,7 +228,3 @@ def source_code() -> str:
     for path in _sources():
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _newest_source() -> float:
-    return max(path.stat().st_mtime for path in _sources())

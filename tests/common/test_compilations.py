@@ -132,6 +132,17 @@ def test_what_killed_processes_left_is_removed_and_what_is_being_written_stays(c
     assert not left.exists() and written.exists()
 
 
+def test_installations_that_share_a_cache_keep_their_programs_and_old_ones_go(cache, monkeypatch):
+    for version in range(12):
+        monkeypatch.setattr(compilations, "source_code", lambda version=version: str(version))
+        KeptProgram(function, "f")(*arguments())
+        for path in cache.glob("*.stablehlo"):
+            os.utime(path, (os.stat(path).st_mtime - 10,) * 2)
+        monkeypatch.setattr(compilations, "source_code", lambda: "0")  # used again and again
+        KeptProgram(never, "f")(*arguments())
+    assert len(list(cache.iterdir())) == compilations.MAX_KEPT
+
+
 def test_a_script_that_still_holds_a_renderer_ends_well():
     """JAX crashed at Python's end where a library call had frozen the arrays that a script holds."""
     script = (
