@@ -20,9 +20,9 @@ _MAX_GAIN = 1.4
 # Of the levels of a picture: sRGB is nearly a power of 2.2 and Lab's f a cube root, so levels that are
 # multiplied by g multiply L + 16, a and b by g to this.
 _LAB_POWER = 2.2 / 3
-# Distance in a and b between cheeks and nose that skin has in one light; of 120 renderings a quarter have
+# Distance in a and b between cheeks and nose that skin has in one light; half of 120 renderings have
 # more.
-_ONE_HUE = 8.0
+_ONE_HUE = 6.0
 _SIDE = 128  # px, at which hues are looked at
 _BETWEEN = 0.25  # eye distances, standard deviation over which one hue goes over into the other
 EXPOSED = 0.62, 1.6  # times that levels are multiplied by
