@@ -112,7 +112,7 @@ def generated_people(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndar
 
 def face_sizes(source: PriorIdentities, anonymizer: Anonymizer) -> np.ndarray:
     """u8[h, w, 3]: a column for each of SIZES, a face before and after, not resampled."""
-    whole = generated_photo(source, PEOPLE[1])  # the first one sits in the dark
+    whole = generated_photo(source, PEOPLE[0])
     columns, largest = [], round(ROOM * SIZES[-1])
     for size in SIZES:
         (face,) = anonymizer.find(whole)

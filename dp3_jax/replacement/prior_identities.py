@@ -67,8 +67,8 @@ _MAX_CAST = 12.0  # of coloured light, which `light.balanced` takes out
 _CONFIDENCE_COUNTS = 50.0  # what has .86 is no face any more
 # What is at a mouth comes along; of 640 renderings of all kinds 8% have more, and of one with a lipstick 20.
 _MAX_UNEVENNESS = 13.0
-# Of 300 candidates 23% have more mixed hues, of 160 persons 7% a deeper shadow. With 12 for the first a yellow
-# nose between violet cheeks came up on the first page of the docs.
+# Of 300 candidates 23% have more mixed hues, of 160 persons 7% a deeper shadow. With 12 for the first a
+# yellow nose between violet cheeks came up on the first page of the docs.
 _MAX_MIXED_HUES, _MAX_SHADOW = 10.0, 20.0
 _MAX_SHOWN_LIGHT = 20.0  # as _MAX_LIGHT, on the rendering
 _MAX_OWN_YAW = 20.0  # degrees: who looks away by more by nature is turned back with too much loss
