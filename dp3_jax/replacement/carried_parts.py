@@ -143,12 +143,18 @@ def is_stale(carried: Carried, view: np.ndarray, mask: np.ndarray) -> bool:
 def placed(carried: Carried, mask: np.ndarray) -> Parts:
     """The parts for a donor with this mask, f32[S, S, 1]."""
     tone = cv2.resize(carried.tone, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    alpha, gain, bias = tone[..., :1] * softened(mask), tone[..., 1:4], tone[..., 4:7]
-    fill = _fill(carried)
-    shown = np.ascontiguousarray(fill[..., :3])
-    share = cv2.merge([fill[..., 3]] * 3)  # NumPy would go through three channels at a time
+    alpha, gain, bias = _channels(tone, (0,), (1, 2, 3), (4, 5, 6))
+    shown, share = _channels(_fill(carried), (0, 1, 2), (3, 3, 3))
     shown += cv2.multiply(share, to_floats(carried.view) - shown)
-    return Parts(shown, alpha, np.ascontiguousarray(gain), np.ascontiguousarray(bias))
+    return Parts(shown, alpha * softened(mask), gain, bias)
+
+
+def _channels(image: np.ndarray, *chosen: tuple[int, ...]) -> list[np.ndarray]:
+    """f32[h, w, n] of n channels for each choice; NumPy would go through three numbers at a time."""
+    parts = [np.empty((*image.shape[:2], len(numbers)), np.float32) for numbers in chosen]
+    pairs = enumerate(number for numbers in chosen for number in numbers)
+    cv2.mixChannels([image], parts, [n for to, source in pairs for n in (source, to)])
+    return parts
 
 
 def _fill(carried: Carried) -> np.ndarray:

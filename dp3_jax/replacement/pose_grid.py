@@ -7,6 +7,7 @@ has exactly the pose and mouth that are asked for (`face_shape`, `mesh_warp`); t
 
 import functools
 import threading
+import time
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
 _COARSE_BELOW = 256  # px
 _MAX_ASKED = 64  # nodes that the background is to render, besides persons' first ones
 _MAX_LAST = 4 << 20  # bytes of renderings that are kept, for faces that rest and those like them
+# Of the time that a node took, between nodes that the background renders: frames, which do without, need it.
+_PAUSE = 1.0
 _FADE = 6  # calls over which a picture from the background comes in
 
 
@@ -71,6 +74,7 @@ class PoseGrid:
         self._rendering = threading.Lock()  # to call the source
         self._asked: OrderedDict[tuple[_Person, Node], None] = OrderedDict()
         self._fading: dict[tuple[_Person, Node], int] = {}
+        self._hurry = threading.Event()  # the background is not to pause
         self._worker: threading.Thread | None = None
         self._failure: Exception | None = None
 
@@ -151,6 +155,7 @@ class PoseGrid:
         """Asks nothing more of the background, and waits for what it is at."""
         with self._turn:
             self._asked.clear()
+            self._hurry.set()
         self.finish()
 
     @property
@@ -262,6 +267,8 @@ class PoseGrid:
             others = [name for name in self._asked if not _is_first(name)]
             for name in others[_MAX_ASKED:]:  # a person that is waited for is not dropped
                 del self._asked[name]
+            if any(map(_is_first, missing)):
+                self._hurry.set()
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="pose grid")
                 self._worker.start()
@@ -276,6 +283,9 @@ class PoseGrid:
                     return
                 # Who is not there yet goes before how others look.
                 name = next(filter(_is_first, self._asked), next(iter(self._asked)))
+                if not _is_first(name):
+                    self._hurry.clear()
+            began = time.perf_counter()
             try:
                 self._picture(*name)
             except Exception as error:  # the next call raises it
@@ -285,6 +295,8 @@ class PoseGrid:
             with self._turn:
                 self._asked.pop(name, None)
                 self._fading[name] = 0
+            if not _is_first(name):
+                self._hurry.wait(_PAUSE * (time.perf_counter() - began))
 
 
 def _is_first(name: tuple[_Person, Node]) -> bool:

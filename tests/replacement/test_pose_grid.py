@@ -1,6 +1,7 @@
 """Persons that turn, speak and blink between renderings."""
 
 import itertools
+import time
 from hashlib import sha256
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from dp3_jax.common.errors import UserError
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Pose, expression, yaw_pitch_roll
-from dp3_jax.replacement import face_shape, identities, mesh_warp, smiles
+from dp3_jax.replacement import face_shape, identities, mesh_warp, pose_grid, smiles
 from dp3_jax.replacement.identities import Classes
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.pose_lattice import COARSE, FINE, LIVE, Appearance
@@ -233,6 +234,15 @@ def test_without_waiting_large_faces_need_fewer_renderings():
     assert grid.nbytes < 0.8 * waited
     assert rendering.pose.yaw == pytest.approx(10, abs=0.3)
     assert rendering.expression.mouth_opening == pytest.approx(0.2, abs=0.02)
+
+
+def test_who_enters_does_not_wait_for_how_others_look(monkeypatch):
+    monkeypatch.setattr(pose_grid, "_PAUSE", 1e6)
+    grid = PoseGrid(PaintedIdentities())
+    shown(grid, 30, 5, 0.2, 0.9, wait=False)  # asks for nodes, after each of which the grid pauses
+    while not grid.begin(OTHER, Classes(), 256):
+        time.sleep(0.01)
+    grid.close()  # nor does the end
 
 
 def test_what_fails_in_the_background_is_said_by_the_next_call():
