@@ -5,9 +5,10 @@ import dataclasses
 import cv2
 import numpy as np
 
-from dp3_jax.replacement import fusing, surroundings
+from dp3_jax.replacement import fusing, mirrored_detail, surroundings
 from dp3_jax.replacement.fusing import Donor, Parts
 from dp3_jax.replacement.generation import InpaintRequest
+from dp3_jax.replacement.mirrored_detail import MirroredDetail
 from dp3_jax.vision import blending, geometry
 
 _BAND = 1 << 20  # px of the frame that are worked on at once
@@ -50,6 +51,8 @@ class _Paint:
       factor: f32[S, S, 3].
       offset: f32[S, S, 4], levels, and in the last channel the share.
       blur: standard deviation in frame px by which the donor is too sharp.
+      fill: f32[S, S, 4], levels of what is drawn round the donor, and its share.
+      detail: of what is round the face; None in clips.
     """
 
     alignment: geometry.Alignment
@@ -57,6 +60,8 @@ class _Paint:
     factor: np.ndarray
     offset: np.ndarray
     blur: float
+    fill: np.ndarray
+    detail: MirroredDetail | None = None
 
     def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
         """u8[h, w, 3]: a part of the frame with the face; `under` is the background-filled frame there."""
@@ -68,6 +73,10 @@ class _Paint:
         shown = cv2.multiply(seen, shown, dst=shown, dtype=cv2.CV_32F)
         left = np.clip(1 - offset[..., 3:], 0, 1)
         shown += cv2.multiply(under, cv2.merge([left[..., 0]] * 3), dtype=cv2.CV_32F)
+        if self.detail is not None:
+            fill = _enlarged(self.fill, self.alignment, part)
+            finer = self.detail.at(part, np.ascontiguousarray(fill[..., :3]))
+            shown += cv2.multiply(finer, cv2.merge([fill[..., 3].clip(0, 1)] * 3))
         # Levels above and below are clipped.
         return cv2.add(shown, np.ascontiguousarray(offset[..., :3]), dtype=cv2.CV_8U)
 
@@ -87,7 +96,8 @@ def _paint(request: InpaintRequest, fused: Fused, blur: float) -> _Paint:
     offset = parts.fill + cv2.multiply(alpha, parts.bias - parts.fill) - factor + np.float32(1)
     offset = cv2.multiply(offset, shares, scale=127.5)
     offset = np.dstack([offset, share])
-    return _Paint(request.alignment, fused.donor, cv2.multiply(factor, shares), offset, blur)
+    fill = np.dstack([(parts.fill + 1) * np.float32(127.5), share * (1 - parts.alpha[..., 0])])
+    return _Paint(request.alignment, fused.donor, cv2.multiply(factor, shares), offset, blur, fill)
 
 
 def painted(background_fill: np.ndarray, request: InpaintRequest, fused: Fused) -> np.ndarray:
@@ -99,7 +109,9 @@ def painted(background_fill: np.ndarray, request: InpaintRequest, fused: Fused) 
       fused: what it is painted from.
     """
     blur = _missing_blur(background_fill, request, fused.donor)
-    return _in_frame(background_fill, request.own, _paint(request, fused, blur))
+    detail = mirrored_detail.look(background_fill, request.own, 1 / request.alignment.scale)
+    paint = dataclasses.replace(_paint(request, fused, blur), detail=detail)
+    return _in_frame(background_fill, request.own, paint)
 
 
 def quickly_painted(

@@ -1,0 +1,114 @@
+"""Detail for what the fusion network draws round a new face: that of the photo beside the mask, mirrored.
+
+The network draws at 128 px. In a larger face hair, cloth and walls were soft inside the mask, which showed
+its outline. What the photo has there that is finer is copied from as far outside of the edge as the place
+lies inside, where both have about one colour: hair goes on as hair, a wall's grain as grain. Only pixels of
+the background-filled frame have a part in it.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from dp3_jax.vision.geometry import Region
+
+_COARSE = 1.5  # canonical px, standard deviation: what a blur by this takes away is detail
+_ALIKE = 25.0  # levels by which colours may differ until detail counts 1/e
+_REACH = 24.0  # canonical px outside of the mask that are looked at: as deep as it is beside a face
+_LARGEST = 1024  # px of a part up to which the nearest place outside is looked for at its own size
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MirroredDetail:
+    """The surroundings of one face, as they are needed for `at`.
+
+    Attributes:
+      top, left: px, where in the frame they begin.
+      part: u8[h, w, 3] of the background-filled frame.
+      known: u8[h, w], 1 outside of the face's region.
+      coarse: u8[.., .., 3], the part without its detail, `ratio` times as large.
+      ratio: of sizes.
+      nearest: f32[.., .., 2], (x, y) in px of the part of the nearest place outside, for each `step` px.
+      step: px.
+    """
+
+    top: int
+    left: int
+    part: np.ndarray
+    known: np.ndarray
+    coarse: np.ndarray
+    ratio: float
+    nearest: np.ndarray
+    step: int
+
+    def at(self, target: Region, colour: np.ndarray) -> np.ndarray:
+        """f32[h, w, 3], levels to add in a part of the frame.
+
+        Args:
+          target: the part; its `inside` does not matter.
+          colour: f32[h, w, 3], levels that are shown there without detail.
+        """
+        height, width = target.inside.shape
+        x = np.arange(width, dtype=np.float32) + np.float32(target.left - self.left)
+        y = np.arange(height, dtype=np.float32) + np.float32(target.top - self.top)
+        x, y = np.meshgrid(x, y)
+        outside = cv2.remap(
+            self.nearest,
+            x / self.step,
+            y / self.step,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        x, y = 2 * outside[..., 0] - x, 2 * outside[..., 1] - y
+        fine = cv2.remap(self.part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        known = cv2.remap(self.known, x, y, cv2.INTER_NEAREST)
+        coarse = cv2.remap(
+            self.coarse,
+            (x + 0.5) * self.ratio - 0.5,
+            (y + 0.5) * self.ratio - 0.5,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        ).astype(np.float32)
+        apart = cv2.absdiff(colour, coarse).max(-1) / np.float32(_ALIKE)
+        alike = np.exp(-apart * apart) * known
+        return cv2.multiply(fine - coarse, cv2.merge([alike] * 3))
+
+
+def look(background_fill: np.ndarray, own: Region, scale: float) -> MirroredDetail:
+    """The detail round a face's region.
+
+    Args:
+      background_fill: u8[H, W, 3], the frame.
+      own: the face's region.
+      scale: frame px for each canonical px, 1 or more.
+    """
+    margin = int(np.ceil(_REACH * scale))
+    height, width = own.inside.shape
+    top, left = max(own.top - margin, 0), max(own.left - margin, 0)
+    rows = slice(top, min(own.top + height + margin, background_fill.shape[0]))
+    columns = slice(left, min(own.left + width + margin, background_fill.shape[1]))
+    part = np.ascontiguousarray(background_fill[rows, columns])
+    known = np.ones(part.shape[:2], np.uint8)
+    inside = known[own.top - top :, own.left - left :][:height, :width]
+    inside[own.inside] = 0
+    ratio = 1 / scale
+    size = [max(1, round(n * ratio)) for n in part.shape[1::-1]]
+    coarse = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    coarse = cv2.GaussianBlur(coarse, (0, 0), _COARSE)
+    step = -(-max(part.shape[:2]) // _LARGEST)
+    nearest = _nearest(known[::step, ::step]) * np.float32(step)
+    return MirroredDetail(top, left, part, known, coarse, ratio, nearest, step)
+
+
+def _nearest(known: np.ndarray) -> np.ndarray:
+    """f32[h, w, 2]: (x, y) of the nearest place where u8[h, w] is 1; the place itself where there is none."""
+    y, x = np.indices(known.shape, np.float32)
+    if known.all() or not known.any():
+        return np.stack([x, y], -1)
+    _, label = cv2.distanceTransformWithLabels(
+        1 - known, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    places = np.zeros((int(label.max()) + 1, 2), np.float32)
+    places[label[known > 0]] = np.stack([x, y], -1)[known > 0]
+    return places[label]
