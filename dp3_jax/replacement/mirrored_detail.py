@@ -2,8 +2,9 @@
 
 The network draws at 128 px. In a larger face hair, cloth and walls were soft inside the mask, which showed
 its outline. What the photo has there that is finer is copied from as far outside of the edge as the place
-lies inside, where both have about one colour: hair goes on as hair, a wall's grain as grain. Only pixels of
-the background-filled frame have a part in it.
+lies inside, where both have about one colour: hair goes on as hair, a wall's grain as grain. Strong edges do
+not: parts of collars and letters came up as scratches, above all in small faces. Only pixels of the
+background-filled frame have a part in it.
 """
 
 import dataclasses
@@ -15,6 +16,9 @@ from dp3_jax.vision.geometry import Region
 
 _COARSE = 1.5  # canonical px, standard deviation: what a blur by this takes away is detail
 _ALIKE = 25.0  # levels by which colours may differ until detail counts 1/e
+_MOST = 14.0  # levels that detail nears but does not exceed
+_DEPTH = 11.0  # canonical px inside the mask where detail has fallen to 1/e
+MIN_SCALE, _WHOLLY = 1.5, 2.5  # frame px for each canonical px between which it comes in
 _REACH = 24.0  # canonical px outside of the mask that are looked at: as deep as it is beside a face
 _LARGEST = 1024  # px of a part up to which the nearest place outside is looked for at its own size
 
@@ -31,6 +35,8 @@ class MirroredDetail:
       ratio: of sizes.
       nearest: f32[.., .., 2], (x, y) in px of the part of the nearest place outside, for each `step` px.
       step: px.
+      fades: px, the depth where detail has fallen to 1/e.
+      share: of detail that is added.
     """
 
     top: int
@@ -41,6 +47,8 @@ class MirroredDetail:
     ratio: float
     nearest: np.ndarray
     step: int
+    fades: float
+    share: np.float32
 
     def at(self, target: Region, colour: np.ndarray) -> np.ndarray:
         """f32[h, w, 3], levels to add in a part of the frame.
@@ -60,6 +68,7 @@ class MirroredDetail:
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        deep = cv2.magnitude(outside[..., 0] - x, outside[..., 1] - y) / np.float32(self.fades)
         x, y = 2 * outside[..., 0] - x, 2 * outside[..., 1] - y
         fine = cv2.remap(self.part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         known = cv2.remap(self.known, x, y, cv2.INTER_NEAREST)
@@ -71,8 +80,9 @@ class MirroredDetail:
             borderMode=cv2.BORDER_REFLECT_101,
         ).astype(np.float32)
         apart = cv2.absdiff(colour, coarse).max(-1) / np.float32(_ALIKE)
-        alike = np.exp(-apart * apart) * known
-        return cv2.multiply(fine - coarse, cv2.merge([alike] * 3))
+        share = self.share * np.exp(-apart * apart - deep * deep) * known
+        finer = np.float32(_MOST) * np.tanh((fine - coarse) / np.float32(_MOST))
+        return cv2.multiply(finer, cv2.merge([share] * 3))
 
 
 def look(background_fill: np.ndarray, own: Region, scale: float) -> MirroredDetail:
@@ -98,7 +108,10 @@ def look(background_fill: np.ndarray, own: Region, scale: float) -> MirroredDeta
     coarse = cv2.GaussianBlur(coarse, (0, 0), _COARSE)
     step = -(-max(part.shape[:2]) // _LARGEST)
     nearest = _nearest(known[::step, ::step]) * np.float32(step)
-    return MirroredDetail(top, left, part, known, coarse, ratio, nearest, step)
+    share = np.float32(np.interp(scale, (MIN_SCALE, _WHOLLY), (0, 1)))
+    return MirroredDetail(
+        top, left, part, known, coarse, ratio, nearest, step, _DEPTH * scale, share
+    )
 
 
 def _nearest(known: np.ndarray) -> np.ndarray:

@@ -109,8 +109,11 @@ def painted(background_fill: np.ndarray, request: InpaintRequest, fused: Fused) 
       fused: what it is painted from.
     """
     blur = _missing_blur(background_fill, request, fused.donor)
-    detail = mirrored_detail.look(background_fill, request.own, 1 / request.alignment.scale)
-    paint = dataclasses.replace(_paint(request, fused, blur), detail=detail)
+    paint = _paint(request, fused, blur)
+    scale = 1 / request.alignment.scale
+    if scale > mirrored_detail.MIN_SCALE:
+        detail = mirrored_detail.look(background_fill, request.own, scale)
+        paint = dataclasses.replace(paint, detail=detail)
     return _in_frame(background_fill, request.own, paint)
 
 

@@ -10,7 +10,7 @@ SCALE = 4.0  # frame px for each canonical px
 TARGET = Region(60, 80, np.ones((100, 120), bool))
 
 
-def striped(period=5, level=120.0, amplitude=40.0):
+def striped(period=5, level=120.0, amplitude=12.0):
     """u8[220, 280, 3]: stripes across, and a smooth patch where the face was."""
     rows = level + amplitude * np.sin(2 * np.pi * np.arange(220) / period)
     frame = np.repeat(np.repeat(rows[:, None], 280, 1)[..., None], 3, 2)
@@ -28,7 +28,18 @@ def test_texture_goes_on_inside_where_colours_are_alike():
     shown = finer[10:90, 2:20, 0]  # beside the left edge: stripes go on straight
     beside = striped()[70:150, 62:80, 0].astype(float) - 120.0
     assert np.corrcoef(shown.mean(1), beside.mean(1))[0, 1] > 0.95
-    assert shown.std() > 0.8 * beside.std()
+    assert 0.5 * beside.std() < shown.std() < 1.05 * beside.std()
+
+
+def test_edges_of_things_do_not_go_on_as_scratches():
+    strong = added(striped(amplitude=100.0), 120.0)
+    assert np.abs(strong).max() < 15  # of 100
+
+
+def test_small_faces_are_as_the_network_draws_them():
+    frame, colour = striped(), np.full((100, 120, 3), 120, np.float32)
+    least = mirrored_detail.look(frame, TARGET, mirrored_detail.MIN_SCALE)
+    assert np.abs(least.at(TARGET, colour)).max() == 0
 
 
 def test_texture_of_another_colour_stays_outside():
