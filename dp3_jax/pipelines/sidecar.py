@@ -62,7 +62,8 @@ def _face(face_result: FaceResult) -> dict[str, Any]:
     }
 
 
-def _identity(options: IdentityOptions) -> dict[str, Any]:
+def identity_entry(options: IdentityOptions) -> dict[str, Any]:
+    """As `parse_identity` reads it."""
     return {**dataclasses.asdict(options), "wishes": options.wishes._asdict()}
 
 
@@ -107,7 +108,7 @@ def describe(
             "candidates": settings.candidates,
         },
         "generator": generator,
-        **({} if identity is None else {"identity": _identity(identity)}),
+        **({} if identity is None else {"identity": identity_entry(identity)}),
         "faces": [_face(face_result) for face_result in face_results],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -111,7 +111,7 @@ class VideoItem:
     def changed(self, content: bytes, edit: edits.Edit) -> tuple[bytes, int | None]:
         """A tracks file after an edit, and the track that this was of; raises as `track_edits.apply`."""
         read, number = track_edits.apply(self.tracks(content), edit)
-        new = track_file.encode(read.tracking, read.settings, read.keys, read.generator)
+        new = _encoded(read)
         with self._lock:
             self._read = new, read
         return new, number
@@ -152,8 +152,8 @@ class VideoItem:
         return {number: key.hex() for number, key in self.tracks(content).keys.items()}
 
     def identity(self, content: bytes) -> IdentityOptions | None:
-        """Tracks files do not say it."""
-        del content
+        """Where the new faces come from; None where the tracks file does not say it."""
+        return self.tracks(content).identity
 
     def access(self, path: pathlib.Path) -> FrameAccess | PictureAccess:
         """The frames of the original or the result as it is now; raises UserError where it cannot be read."""
@@ -214,7 +214,9 @@ class VideoItem:
         return found
 
     def _anonymizer(self, read: TrackFile) -> Anonymizer:
-        """Draws with what the tracks were drawn with, where it is the built-in generator."""
+        """Draws with what the tracks were drawn with, as far as that is known."""
+        if read.identity is not None:
+            return self.models.anonymizer(read.identity)
         builtin = self.models.anonymizer(IdentityOptions(source="builtin"))
         if read.generator and read.generator == builtin.renderer.fingerprint:
             return builtin
@@ -232,7 +234,7 @@ class VideoItem:
           UserError: the video cannot be read or written.
         """
         read = self.tracks(content)
-        content = track_file.encode(read.tracking, read.settings, read.keys, read.generator)
+        content = _encoded(read)
         digest = hashlib.sha256(content).hexdigest()
         copy = folder / "exports" / f"{self.item.id}-{digest[:12]}{track_file.SUFFIX}"
         if not copy.is_file():
@@ -315,6 +317,13 @@ class _Rendering:
         self._last = number
         result, _ = self._renderer.render(image, faces, cut=number in self._cuts)
         return result
+
+
+def _encoded(read: TrackFile) -> bytes:
+    """A tracks file with its edits made."""
+    return track_file.encode(
+        read.tracking, read.settings, read.keys, read.generator, identity=read.identity
+    )
 
 
 def _described(track: Track) -> dict[str, Any]:

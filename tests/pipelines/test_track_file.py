@@ -13,6 +13,8 @@ from dp3_jax.detection.tracks import Observation, Track, Tracking
 from dp3_jax.pipelines.video import track_file
 from dp3_jax.pipelines.video.detection_pass import treated
 from dp3_jax.replacement.face_actions import Settings
+from dp3_jax.replacement.identities import Wishes
+from dp3_jax.replacement.options import IdentityOptions
 from tests.track_makers import HEIGHT, WIDTH, seen, straight
 
 SCHEMA = json.loads(track_file.SCHEMA.read_text())
@@ -253,3 +255,19 @@ def test_an_hour_of_one_face_takes_a_few_megabytes(tmp_path):
     track_file.write(path, made, Settings(), {1: bytes(32)}, None)
     assert path.stat().st_size < 1.5e6
     assert same(track_file.read(path).tracking, made)
+
+
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes(female=True, age=30.0, smile=True)])
+def test_who_the_new_faces_are_is_written_and_read_back(tmp_path, wishes):
+    path = tmp_path / "a.tracks.json"
+    identity = IdentityOptions(source="prior", wishes=wishes)
+    track_file.write(path, two_people(), Settings(), KEYS, "abc", identity=identity)
+    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
+    assert track_file.read(path).identity == identity
+
+
+def test_an_identity_that_is_none_is_named(tmp_path):
+    path = tmp_path / "a.tracks.json"
+    written(path, identity={"source": "cloud"})
+    with pytest.raises(UserError, match="cloud"):
+        track_file.read(path)

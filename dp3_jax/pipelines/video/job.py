@@ -250,7 +250,7 @@ def process(
         remarks = output.assemble(folder.path / "result", segments, rendering, generated=generated)
         work_folder.check_unchanged(source, identity["source"])
         if request.sidecar:
-            _write_sidecar(folder, sidecar_path(target), found, _fingerprint(parts[0]))
+            _write_sidecar(folder, sidecar_path(target), found, parts[0], anonymizer)
         folder.release("result", as_one(target))
         seconds = middle - started, time.monotonic() - middle
         notes = (*_other_weights(found, anonymizer, given.tracks), *remarks)
@@ -319,9 +319,23 @@ def _rendering_pass(
 
 
 def _write_sidecar(
-    folder: work_folder.WorkFolder, path: pathlib.Path, found: Tracked, weights: str | None
+    folder: work_folder.WorkFolder,
+    path: pathlib.Path,
+    found: Tracked,
+    face_renderer: FaceRenderer | None,
+    anonymizer: Anonymizer,
 ) -> None:
-    track_file.write(folder.path / "tracks", found.tracking, found.settings, found.keys, weights)
+    identity = None
+    if face_renderer is not None:
+        identity = dataclasses.replace(anonymizer.identity, source=face_renderer.identity)
+    track_file.write(
+        folder.path / "tracks",
+        found.tracking,
+        found.settings,
+        found.keys,
+        _fingerprint(face_renderer),
+        identity=identity,
+    )
     os.replace(folder.path / "tracks", path)
 
 

@@ -31,9 +31,17 @@ from dp3_jax.detection.tracks import (
     Track,
     Tracking,
 )
-from dp3_jax.pipelines.sidecar import read_box, read_json, read_kind, read_points
+from dp3_jax.pipelines.sidecar import (
+    identity_entry,
+    parse_identity,
+    read_box,
+    read_json,
+    read_kind,
+    read_points,
+)
 from dp3_jax.replacement import key_derivation
 from dp3_jax.replacement.face_actions import Settings
+from dp3_jax.replacement.options import IdentityOptions
 
 FORMAT = "dp3 tracks 1"
 SUFFIX = ".tracks.json"
@@ -49,12 +57,14 @@ class TrackFile:
       keys: of the new faces, 32 bytes, by track number.
       settings: how faces are anonymized.
       generator: sha256 of the weights that drew the faces; None when none was drawn.
+      identity: where they come from; None where it is not said.
     """
 
     tracking: Tracking
     keys: Mapping[int, bytes]
     settings: Settings
     generator: str | None
+    identity: IdentityOptions | None = None
 
 
 def _single(values: np.ndarray) -> list:
@@ -90,6 +100,8 @@ def encode(
     settings: Settings,
     keys: Mapping[int, bytes],
     generator: str | None,
+    *,
+    identity: IdentityOptions | None = None,
 ) -> bytes:
     """The content of a tracks file.
 
@@ -98,6 +110,7 @@ def encode(
       settings: that the video is rendered with.
       keys: of the new faces by track number; a track may have none.
       generator: fingerprint of the weights; None when no face was drawn.
+      identity: where the new faces come from; None likewise.
     """
     head = {
         "format": FORMAT,
@@ -109,6 +122,7 @@ def encode(
         },
         "settings": dataclasses.asdict(settings),
         "generator": generator,
+        **({} if identity is None else {"identity": identity_entry(identity)}),
         "cuts": list(tracking.cuts),
         "edits": [],
     }
@@ -130,13 +144,15 @@ def write(
     settings: Settings,
     keys: Mapping[int, bytes],
     generator: str | None,
+    *,
+    identity: IdentityOptions | None = None,
 ) -> None:
     """Writes a tracks file, atomically; arguments as of `encode`.
 
     Raises:
       UserError: the file cannot be written.
     """
-    files.write_bytes(path, encode(tracking, settings, keys, generator))
+    files.write_bytes(path, encode(tracking, settings, keys, generator, identity=identity))
 
 
 class _Wrong(Exception):
@@ -316,7 +332,17 @@ def _edited(tracking: Tracking, edit: Any, where: str) -> Tracking:
         raise _Wrong(str(error) if where in str(error) else f"{where}: {error}") from error
 
 
-_OF_FILE = ["format", "version", "video", "settings", "generator", "cuts", "edits", "tracks"]
+_OF_FILE = [
+    "format",
+    "version",
+    "video",
+    "settings",
+    "generator",
+    "identity",
+    "cuts",
+    "edits",
+    "tracks",
+]
 
 
 def _parse(content: Any) -> TrackFile:
@@ -388,6 +414,6 @@ def parse(content: Any, where: str) -> TrackFile:
       UserError: it is not a tracks file.
     """
     try:
-        return _parse(content)
+        return dataclasses.replace(_parse(content), identity=parse_identity(content, where))
     except _Wrong as error:
         raise UserError(f"cannot use {where}: {error}") from error
