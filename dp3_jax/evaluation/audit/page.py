@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dp3_jax.evaluation.attacks.verifiers import TITLES
 from dp3_jax.evaluation.audit.console_table import MARKS
 
 _CSS = pathlib.Path(__file__).with_name("page.css")
@@ -124,12 +125,15 @@ def _recognition(result: Mapping[str, Any]) -> str:
     if not result["recognition"]:
         return ""
     told = result["compared"]
-    people = (
-        f"{told['people']} people are known by name."
-        if told["people"]
-        else "Nobody is known by name (--people), so that each result is compared with its own original, in "
-        "which all but the face is the same; there is no gallery and no positive control."
-    )
+    if told["people"]:
+        people = f"{told['people']} people are known by name."
+    elif any(one["rank_1"] is not None for one in result["recognition"]):
+        people = "Nobody is known by name (--people): each track of a clip is taken for a person."
+    else:
+        people = (
+            "Nobody is known by name (--people), so that each result is compared with its own original, in "
+            "which all but the face is the same; there is no gallery and no positive control."
+        )
     left = f" {told['left_out']:,} more were too many to compare." if told["left_out"] else ""
     return (
         f"<h2>Recognition</h2>{_verified(result)}{_identified(result)}"
@@ -139,6 +143,12 @@ def _recognition(result: Mapping[str, Any]) -> str:
     )
 
 
+def _readable(measure: str) -> str:
+    """A measure with the verifier's name as people know it."""
+    start, _, last = measure.rpartition(" ")
+    return f"{start} {TITLES.get(last, last)}"
+
+
 def _attacks(result: Mapping[str, Any]) -> str:
     if not result["attacks"]:
         return ""
@@ -146,7 +156,7 @@ def _attacks(result: Mapping[str, Any]) -> str:
         (
             _e(one["title"]),
             f'<span class="{_CLASSES[one["found"]]}">{_e(MARKS[one["found"]])}</span>',
-            _e(one["measure"]),
+            _e(_readable(one["measure"])),
             _span(one),
             _percent(one["floor"]),
             _percent(one["control"]),
