@@ -16,7 +16,7 @@ from dp3_jax.vision.geometry import Region
 
 _COARSE = 1.5  # canonical px, standard deviation: what a blur by this takes away is detail
 _ALIKE = 25.0  # levels by which colours may differ until detail counts 1/e
-_MOST = 14.0  # levels that detail nears but does not exceed
+_MAX_DETAIL = 14.0  # levels that detail nears but does not exceed
 _DEPTH = 11.0  # canonical px inside the mask where detail has fallen to 1/e
 MIN_SCALE, _WHOLLY = 1.5, 2.5  # frame px for each canonical px between which it comes in
 _REACH = 24.0  # canonical px outside of the mask that are looked at: as deep as it is beside a face
@@ -81,7 +81,7 @@ class MirroredDetail:
         ).astype(np.float32)
         apart = cv2.absdiff(colour, coarse).max(-1) / np.float32(_ALIKE)
         share = self.share * np.exp(-apart * apart - deep * deep) * known
-        finer = np.float32(_MOST) * np.tanh((fine - coarse) / np.float32(_MOST))
+        finer = np.float32(_MAX_DETAIL) * np.tanh((fine - coarse) / np.float32(_MAX_DETAIL))
         return cv2.multiply(finer, cv2.merge([share] * 3))
 
 
