@@ -326,11 +326,13 @@ class PriorIdentities:
         wanted, clamped = _wanted(pose, expression)
         found = self._posed(person, wanted, size, mended)
         for share in _MILDER:
-            if found is not None and (found[2] >= _SURELY_A_FACE or "yaw" not in wanted):
+            if "yaw" not in wanted or (found is not None and found[2] >= _SURELY_A_FACE):
                 break
             # In that pose this person melts. One that is less turned is better than no face.
             milder = wanted | {name: share * wanted[name] for name in ("yaw", "pitch")}
-            found, clamped = self._posed(person, milder, size, mended), True
+            again = self._posed(person, milder, size, mended)
+            if again is not None and (found is None or again[2] > found[2]):
+                found, clamped = again, True
         if found is None:
             raise ValueError(f"candidate {person.candidate} of a key shows no face in this pose")
         image, shown, _ = found

@@ -358,3 +358,44 @@ def test_mistakes_with_banks_are_one_line(small_bank, tmp_path):
             faces.render(key, Classes(), None, None, 128)
     finally:
         view.write_bytes(content)
+
+
+class Melting(prior_identities.PriorIdentities):
+    """The prior with the scores that its next poses have, None for no face; nothing is drawn."""
+
+    def __init__(self, scores):
+        self.fingerprint, self._wishes, self._scores = "prior:test", Wishes(), iter(scores)
+
+    def person(self, key, classes):
+        return prior_identities.Person(0, np.zeros((8, 512)), None, np.ones(3, np.float32))
+
+    def _posed(self, person, wanted, size, mended):
+        score = next(self._scores)
+        if score is None:
+            return None
+        mesh = mean_shape()[0] * 30 + 64
+        return np.full((size, size, 3), round(100 * score), np.uint8), mesh, score
+
+    def level(self, pose):
+        shown = self.render(bytes(32), Classes(), pose, None, 128)
+        return shown.image[0, 0, 0], shown.clamped
+
+
+@pytest.mark.parametrize(
+    "scores, level, clamped",
+    [
+        ([0.99], 99, False),
+        ([0.5, 0.99], 99, True),
+        ([0.5, None, 0.9], 90, True),
+        ([0.9, 0.5, 0.6], 90, False),
+        ([0.9, None, None], 90, False),
+    ],
+)
+def test_of_poses_in_which_a_person_melts_the_best_is_taken(scores, level, clamped):
+    assert Melting(scores).level(Pose(30.0, 5.0, 0.0)) == (level, clamped)
+
+
+@pytest.mark.parametrize("pose, scores", [(None, [None]), (Pose(30.0, 5.0, 0.0), [None] * 3)])
+def test_a_person_without_a_face_is_said_to_have_none(pose, scores):
+    with pytest.raises(ValueError, match="no face"):
+        Melting(scores).level(pose)
