@@ -150,7 +150,7 @@ def test_detections_are_the_same_after_an_interruption(monkeypatch, tmp_path):
     source = scene(tmp_path / "a.mkv", [[]] * 27, width=160, height=120, image=image)
     kept = {}
 
-    def keep(path, tracking, settings, keys, fingerprint):
+    def keep(path, tracking, *_, **__):
         kept[path.parent.name] = tracking
         path.touch()
 
