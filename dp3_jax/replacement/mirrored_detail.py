@@ -17,6 +17,9 @@ from dp3_jax.vision.geometry import Region
 _COARSE = 1.5  # canonical px, standard deviation: what a blur by this takes away is detail
 _ALIKE = 25.0  # levels by which colours may differ until detail counts 1/e
 _MAX_DETAIL = 14.0  # levels that detail nears but does not exceed
+# Standard deviation of detail, levels, between which it is no texture any more but the edge of a thing: half
+# limited, letters on a wall showed as pale mirrored ones.
+_EDGES = 14.0, 26.0
 _DEPTH = 11.0  # canonical px inside the mask where detail has fallen to 1/e
 MIN_SCALE, _WHOLLY = 1.5, 2.5  # frame px for each canonical px between which it comes in
 _REACH = 24.0  # canonical px outside of the mask that are looked at: as deep as it is beside a face
@@ -32,6 +35,7 @@ class MirroredDetail:
       part: u8[h, w, 3] of the background-filled frame.
       known: u8[h, w], 1 outside of the face's region.
       coarse: u8[.., .., 3], the part without its detail, `ratio` times as large.
+      texture: f32 of that size, from 0 where there are edges of things to 1.
       ratio: of sizes.
       nearest: f32[.., .., 2], (x, y) in px of the part of the nearest place outside, for each `step` px.
       step: px.
@@ -44,6 +48,7 @@ class MirroredDetail:
     part: np.ndarray
     known: np.ndarray
     coarse: np.ndarray
+    texture: np.ndarray
     ratio: float
     nearest: np.ndarray
     step: int
@@ -72,13 +77,10 @@ class MirroredDetail:
         x, y = 2 * outside[..., 0] - x, 2 * outside[..., 1] - y
         fine = cv2.remap(self.part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         known = cv2.remap(self.known, x, y, cv2.INTER_NEAREST)
-        coarse = cv2.remap(
-            self.coarse,
-            (x + 0.5) * self.ratio - 0.5,
-            (y + 0.5) * self.ratio - 0.5,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT_101,
-        ).astype(np.float32)
+        places = (x + 0.5) * self.ratio - 0.5, (y + 0.5) * self.ratio - 0.5
+        how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+        coarse = cv2.remap(self.coarse, *places, **how).astype(np.float32)
+        known = known * cv2.remap(self.texture, *places, **how)
         apart = cv2.absdiff(colour, coarse).max(-1) / np.float32(_ALIKE)
         share = self.share * np.exp(-apart * apart - deep * deep) * known
         finer = np.float32(_MAX_DETAIL) * np.tanh((fine - coarse) / np.float32(_MAX_DETAIL))
@@ -106,12 +108,26 @@ def look(background_fill: np.ndarray, own: Region, scale: float) -> MirroredDeta
     size = [max(1, round(n * ratio)) for n in part.shape[1::-1]]
     coarse = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     coarse = cv2.GaussianBlur(coarse, (0, 0), _COARSE)
+    texture = _texture(part, size)
     step = -(-max(part.shape[:2]) // _LARGEST)
     nearest = _nearest(known[::step, ::step]) * np.float32(step)
     share = np.float32(np.interp(scale, (MIN_SCALE, _WHOLLY), (0, 1)))
     return MirroredDetail(
-        top, left, part, known, coarse, ratio, nearest, step, _DEPTH * scale, share
+        top, left, part, known, coarse, texture, ratio, nearest, step, _DEPTH * scale, share
     )
+
+
+def _texture(part: np.ndarray, size: list[int]) -> np.ndarray:
+    """f32[size]: 0 where a part u8[h, w, 3] has edges of things, 1 where it has texture."""
+    luma = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+    def mean(layer: np.ndarray) -> np.ndarray:
+        small = cv2.resize(layer, size, interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(small, (0, 0), _COARSE)
+
+    deviation = np.sqrt(np.maximum(mean(luma * luma) - mean(luma) ** 2, 0))
+    low, high = _EDGES
+    return np.clip((high - deviation) / (high - low), 0, 1).astype(np.float32)
 
 
 def _nearest(known: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def test_texture_goes_on_inside_where_colours_are_alike():
 
 def test_edges_of_things_do_not_go_on_as_scratches():
     strong = added(striped(amplitude=100.0), 120.0)
-    assert np.abs(strong).max() < 15  # of 100
+    assert np.abs(strong).max() < 1  # of 100
 
 
 def test_small_faces_are_as_the_network_draws_them():
