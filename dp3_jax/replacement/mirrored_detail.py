@@ -19,7 +19,7 @@ _ALIKE = 25.0  # levels by which colours may differ until detail counts 1/e
 _MAX_DETAIL = 14.0  # levels that detail nears but does not exceed
 # Standard deviation of detail, levels, between which it is no texture any more but the edge of a thing: half
 # limited, letters on a wall showed as pale mirrored ones.
-_EDGES = 14.0, 26.0
+_EDGES = 24.0, 40.0
 _DEPTH = 11.0  # canonical px inside the mask where detail has fallen to 1/e
 MIN_SCALE, _WHOLLY = 1.5, 2.5  # frame px for each canonical px between which it comes in
 _REACH = 24.0  # canonical px outside of the mask that are looked at: as deep as it is beside a face
