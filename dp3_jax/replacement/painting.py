@@ -51,7 +51,7 @@ class _Paint:
       factor: f32[S, S, 3].
       offset: f32[S, S, 4], levels, and in the last channel the share.
       blur: standard deviation in frame px by which the donor is too sharp.
-      fill: f32[S, S, 4], levels of what is drawn round the donor, and its share.
+      fill: f32[S, S, 4], levels of what is drawn round the donor, and its share; with `detail`.
       detail: of what is round the face; None in clips.
     """
 
@@ -60,7 +60,7 @@ class _Paint:
     factor: np.ndarray
     offset: np.ndarray
     blur: float
-    fill: np.ndarray
+    fill: np.ndarray | None = None
     detail: MirroredDetail | None = None
 
     def band(self, under: np.ndarray, part: geometry.Region) -> np.ndarray:
@@ -96,8 +96,7 @@ def _paint(request: InpaintRequest, fused: Fused, blur: float) -> _Paint:
     offset = parts.fill + cv2.multiply(alpha, parts.bias - parts.fill) - factor + np.float32(1)
     offset = cv2.multiply(offset, shares, scale=127.5)
     offset = np.dstack([offset, share])
-    fill = np.dstack([(parts.fill + 1) * np.float32(127.5), share * (1 - parts.alpha[..., 0])])
-    return _Paint(request.alignment, fused.donor, cv2.multiply(factor, shares), offset, blur, fill)
+    return _Paint(request.alignment, fused.donor, cv2.multiply(factor, shares), offset, blur)
 
 
 def painted(background_fill: np.ndarray, request: InpaintRequest, fused: Fused) -> np.ndarray:
@@ -113,7 +112,9 @@ def painted(background_fill: np.ndarray, request: InpaintRequest, fused: Fused) 
     scale = 1 / request.alignment.scale
     if scale > mirrored_detail.MIN_SCALE:
         detail = mirrored_detail.look(background_fill, request.own, scale)
-        paint = dataclasses.replace(paint, detail=detail)
+        left = paint.offset[..., 3] * (1 - fused.parts.alpha[..., 0])
+        fill = np.dstack([(fused.parts.fill + 1) * np.float32(127.5), left])
+        paint = dataclasses.replace(paint, fill=fill, detail=detail)
     return _in_frame(background_fill, request.own, paint)
 
 
