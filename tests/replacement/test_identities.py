@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from dp3_jax.common.errors import UserError
 from dp3_jax.models.mesh import Expression, Pose, mean_shape
-from dp3_jax.replacement import attributes, bank, identities, light, prior_identities, silhouette
+from dp3_jax.replacement import (
+    attributes,
+    bank,
+    identities,
+    light,
+    person_choice,
+    prior_identities,
+    silhouette,
+)
 from dp3_jax.replacement.attributes import Attributes, ita
 from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.identities import Classes, Wishes
@@ -56,35 +64,35 @@ def predicted(**attributes):
 
 
 def test_what_makes_a_candidate_fit():
-    anybody = prior_identities.target(Classes(), Wishes())
-    assert prior_identities.misfit(predicted(), anybody) == [0]
+    anybody = person_choice.target(Classes(), Wishes())
+    assert person_choice.misfit(predicted(), anybody) == [0]
     for bad in ({"glasses": 1.0}, {"hat": 1.0}, {"yaw": 35.0}, {"fringe": 40.0}):
-        assert prior_identities.misfit(predicted(**bad), anybody) == [np.inf]
-    man = prior_identities.target(Classes(female=False), Wishes())
-    assert prior_identities.misfit(predicted(), man) > 0
-    assert prior_identities.misfit(predicted(female=-3.0), man) == 0
-    child = prior_identities.target(Classes(age="child"), Wishes())
-    assert prior_identities.misfit(predicted(), child) > prior_identities.misfit(
+        assert person_choice.misfit(predicted(**bad), anybody) == [np.inf]
+    man = person_choice.target(Classes(female=False), Wishes())
+    assert person_choice.misfit(predicted(), man) > 0
+    assert person_choice.misfit(predicted(female=-3.0), man) == 0
+    child = person_choice.target(Classes(age="child"), Wishes())
+    assert person_choice.misfit(predicted(), child) > person_choice.misfit(
         predicted(age=20.0), child
     )
-    dark = prior_identities.target(Classes(tone=0), Wishes())
-    assert prior_identities.misfit(predicted(), dark) > 0
-    assert prior_identities.misfit(predicted(ita=-40.0), dark) == 0
+    dark = person_choice.target(Classes(tone=0), Wishes())
+    assert person_choice.misfit(predicted(), dark) > 0
+    assert person_choice.misfit(predicted(ita=-40.0), dark) == 0
     in_the_shade = predicted(ita=-40.0, hair_lightness=60.0)
-    assert prior_identities.misfit(in_the_shade, dark) > 0
+    assert person_choice.misfit(in_the_shade, dark) > 0
 
 
 def test_a_wish_goes_before_what_the_surroundings_say():
-    wanted = prior_identities.target(
+    wanted = person_choice.target(
         Classes(female=True, age="child"), Wishes(glasses=True, female=False, age=60.0)
     )
     old_man = {"glasses": 1.0, "female": -3.0, "age": 60.0}
-    assert prior_identities.misfit(predicted(**old_man), wanted) == 0
-    assert np.isinf(prior_identities.misfit(predicted(**old_man | {"glasses": 0.0}), wanted))
+    assert person_choice.misfit(predicted(**old_man), wanted) == 0
+    assert np.isinf(person_choice.misfit(predicted(**old_man | {"glasses": 0.0}), wanted))
 
 
 def test_moves_go_into_the_range_and_no_further():
-    wanted = prior_identities.target(Classes(tone=2, age="young"), Wishes())
+    wanted = person_choice.target(Classes(tone=2, age="young"), Wishes())
     moves = wanted.amounts({"ita": 60.0, "age": 20.0, "female": 0.0})
     assert set(moves) == {"ita"}
     low, high = identities.tone_range(2)
@@ -101,9 +109,9 @@ def shown(**attributes):
 
 def test_a_rendering_must_show_what_was_asked_for():
     """Corrections of many years made children of men."""
-    wanted = prior_identities.target(Classes(False, "young", 3), Wishes())
-    assert prior_identities.shortcoming(shown(), wanted) == 0
-    assert prior_identities.shortcoming(shown(age=36.0, ita=45.0), wanted) == 0  # can be corrected
+    wanted = person_choice.target(Classes(False, "young", 3), Wishes())
+    assert person_choice.shortcoming(shown(), wanted) == 0
+    assert person_choice.shortcoming(shown(age=36.0, ita=45.0), wanted) == 0  # can be corrected
     for bad in (
         {"age": 49.0},
         {"age": 6.0},
@@ -117,9 +125,9 @@ def test_a_rendering_must_show_what_was_asked_for():
         {"mixed_hues": 20.0},
         {"shadow": 30.0},
     ):
-        assert prior_identities.shortcoming(shown(**bad), wanted) > 0
+        assert person_choice.shortcoming(shown(**bad), wanted) > 0
     violet = shown(redness=30.0, yellowness=-12.0)
-    assert prior_identities.shortcoming(violet, wanted) > 0
+    assert person_choice.shortcoming(violet, wanted) > 0
 
 
 @pytest.mark.parametrize(("red", "yellow"), [(40.0, 45.0), (30.0, -12.0), (2.0, 3.0)])
@@ -144,8 +152,8 @@ def test_lights_of_two_colours_are_told_from_one_and_a_hard_light_from_a_soft_on
     shaded = skin.copy()
     shaded[:, 128:] //= 2
     assert max(attributes.mixed_light(skin, mesh)) < 1
-    assert attributes.mixed_light(bluish, mesh)[0] > prior_identities._MAX_MIXED_HUES
-    assert attributes.mixed_light(shaded, mesh)[1] > prior_identities._MAX_SHADOW
+    assert attributes.mixed_light(bluish, mesh)[0] > person_choice._MAX_MIXED_HUES
+    assert attributes.mixed_light(shaded, mesh)[1] > person_choice._MAX_SHADOW
 
 
 def test_a_nose_in_another_light_gets_the_hue_of_the_cheeks():
@@ -200,7 +208,7 @@ def test_an_object_at_the_mouth_is_told_from_light_from_the_side_and_from_a_bear
     lipstick = cv2.circle(skin.copy(), corner, 14, (220, 60, 110), -1)
     for usual in (skin, lit, bearded):
         assert attributes.unevenness(usual, mesh) < 6
-    assert attributes.unevenness(lipstick, mesh) > prior_identities._MAX_UNEVENNESS
+    assert attributes.unevenness(lipstick, mesh) > person_choice._MAX_UNEVENNESS
 
 
 @pytest.mark.parametrize("tone", [(-20.0, 0.0), (30.0, 38.0), (44.0, 52.0)])
