@@ -2,11 +2,13 @@
 
 Arguments: the video, and a JSON object of results, each with a list of runs: {"signal": of the run to itself,
 "at": the number of the event (a file gets its name, a line is added to a journal, a frame is encoded) at
-which that happens, "file_size": bytes that a file may have, "end": signal to the run that was stopped}. No
-run follows one that ended well. Prints an object with a list for each result: of each run its status, the
-names of the files in the result's folder, how many events there were, and its standard error.
+which that happens, "file_size": bytes that a file may have, "end": signal to the run that was stopped,
+"identity": whose faces are drawn}. No run follows one that ended well. Prints an object with a list for each
+result: of each run its status, the names of the files in the result's folder, how many events there were,
+and its standard error.
 """
 
+import importlib
 import json
 import os
 import pathlib
@@ -21,6 +23,18 @@ from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import face_tracks, rendering_pass, work_folder
 from tests.face_photos import Painter, everyone
 from tests.video_scenes import Finder
+
+# What a job imports late, here once and not in each of its processes. JAX begins no thread by it, which a
+# forked process would lack.
+LATE = (
+    "jax.experimental.serialize_executable",
+    "dp3_jax.pipelines.running",
+    "dp3_jax.pipelines.video.job",
+    "dp3_jax.replacement.classes",
+    "dp3_jax.replacement.prior_identities",
+    "pooch",
+    "safetensors.numpy",
+)
 
 
 def _counted(owner, name, event):
@@ -41,6 +55,8 @@ def _prepare():
     face_tracks.VideoDetector = Finder()
     Anonymizer.detector, Anonymizer.generator = None, Painter()
     Anonymizer.is_face = staticmethod(everyone)
+    for name in LATE:
+        importlib.import_module(name)
 
 
 def _child(source, target, planned, counter):
@@ -59,7 +75,8 @@ def _child(source, target, planned, counter):
         _counted(owner, name, event)
     if "file_size" in planned:
         resource.setrlimit(resource.RLIMIT_FSIZE, (planned["file_size"],) * 2)
-    return command(["anonymize", source, "-o", target, "--seed", "1", "--sidecar"])
+    line = ["anonymize", source, "-o", target, "--seed", "1", "--sidecar"]
+    return command([*line, "--identity", planned.get("identity", "builtin")])
 
 
 def _run(source, target, planned):

@@ -38,6 +38,7 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ended")
     source = scene(folder / "a.mkv", paths(45, ((10, 20), (2, 0))), audio=(("flac", "eng"),))
     moments = [3, 4, 9, 12, 31, 11, 35, 40, 29, 33, 30, 34, 38, 5, 7, 6, 3, 7]
+    auto = {"identity": "auto"}  # the prior's where its weights are
     scenarios = {
         "whole": [{}],
         "killed": [*({"signal": KILL, "at": at} for at in moments), {}],
@@ -45,6 +46,8 @@ def ended(tmp_path_factory):
         "interrupted": [{"signal": INTERRUPT, "at": 5}, {"signal": INTERRUPT, "at": 40}, {}],
         "stopped": [{"signal": STOP, "at": 50}, {}, {"end": KILL}, {}],
         "full": [*({"file_size": size} for size in (100, 3000, 40_000, 80_000)), {}],
+        "whole_auto": [auto],
+        "killed_auto": [{"signal": KILL, "at": 35, **auto}, auto],
     }
     planned = {str(folder / name / "b.mkv"): runs for name, runs in scenarios.items()}
     line = [sys.executable, "-m", "tests.killed_videos", source, json.dumps(planned)]
@@ -58,11 +61,11 @@ NAMES = ["b.mkv", "b.mkv.tracks.json"]
 WORK_FILES = {".b.mkv.dp3", ".b.mkv.dp3.lock"}
 
 
-def assert_same_in_the_end(ended, name):
+def assert_same_in_the_end(ended, name, other="whole"):
     """The last run ends well, leaves only its result, and that is the one of an uninterrupted run."""
     folder, records = ended
     assert (records[name][-1]["status"], records[name][-1]["names"]) == (0, NAMES)
-    whole = folder / "whole"
+    whole = folder / other
     for file in NAMES:
         assert (folder / name / file).read_bytes() == (whole / file).read_bytes()
     assert not signal(images(folder / name / "b.mkv")).any()
@@ -79,6 +82,12 @@ def test_a_killed_job_goes_on_and_ends_as_if_it_had_not_been(ended, name):
     if name == "killed":
         assert len(killed) > 8 and last["events"] < records["whole"][0]["events"]
     assert_same_in_the_end(ended, name)
+
+
+def test_a_killed_job_goes_on_with_the_same_persons(ended):
+    killed, last = ended[1]["killed_auto"]
+    assert killed["status"] == -KILL and last["events"] < ended[1]["whole_auto"][0]["events"]
+    assert_same_in_the_end(ended, "killed_auto", "whole_auto")
 
 
 def test_an_interrupted_job_says_nothing_and_goes_on(ended):
