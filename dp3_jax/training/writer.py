@@ -73,7 +73,8 @@ def draw_curves(workdir: pathlib.Path) -> None:
         "mean probability of 'real'": ("d_real", "d_fake"),
         "SSIM to the matched real image": ("ssim",),
     }
-    figure = Figure(figsize=(15, 4), layout="constrained")
+    figure = Figure(figsize=(15, 4))
+    figure.subplots_adjust(0.04, 0.12, 0.99, 0.92, wspace=0.13)
     for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for name in names:
             points = [(r["step"], r[name]) for r in records if name in r]
@@ -87,7 +88,7 @@ def draw_curves(workdir: pathlib.Path) -> None:
             )
         axes.set(title=title, xlabel="step (micro-batches)")
         if axes.lines:
-            axes.legend()
+            axes.legend(loc="upper right")
         axes.grid(alpha=0.3)
     with files.atomic_target(workdir / "curves.png") as temporary:
         figure.savefig(temporary, format="png", dpi=80)
