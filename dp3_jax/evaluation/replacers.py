@@ -12,6 +12,7 @@ import numpy as np
 
 from dp3_jax.detection.detections import Detection
 from dp3_jax.models.mesh import FaceMesh, expression, yaw_pitch_roll
+from dp3_jax.models.person_mask import PersonMask
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.replacement.fusing import FusionNetwork
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
@@ -142,15 +143,16 @@ class Fusing:
 
     def __init__(self, network: FusionNetwork, classify: Classify):
         """`network` is what is under evaluation, `classify` tells classes from the surroundings."""
-        self._network, self._classify = network, classify
+        self._network, self._classify, self._heads = network, classify, PersonMask()
         self._ready: dict[str, tuple[_Remembering, Anonymizer]] = {}
-        self.fingerprint = network.fingerprint
+        self.fingerprint = network.fingerprint + self._heads.fingerprint
 
     def _with(self, source: IdentitySource) -> tuple[_Remembering, Anonymizer]:
         if source.fingerprint not in self._ready:
             remembering = _Remembering(source)
             anonymizer = Anonymizer()
-            anonymizer.opened = FusedRenderer(remembering, self._network, self._classify), ""
+            renderer = FusedRenderer(remembering, self._network, self._classify, heads=self._heads)
+            anonymizer.opened = renderer, ""
             self._ready[source.fingerprint] = remembering, anonymizer
         return self._ready[source.fingerprint]
 

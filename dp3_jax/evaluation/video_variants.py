@@ -23,6 +23,7 @@ from dp3_jax.evaluation.real_people import OnePerson
 from dp3_jax.evaluation.video_clip import Faces, Render
 from dp3_jax.media import image_sequences
 from dp3_jax.media.video import reading
+from dp3_jax.models.person_mask import PersonMask
 from dp3_jax.pipelines.anonymize import Anonymizer
 from dp3_jax.pipelines.video import job, track_file
 from dp3_jax.replacement import fusing, key_derivation
@@ -244,7 +245,7 @@ def lending(anonymizer: Anonymizer, people: OnePerson) -> Anonymizer | None:
         return None
     other = Anonymizer(identity=anonymizer.identity, min_confidence=anonymizer.min_confidence)
     network, classifier = fusing.load_fusion(), load_classifier()
-    other.opened = FusedRenderer(people, network, classifier.classify), ""
+    other.opened = FusedRenderer(people, network, classifier.classify, heads=PersonMask()), ""
     return other
 
 

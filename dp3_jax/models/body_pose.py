@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from dp3_jax.common.opencv import Network
+from dp3_jax.models.person_mask import PersonMask
 
 POINTS = 33
 SIDE = 256  # px, of the network's picture and of the outline
@@ -47,9 +48,8 @@ class BodyPose:
 class PoseNetwork:
     """The network, and one that tells persons from what is behind them.
 
-    Of bodies that the frame's lower edge cuts, the first one leaves out legs; MediaPipe's selfie segmentation
-    (asset `person_mask`, Apache-2.0) knows these. It sees all persons together, so it counts inside the box
-    alone.
+    Of bodies that the frame's lower edge cuts, the first one leaves out legs, which `PersonMask` knows. It
+    sees all persons together, so it counts inside the box alone.
     """
 
     def __init__(self):
@@ -59,7 +59,7 @@ class PoseNetwork:
           UserError: they cannot be fetched.
         """
         self._network = Network("body_pose")
-        self._persons = Network("person_mask")
+        self._persons = PersonMask()
 
     def __call__(self, frame: np.ndarray, box: Sequence[float]) -> BodyPose:
         """The person in `box` (x, y, width, height in px) of u8[h, w, 3] RGB."""
@@ -89,7 +89,7 @@ class PoseNetwork:
         self, crop: np.ndarray, to_frame: np.ndarray, box: Sequence[float]
     ) -> np.ndarray:
         """f32[256, 256], how surely each pixel in the box shows a person."""
-        persons = self._persons(crop.astype(np.float32) / 255)[0].reshape(SIDE, SIDE)
+        persons = self._persons(crop)
         corner = (np.asarray(box[:2]) - to_frame[:, 2]) / to_frame[0, 0]
         left, top = np.maximum(np.floor(corner), 0).astype(int)
         right, bottom = np.ceil(corner + np.asarray(box[2:]) / to_frame[0, 0]).astype(int)

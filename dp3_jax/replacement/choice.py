@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from dp3_jax.common import assets
 from dp3_jax.common.errors import UserError
+from dp3_jax.models.person_mask import PersonMask
 from dp3_jax.replacement import fusing
 from dp3_jax.replacement.fusing import FusionNetwork
 from dp3_jax.replacement.generation import FaceRenderer, Generator
@@ -102,6 +103,7 @@ def open_fused(
         classifier.fingerprint,
         score,
         smile=options.wishes.smile,
+        heads=PersonMask(),
     )
 
 

@@ -21,8 +21,8 @@ from dp3_jax.common.compilations import KeptProgram
 from dp3_jax.common.errors import UserError
 from dp3_jax.models import mesh
 from dp3_jax.models.weights import nested
+from dp3_jax.replacement import silhouette
 from dp3_jax.replacement.identities import Rendering
-from dp3_jax.replacement.silhouette import rendered_in
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import geometry
 from dp3_jax.vision.geometry import Alignment, Region
@@ -58,7 +58,7 @@ class Donor:
       rendering: the person's picture.
       alignment: from its pixels to the canonical frame.
       view: u8[128, 128, 3], the canonical view of it.
-      mask: f32[128, 128, 1], 1 on its face.
+      mask: f32[128, 128, 1], 1 on its face, and on what of its head is shown.
     """
 
     rendering: Rendering
@@ -171,8 +171,11 @@ def place_donor(
     back = Alignment(1 / aligned.a, -aligned.b / aligned.a)
     whole = Region(0, 0, np.ones((SIZE, SIZE), bool))
     view = geometry.project(rendering.image, back, whole, quick=quick)
-    oval = _polygon(aligned.apply(rendered_in(mesh.outline(rendering.mesh))))
-    return Donor(rendering, aligned, view, oval[..., None] * (mask > 0))
+    shown = _polygon(aligned.apply(silhouette.rendered_in(mesh.outline(rendering.mesh))))
+    if rendering.head is not None:
+        head = cv2.warpAffine(rendering.head, aligned.matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+        shown = silhouette.with_head(shown, head, mask)
+    return Donor(rendering, aligned, view, shown[..., None] * (mask > 0))
 
 
 def _onto(points: np.ndarray, target: np.ndarray) -> Alignment:

@@ -82,6 +82,8 @@ class Rendering:
       clamped: the pose that was asked for lies beyond what the source can draw; the nearest was rendered.
       person: tells the persons of one key and source apart; for sidecars.
       depth: f32[468] px, the third coordinate of the mesh's points; None where it is not known.
+      head: u8[S, S], levels of 255, how surely each pixel shows the person, hair included; None where it is
+        not known.
     """
 
     image: np.ndarray
@@ -92,16 +94,23 @@ class Rendering:
     clamped: bool
     person: str
     depth: np.ndarray | None = None
+    head: np.ndarray | None = None
 
     @classmethod
     def of_mesh(
-        cls, image: np.ndarray, mesh: np.ndarray, *, clamped: bool, person: str
+        cls,
+        image: np.ndarray,
+        mesh: np.ndarray,
+        *,
+        clamped: bool,
+        person: str,
+        head: np.ndarray | None = None,
     ) -> "Rendering":
         """A picture whose points, pose and expression are those of its mesh, f32[468, 3] px."""
         flat = np.ascontiguousarray(mesh[:, :2])
         measured = five_points(mesh), flat, yaw_pitch_roll(mesh), expression_of(mesh)
         depth = np.ascontiguousarray(mesh[:, 2])
-        return cls(image, *measured, clamped, person, depth)
+        return cls(image, *measured, clamped, person, depth, head)
 
 
 class IdentitySource(Protocol):

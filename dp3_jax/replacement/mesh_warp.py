@@ -134,7 +134,7 @@ def _positions(resolution: int, size: int) -> np.ndarray:
 
 
 def warped(image: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """u8[S, S, 3]: a picture as its field f32[R, R, 2] carries it into the target; its rim repeats."""
+    """u8[S, S, C]: a picture as its field f32[R, R, 2] carries it into the target; its rim repeats."""
     size, resolution = image.shape[0], field.shape[0]
     at = _positions(resolution, size) + field
     # Enlarged by halves of places less at the rim, where there is no face.

@@ -1,7 +1,7 @@
 """Renderings of one person as a pose grid keeps them, and the picture of a look that some of them make."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -20,12 +20,16 @@ _FLOOR = 6.0  # levels that are added before tones are divided
 _INSIDE = 3  # px of _TONED that are left out at the outline
 
 
+# Of a square picture u8[S, S, 3], how surely each pixel shows the person: u8[S, S].
+Heads = Callable[[np.ndarray], np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class NodePicture:
     """A rendering at a node of the grid.
 
     Attributes:
-      image: u8[S, S, 3].
+      image: u8[S, S, 3]; u8[S, S, 4] where the head is known, which is the last channel (`Rendering.head`).
       mesh: f32[468, 3] px, as measured.
       placed: the mesh taken apart.
       person: see `Rendering`.
@@ -42,8 +46,8 @@ class NodePicture:
         return self.image.nbytes + self.mesh.nbytes + self.placed.shape.nbytes + 1024
 
 
-def node_picture(rendering: Rendering, size: int) -> NodePicture:
-    """A rendering brought to a square of `size` px.
+def node_picture(rendering: Rendering, size: int, heads: Heads | None = None) -> NodePicture:
+    """A rendering brought to a square of `size` px; `heads` tells the head in it.
 
     Raises:
       ValueError: its mesh has no depth (`Rendering.of_mesh` gives one).
@@ -54,6 +58,8 @@ def node_picture(rendering: Rendering, size: int) -> NodePicture:
     if image.shape[:2] != (size, size):
         image, mesh = _framed(image, mesh, size)
     mesh = np.asarray(mesh, np.float32)
+    if heads is not None:
+        image = np.dstack([image, heads(image)])
     return NodePicture(image, mesh, face_shape.take_apart(mesh), rendering.person)
 
 
@@ -86,7 +92,7 @@ def toned(picture: NodePicture, centre: NodePicture) -> NodePicture:
         np.asarray((p.mesh[:, :2] + 0.5) * scale - 0.5, np.float64) for p in (picture, centre)
     )
     own, wanted = (
-        cv2.resize(p.image, (_TONED, _TONED), interpolation=cv2.INTER_AREA)
+        cv2.resize(p.image[..., :3], (_TONED, _TONED), interpolation=cv2.INTER_AREA)
         for p in (picture, centre)
     )
     field = mesh_warp.displacement(target, source[None], _TONED)
@@ -100,7 +106,8 @@ def toned(picture: NodePicture, centre: NodePicture) -> NodePicture:
     floor = _FLOOR * both[..., 6:] + 1e-6
     gain = np.clip((both[..., 3:6] + floor) / (both[..., :3] + floor), *_GAINS)
     gain = cv2.resize(gain, (size, size), interpolation=cv2.INTER_LINEAR)
-    image = cv2.convertScaleAbs(picture.image * gain)
+    image = picture.image.copy()
+    image[..., :3] = cv2.convertScaleAbs(picture.image[..., :3] * gain)
     return dataclasses.replace(picture, image=image)
 
 
@@ -122,7 +129,7 @@ def mesh_of(corners: Sequence[tuple[NodePicture, float]], appearance: Appearance
 
 
 def blended(corners: Sequence[tuple[NodePicture, float]], mesh: np.ndarray) -> np.ndarray:
-    """u8[S, S, 3]: the mean of corners' pictures, each warped to a mesh f32[468, 3]."""
+    """u8[S, S, 3 or 4]: the mean of corners' pictures, each warped to a mesh f32[468, 3]."""
     size = corners[0][0].image.shape[0]
     sources = np.stack([picture.mesh[:, :2] for picture, _ in corners])
     field = mesh_warp.displacement(mesh[:, :2], sources, size, mesh_warp.nearness(mesh))

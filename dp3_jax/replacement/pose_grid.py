@@ -11,11 +11,13 @@ import time
 from collections import OrderedDict
 from typing import NamedTuple
 
+import numpy as np
+
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Expression
 from dp3_jax.replacement import eyelids, node_pictures, pose_lattice
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
-from dp3_jax.replacement.node_pictures import NodePicture
+from dp3_jax.replacement.node_pictures import Heads, NodePicture
 from dp3_jax.replacement.pose_lattice import Appearance, Lattice, Node
 
 MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
@@ -53,7 +55,12 @@ class PoseGrid:
     """See the top of this file. Calls may come from one thread at a time."""
 
     def __init__(
-        self, source: IdentitySource, *, max_bytes: int = MAX_BYTES, smile: bool | None = None
+        self,
+        source: IdentitySource,
+        *,
+        max_bytes: int = MAX_BYTES,
+        smile: bool | None = None,
+        heads: Heads | None = None,
     ):
         """Renders nothing yet.
 
@@ -62,7 +69,9 @@ class PoseGrid:
           max_bytes: of pictures that are kept, over all persons; those that were not used for longest go.
             One look's pictures are kept even if they are more.
           smile: that is wished for of all persons; the vectors have it too (`smiles.wished`).
+          heads: tells the head in a picture; without it only what is inside faces' outlines is shown.
         """
+        self._heads = heads
         self._smile = smile
         self._max_bytes = max_bytes
         self._render = functools.partial(source.render, mended=False)
@@ -110,11 +119,12 @@ class PoseGrid:
         else:
             corners = self._ready(person, wanted)
         mesh = node_pictures.mesh_of(corners, appearance)
-        image = node_pictures.blended(corners, mesh)
+        image, head = _apart(node_pictures.blended(corners, mesh))
         shares = tuple(1.0 if eye is None else eye for eye in (vector.left_eye, vector.right_eye))
         gaze = vector.gaze_x or 0.0, vector.gaze_y or 0.0
         image, mesh = eyelids.moved(image, mesh, shares, gaze)
-        made = Rendering.of_mesh(image, mesh, clamped=clamped, person=corners[0][0].person)
+        who = corners[0][0].person
+        made = Rendering.of_mesh(image, mesh, clamped=clamped, person=who, head=head)
         if wait:
             self._last[person, vector] = made
             self._last_bytes += made.image.nbytes
@@ -197,7 +207,7 @@ class PoseGrid:
                 )
             except ValueError:  # no face in this pose
                 return None
-        picture = node_pictures.node_picture(shown, person.size)
+        picture = node_pictures.node_picture(shown, person.size, self._heads)
         return picture if light is None else node_pictures.toned(picture, light)
 
     def _keep(self, person: _Person, node: Node, made: NodePicture | None) -> None:
@@ -297,6 +307,13 @@ class PoseGrid:
                 self._fading[name] = 0
             if not _is_first(name):
                 self._hurry.wait(_PAUSE * (time.perf_counter() - began))
+
+
+def _apart(layers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """A picture u8[S, S, 3] and its head u8[S, S], if it has one, of u8[S, S, 3 or 4]."""
+    if layers.shape[-1] == 3:
+        return layers, None
+    return np.ascontiguousarray(layers[..., :3]), np.ascontiguousarray(layers[..., 3])
 
 
 def _is_first(name: tuple[_Person, Node]) -> bool:

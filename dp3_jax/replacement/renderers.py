@@ -6,6 +6,7 @@ sees the background-filled frame, the mask, the five points and the face's vecto
 itself.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from dp3_jax.detection.face_vector import FaceVector
+from dp3_jax.models.person_mask import PersonMask
 from dp3_jax.replacement import (
     carried_parts,
     fusing,
@@ -152,11 +154,13 @@ class FusedRenderer:
         score: Score | None = None,
         *,
         smile: bool | None = None,
+        heads: PersonMask | None = None,
     ):
         """`classify` tells a person's coarse classes from the surroundings, `classified_by` what it is;
-        `score` compares candidates, `smile` is wished for (`smiles`)."""
+        `score` compares candidates, `smile` is wished for (`smiles`), `heads` tells the heads of renderings:
+        without it a face ends at its outline."""
         self.source, self._network, self._classify = source, network, classify
-        self._score, self._smile = score, smile
+        self._score, self._smile, self._heads = score, smile, heads
         self.identity = source.name
         self._shares = source.name == "prior"  # a bank is on the disk
         self._begun: dict[int, tuple[InpaintRequest, Future[Donor | None]]] = {}
@@ -166,12 +170,15 @@ class FusedRenderer:
         all_of_it = f"{network.fingerprint} {source.fingerprint} {classified_by}".encode()
         if smile is not None:
             all_of_it += f" smile {smile}".encode()
+        if heads is not None:
+            all_of_it += f" heads {heads.fingerprint}".encode()
         self.fingerprint = hashlib.sha256(all_of_it).hexdigest()
 
     @functools.cached_property
     def _grid(self) -> PoseGrid:
         source = StoredPersons(self.source) if self._shares else self.source
-        return PoseGrid(source, smile=self._smile)
+        heads = None if self._heads is None else self._heads.of
+        return PoseGrid(source, smile=self._smile, heads=heads)
 
     def warm(self, count: int) -> None:
         """Gets ready for the first face, however many there are."""
@@ -251,9 +258,11 @@ class FusedRenderer:
         expression = None if vector is None else vector.expression
         if self._smile is not None:
             expression = smiles.mouth_of(self._smile)
-        return self.source.render(
-            key, classes, pose, expression, fusing.rendering_size(request.alignment)
-        )
+        size = fusing.rendering_size(request.alignment)
+        shown = self.source.render(key, classes, pose, expression, size)
+        if self._heads is None:
+            return shown
+        return dataclasses.replace(shown, head=self._heads.of(shown.image))
 
     def awaits(self, request: InpaintRequest) -> bool:
         """See `generation.FaceRenderer`; in clips in which renderings are not waited for."""
