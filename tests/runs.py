@@ -140,18 +140,12 @@ def finished_steps(workdir):
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def interrupt(line, workdir, after, number=signal.SIGKILL, delay=0.0):
-    """Starts a `command` line and signals it `delay` seconds after checkpoint `after` or a later one appears.
-
-    Returns:
-      (exit status, output); the run may have ended by itself before the signal.
-    """
-    started = Command(line)
-    wait(started, until=lambda: any(step >= after for step in finished_steps(workdir)))
-    time.sleep(delay)
-    started.process.send_signal(number)
-    wait(started)
-    return started.process.returncode, "".join(started.output)
+def signalled(line, step, number=signal.SIGKILL):
+    """Runs a `command` line that gets a signal at micro-batch `step`; returns (exit status, output)."""
+    launch = line.index("launch.py")
+    ended = run([*line[:launch], "-m", "tests.signalled_run", str(step), str(int(number)),
+                 *line[launch + 1 :]])  # fmt: skip
+    return ended.returncode, ended.stdout + ended.stderr
 
 
 def final_state(workdir, config):
