@@ -1,7 +1,7 @@
 """Where a new face comes from: one interface for all sources of identities.
 
-A person is made of a key alone and of coarse classes of the photo (sex, age band, band of skin tone); pose
-and expression choose how that person is rendered. Same key and classes, same person.
+A person is made of a key alone and of coarse classes of the photo (sex, age band, bands of skin tone and
+hair); pose and expression choose how that person is rendered. Same key and classes, same person.
 """
 
 import dataclasses
@@ -21,6 +21,9 @@ TONE_EDGES = (-30.0, 10.0, 28.0, 41.0, 55.0)
 _TONE_ENDS = (-60.0, 70.0)
 TONES = len(TONE_EDGES) + 1
 
+# L of CIE Lab from which on each band of hair begins: black, brown, and blond, grey or bald.
+HAIR_BANDS = {"dark": 0.0, "medium": 22.0, "light": 45.0}
+
 # What the prior can draw: beyond, faces smear and eyes close; past 50 degrees of yaw there is no face any
 # more (docs/pose_limits.jpg).
 MAX_YAW = 35.0  # degrees to each side
@@ -39,11 +42,13 @@ class Classes(NamedTuple):
       female: the sex.
       age: a key of AGE_BANDS.
       tone: band of skin tone, 0 (dark) to 5 (very light).
+      hair: a key of HAIR_BANDS.
     """
 
     female: bool | None = None
     age: str | None = None
     tone: int | None = None
+    hair: str | None = None
 
 
 class Wishes(NamedTuple):
@@ -174,6 +179,11 @@ def age_range(band: str) -> tuple[float, float]:
     starts = [*AGE_BANDS.values(), _OLDEST]
     index = list(AGE_BANDS).index(band)
     return starts[index], starts[index + 1]
+
+
+def hair_band(lightness: float) -> str:
+    """The band of hair of a lightness, L of CIE Lab."""
+    return [name for name, start in HAIR_BANDS.items() if lightness >= start or not start][-1]
 
 
 def clamped_pose(pose: Pose) -> tuple[Pose, bool]:

@@ -41,7 +41,7 @@ _SURE_SEX = 1.0  # logit of being called a woman or man, in the choice and on th
 # How far what is measured on a candidate may lie outside of what is wanted: it can be corrected that far.
 # Moved by more, a man of 49 in place of one of 30 became a child.
 # Of 900 grown persons those with a logit of less than 2 were looked at: half of the 20 read as the other sex.
-_CORRECTED = {"age": 8.0, "female": -1.0, "ita": 15.0}
+_CORRECTED = {"age": 8.0, "female": -1.0, "ita": 15.0, "hair_lightness": 15.0}
 _MIN_CONFIDENCE = 0.93  # of YuNet in a rendering; nearly all that are as they should be have more
 _MAX_CAST = 12.0  # of coloured light, which `light.balanced` takes out
 _CONFIDENCE_COUNTS = 50.0  # what has .86 is no face any more
@@ -56,11 +56,14 @@ _TONE_SLACK = (
     8.0  # degrees that a candidate's tone may lie outside of its band; it is moved into it
 )
 _AGE_SLACK = 2.0  # years, likewise
+_HAIR_SLACK = 4.0  # of L, likewise
 # Years between which persons of each band are drawn: well inside, for toddlers are called 14 at times.
 _AGES = {"child": (3.0, 10.0), "young": (20.0, 30.0), "middle": (35.0, 47.0), "old": (54.0, 75.0)}
 _WISHED_AGE = 4.0  # years round a wished age
 _MAX_MOVES = {"age": 20.0, "female": 4.0, "ita": 50.0, "yaw": 60.0, "pitch": 35.0}
-_MAX_MOVES |= {"mouth_opening": 0.4, "mouth_width": 0.3}
+_MAX_MOVES |= {"mouth_opening": 0.4, "mouth_width": 0.3, "hair_lightness": 15.0}
+# L above the forehead of persons for each band of hair round the face: it comes along with the face.
+_HAIR = {"dark": (0.0, 20.0), "medium": (16.0, 42.0), "light": (40.0, 100.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,8 @@ def target(classes: Classes, wishes: Wishes) -> Target:
     tone = classes.tone if wishes.tone is None else wishes.tone
     if tone is not None:
         ranges["ita"] = inner_range(tone)
+    if classes.hair is not None:
+        ranges["hair_lightness"] = _HAIR[classes.hair]
     return Target(ranges, bool(wishes.glasses))
 
 
@@ -115,6 +120,7 @@ def misfit(predicted: Mapping[str, np.ndarray], wanted: Target) -> np.ndarray:
     bad |= predicted["fringe"] > _MAX_PREDICTED_FRINGE
     distance = np.zeros(len(glasses))
     slack = {"ita": (_TONE_SLACK, 10.0), "age": (_AGE_SLACK, 12.0), "female": (0.0, 2.0)}
+    slack["hair_lightness"] = (_HAIR_SLACK, 20.0)
     if wanted.ranges.get("ita", (0.0, np.inf))[1] < _DARK:
         distance += np.maximum(predicted["hair_lightness"] - _MAX_DARK_HAIR, 0) / 20
     for name, (low, high) in wanted.ranges.items():
@@ -137,6 +143,7 @@ def shortcoming(own: Attributes, wanted: Target) -> float:
     lack += max(own.unevenness - _MAX_UNEVENNESS, 0) / 5
     lack += max(own.mixed_hues - _MAX_MIXED_HUES, 0) / 5 + max(own.shadow - _MAX_SHADOW, 0) / 10
     values, units = measured(own), {"age": 10.0, "female": 2.0, "ita": 15.0}
+    units["hair_lightness"] = 20.0
     for name, (low, high) in wanted.ranges.items():
         away = max(low - values[name], values[name] - high)
         lack += max(away - _CORRECTED[name], 0) / units[name]
@@ -206,4 +213,10 @@ def inner_range(tone: int) -> tuple[float, float]:
 
 def measured(own: Attributes) -> dict[str, float]:
     """A person's attributes in the units of the directions."""
-    return {"age": own.age, "female": float(logit(own.female)), "ita": own.ita}
+    female = float(logit(own.female))
+    return {
+        "age": own.age,
+        "female": female,
+        "ita": own.ita,
+        "hair_lightness": own.hair_lightness,
+    }

@@ -20,6 +20,7 @@ from dp3_jax.models.person_mask import PersonMask
 from dp3_jax.replacement import (
     carried_parts,
     fusing,
+    hair,
     key_derivation,
     painting,
     smiles,
@@ -35,7 +36,7 @@ from dp3_jax.replacement.generation import (
     generate,
     is_flat,
 )
-from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
+from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering, hair_band
 from dp3_jax.replacement.painting import Fused
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.stored_persons import StoredPersons
@@ -220,13 +221,15 @@ class FusedRenderer:
     def _draw(self, request: InpaintRequest, seen: np.ndarray, number: int) -> RenderedFace | None:
         """One candidate, for the view u8[S, S, 3]."""
         view = _context(request, seen)
-        classes = self._classes(request, view)
+        classes, hair_round = self._surroundings(request, view)
         if not self._is_there(request, classes, number):
             return None
         try:
             rendering = self._beside.submit(self._rendering, request, classes, number).result()
         except ValueError:  # that person shows no face in that pose
             return None
+        if hair_round is not None:
+            rendering = hair.matched(rendering, hair_round)
         donor = _placed(request, rendering)
         parts, share = self._parts(request, seen, view, donor)
         fused = Fused(donor, with_background(parts, share, seen), (parts, share))
@@ -234,13 +237,24 @@ class FusedRenderer:
         score = None if self._score is None else self._score(shown, request.mask)
         return RenderedFace(number, shown, rendering.person, fused, score)
 
-    def _classes(self, request: InpaintRequest, view: np.ndarray) -> Classes:
-        """Of a face's surroundings; of a track's in its first frame."""
+    def _surroundings(
+        self, request: InpaintRequest, view: np.ndarray
+    ) -> tuple[Classes, np.ndarray | None]:
+        """Classes of a face's surroundings, and in photos the colour of hair there (`hair.seen_round`).
+
+        Of a track's in its first frame. The view u8[S, S, 3] has nothing under the mask.
+        """
+        if request.memory is not None and request.memory.classes is not None:
+            return Classes(*request.memory.classes), None
+        classes, seen = self._classify(view, request.mask), None
+        if self._heads is not None:
+            seen = hair.seen_round(view, request.mask, self._heads.of)
+        if seen is not None:
+            classes = classes._replace(hair=hair_band(float(seen[0])))
         if request.memory is None:
-            return self._classify(view, request.mask)
-        if request.memory.classes is None:
-            request.memory.classes = self._classify(view, request.mask)
-        return Classes(*request.memory.classes)
+            return classes, seen
+        request.memory.classes = classes
+        return classes, None
 
     def _person_key(self, request: InpaintRequest, number: int) -> bytes:
         """Of a candidate; those of small faces in clips are shared."""
