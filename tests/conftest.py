@@ -15,11 +15,15 @@ settings.load_profile("compiled")
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 CACHE = pathlib.Path(tempfile.gettempdir()) / "dp3_jax_test_compilation_cache"
-# Also for the commands that tests start.
+# Also for the commands that tests start. Small programs are kept too: what is computed outside of jax.jit is
+# compiled operation by operation, hundreds of them, in each process anew.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update(
+    "jax_persistent_cache_min_compile_time_secs",
+    float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]),
+)
 
 
 @pytest.fixture(autouse=True)
