@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from ml_collections import ConfigDict
@@ -24,18 +25,27 @@ def packed(folder, subset_seed=0):
     return str(folder)
 
 
-@pytest.fixture
-def run(tmp_path):
-    """(workdir, config) of a run on 40 of the packed images, whose folder has been moved to MOVED since."""
-    place = packed(tmp_path / "packed")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(folder, config) of a run in folder/run on 40 of the images in folder/MOVED, moved there since."""
+    folder = tmp_path_factory.mktemp("made")
+    place = packed(folder / "packed")
     config = saved_run.write(
-        tmp_path / "run", data__source="packed", data__path=place, data__train_examples=40,
+        folder / "run", data__source="packed", data__path=place, data__train_examples=40,
         data__validation_examples=32,
     )  # fmt: skip
     images = load_arrays(configuration.data_options(config.data), "train")
-    provenance.record(tmp_path / "run", images.of[1], images.of[0])
-    (tmp_path / "packed").rename(tmp_path / "MOVED")
-    return tmp_path / "run", config
+    provenance.record(folder / "run", images.of[1], images.of[0])
+    (folder / "packed").rename(folder / "MOVED")
+    return folder, config
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """(workdir, config), a copy of the run, to be changed."""
+    folder, config = made
+    shutil.copytree(folder / "run", tmp_path / "run")
+    return tmp_path / "run", config.copy_and_resolve_references()
 
 
 def overridden(**changes):
@@ -90,14 +100,14 @@ def test_an_exported_file_is_measured_as_the_config_says(tmp_path):
     assert run_config.as_trained(tmp_path / "g.safetensors", config, {}) is config
 
 
-def test_a_run_whose_data_have_moved_is_told_and_measured_where_they_are_now(run):
-    workdir, _ = run
+def test_a_run_whose_data_have_moved_is_told_and_measured_where_they_are_now(made, run):
+    (folder, _), (workdir, _) = made, run
     line = ["--config=configs/celeba128.py:smoke", f"--workdir={workdir}", "--mode=evaluate"]
     line += [f"--config.{name}={value}" for name, value in SMALL.items()]
     result = runs.launch(*line)
     assert result.returncode == 2
-    assert f"are no longer at {workdir.parent / 'packed'}" in result.stderr
-    result = runs.launch(*line, f"--config.data.path={workdir.parent / 'MOVED'}")
+    assert f"are no longer at {folder / 'packed'}" in result.stderr
+    result = runs.launch(*line, f"--config.data.path={folder / 'MOVED'}")
     assert result.returncode == 0, result.stderr
     measured = json.loads((workdir / "evaluation.json").read_text())
     assert measured["data"]["train_images"] == 40 and measured["data"]["image_size"] == 16
