@@ -228,6 +228,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     began = time.perf_counter()
     from dp3_jax.common import files
+    from dp3_jax.common.opencv import one_thread_each
     from dp3_jax.media.live import sinks
     from dp3_jax.media.video.encoding import EncoderSettings
     from dp3_jax.pipelines.live.persons import Persons
@@ -250,6 +251,7 @@ def run(arguments: argparse.Namespace) -> int:
     encoder = EncoderSettings(arguments.codec, arguments.crf, arguments.preset, arguments.hardware)
     size = source.width, source.height
     with contextlib.ExitStack() as stack:
+        stack.enter_context(one_thread_each())  # the stages share the cores
         stack.callback(live_rendering.close)
         opened = sinks.open_sink(arguments.to, *size, source.rate, encoder, on_new_person=renew)
         sink = stack.enter_context(opened)

@@ -25,7 +25,7 @@ _COARSE_BELOW = 256  # px
 _MAX_ASKED = 64  # nodes that the background is to render, besides persons' first ones
 _MAX_LAST = 4 << 20  # bytes of renderings that are kept, for faces that rest and those like them
 # Of the time that a node took, between nodes that the background renders: frames, which do without, need it.
-_PAUSE = 1.0
+_PAUSE = 3.0
 _FADE = 6  # calls over which a picture from the background comes in
 
 

@@ -14,6 +14,7 @@ from dp3_jax.detection.tracking import Tracker
 from dp3_jax.detection.tracks import Observation, Track
 from dp3_jax.media.live.sources import Frame, pace
 from dp3_jax.pipelines.live import pipeline
+from dp3_jax.pipelines.live.persons import Persons
 from dp3_jax.pipelines.live.pipeline import Pipeline
 from dp3_jax.pipelines.live.quality_controller import LEVELS, START, Level, QualityController
 from dp3_jax.pipelines.live.release_policy import FULL, ReleasePolicy, TrackedFrame
@@ -204,24 +205,49 @@ class Sized:
         return np.zeros_like(image), [None] * len(faces)
 
 
-def test_where_there_is_no_time_small_faces_are_blurred_and_steadily_so():
-    painter = pipeline.Painter(Sized)
-
-    def shown(width, below, method=None):
+def test_faces_without_time_are_blurred_where_others_are_made():
+    def shown(method=None, *, blurs=True):
+        painter = pipeline.Painter(Sized)
         frame = Frame(0, 0.0, np.zeros((4, 4, 3), np.uint8))
-        small, large = (
-            Track(n, (Observation(0, (0.0, 0.0, w, w), None, 0.9),), method=method)
-            for n, w in ((1, width), (2, 200.0))
-        )
-        painter.paint(TrackedFrame(frame, {1: small, 2: large}, 0), below)
+        one = Observation(0, (0.0, 0.0, 2.0, 2.0), None, 0.9)
+        faces = {number: Track(number, (one,), method=method) for number in (1, 2)}
+        tracked = TrackedFrame(frame, faces, 0, blurred=frozenset({1}))
+        painter.paint(tracked, blurs=blurs)
         return [method for _, method in sorted(painter._renderer.methods[-1].items())]
 
-    assert shown(60.0, 0) == [None, None]
-    assert shown(60.0, 96) == ["blur", None]
-    assert shown(100.0, 96) == ["blur", None]  # near the limit it stays as it was
-    assert shown(120.0, 96) == [None, None]
-    assert shown(100.0, 96) == [None, None]
-    assert shown(60.0, 96, "pixelate") == ["pixelate", "pixelate"]
+    assert shown() == ["blur", None]
+    assert shown("pixelate") == ["pixelate", "pixelate"]
+    assert shown(blurs=False) == [None, None]
+
+
+def test_a_frame_that_waits_is_rendered_once_unless_more_is_known_of_it_in_the_end():
+    persons = Persons()
+    painter = pipeline.Painter(Remembering, persons)
+    renders = painter._renderer.frames
+    policy = make_policy(Finder(), delay=1)
+    counts = []
+    for frame in live_scenes.frames([([Walk(2, 9, 100, 80, 1.0)], 6)]):
+        for one in policy.take(frame, EVERY):
+            if frame.number == 5:
+                persons.renew()
+            assert len(painter.paint(one)[1]) == len(one.faces)
+            counts.append(len(renders))
+        if (ahead := policy.ahead()) is not None:
+            painter.paint_ahead(ahead)
+    # Frame 1 once more as who entered in frame 2 is carried back, frame 4 as there is to be another person.
+    assert counts == [0, 1, 2, 3, 5]
+
+
+def test_what_fails_ahead_is_tried_again():
+    painter = pipeline.Painter(lambda: Unsteady(Remembering(), {1}))
+    policy = make_policy(Finder(), delay=1)
+    first, second = live_scenes.frames([([Walk(0, 9, 100, 80, 1.0)], 2)])
+    assert policy.take(first, EVERY) == []
+    painter._renderer = Unsteady(Remembering(), {1})
+    painter.paint_ahead(policy.ahead())
+    (released,) = policy.take(second, EVERY)
+    painter._renderer = Remembering()
+    assert len(painter.paint(released)[1]) == 1
 
 
 def test_a_renderer_that_has_met_many_is_replaced_only_when_nobody_is_in_the_picture():
@@ -313,6 +339,23 @@ def test_with_a_delay_new_faces_are_carried_back_but_not_over_a_cut():
     assert [one.frame.number for one in released] == list(range(6))
     assert [sorted(one.faces) for one in released] == [[], [1], [1], [1], [2], [2]]
     assert [one.scene for one in released] == [0, 0, 0, 0, 1, 1]
+
+
+def test_faces_that_are_blurred_for_want_of_time_are_not_measured():
+    measured = []
+
+    def meter(number, image, faces, every):
+        measured.append(len(faces))
+        return (None,) * len(faces)
+
+    policy = make_policy(Finder(), meter=meter)
+    walks = [Walk(0, 9, 60, 80, 0.0, 40.0), Walk(0, 9, 170, 80, 0.0, 60.0)]
+    for frame, most in zip(live_scenes.frames([(walks, 3)]), (None, 1, 0), strict=True):
+        (one,) = policy.take(frame, Level(1, 640, 1, most_new=most))
+        one.observations()
+        assert len(one.faces) == 2
+        assert len(one.blurred) == 2 - (2 if most is None else most)
+    assert measured == [2, 1]
 
 
 def test_what_was_never_clear_is_covered_until_it_is_clear():

@@ -61,8 +61,13 @@ def test_busy_cores_are_no_room_for_a_more_thorough_search():
 
 
 def test_every_level_is_cheaper_than_the_one_before():
-    costs = [(level.side**2 / level.every, 1 / level.scan_every) for level in LEVELS]
-    assert all(a != b and a[0] >= b[0] and a[1] >= b[1] for a, b in itertools.pairwise(costs))
+    def costs(level):
+        most = np.inf if level.most_new is None else level.most_new
+        search = level.side**2 / level.every, 1 / level.scan_every
+        return *search, 1 / level.measure_every, -level.blurred_below, most
+
+    pairs = itertools.pairwise(map(costs, LEVELS))
+    assert all(a != b and all(x >= y for x, y in zip(a, b, strict=True)) for a, b in pairs)
 
 
 def test_frames_that_are_late_under_load_make_it_cheaper_and_others_do_not():
@@ -71,7 +76,7 @@ def test_frames_that_are_late_under_load_make_it_cheaper_and_others_do_not():
         controller.observe(Load(30, 0, 0.9, 0.9, 400.0))
     assert controller.level == LEVELS[1]
     for _ in range(4):
-        controller.observe(Load(30, 0, 0.9, 0.9, 90.0))
+        controller.observe(Load(30, 0, 0.9, 0.9, 60.0))
         controller.observe(Load(30, 0, 0.3, 0.3, 400.0))  # who takes them lets them wait
     assert controller.level == LEVELS[1]
     controller.observe(Load(30, 0, 0.9, 0.9, 140.0))

@@ -37,6 +37,11 @@ class Persons:
         """From the next frame on all faces become persons who were not shown before; from any thread."""
         self._renewing.set()
 
+    @property
+    def renewing(self) -> bool:
+        """Whether new persons were asked for and nobody has been assigned one since."""
+        return self._renewing.is_set()
+
     def assign(self, seen: Sequence[tuple[Track, Observation]]) -> list[int]:
         """The persons of the tracks of a frame, each of another one.
 

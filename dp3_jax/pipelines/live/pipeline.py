@@ -2,9 +2,13 @@
 
     source -> watch (detect, track) -> render -> sink
 
-What may be shown is decided in `watching`; here it holds that only what the renderer has returned gets to
-the sink. A frame is not shown at all when the detector or the renderer fails on it, and it is dropped when it
-waits while a newer one comes. A failure of the generator is none of the renderer's: it leaves a cover.
+What may be shown is decided in `release_policy`; here it holds that only what the renderer has returned
+gets to the sink. A frame is not shown at all when the detector or the renderer fails on it, and it is dropped
+when it waits while a newer one comes. A failure of the generator is none of the renderer's: it leaves a
+cover.
+
+A frame that waits for later ones to be searched is rendered meanwhile, and once more where they have changed
+what is known of it: so waiting costs no time besides.
 """
 
 import contextlib
@@ -28,12 +32,11 @@ from dp3_jax.pipelines.live.quality_controller import Load, QualityController
 from dp3_jax.pipelines.live.release_policy import ReleasePolicy, TrackedFrame
 from dp3_jax.replacement.face_actions import FaceResult
 
-# Frames, or groups of frames decided together, that wait for a stage: only the newest where older ones may be
+# Frames, or what came of one search, that wait for a stage: only the newest where older ones may be
 # dropped, as each one more that waits makes all after it later by the time that the stage takes.
 _DEPTH, _DEPTH_WAITING = 1, 2
 _INTERVAL = 1.0  # s between two looks at the load
 _SOURCE_ENDING = 0.5  # s that the source gets to close; it may wait for input that never comes
-_LARGER = 1.15  # times as large as others is a face that is no longer too small
 # A renderer that has met so many people, all of whom it remembers, is replaced when nobody is in the picture.
 _MAX_PERSONS = 100
 _MAX_NOBODIES = 2000  # what passed for a face for a moment; little is remembered of it
@@ -48,6 +51,29 @@ class Rendered:
     image: np.ndarray
     seconds: float
     arrived: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Searched:
+    """What came of the search of a frame.
+
+    Attributes:
+      released: frames that may be shown now.
+      ahead: the frame itself, if it is to wait.
+    """
+
+    released: list[TrackedFrame]
+    ahead: TrackedFrame | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RenderedAhead:
+    """A frame that waits, what it was rendered into, and how often there had been new persons then."""
+
+    tracked: TrackedFrame
+    image: np.ndarray
+    face_results: list[FaceResult]
+    renewed: int
 
 
 class Renders(Protocol):
@@ -71,20 +97,40 @@ class Painter:
         self._seen: set[int] = set()
         self._scene = -1
         self._count = 0
-        self._too_small: set[int] = set()  # tracks that were in the last frame
+        self._ahead: dict[int, RenderedAhead] = {}  # by number of the frame
+
+    def paint_ahead(self, tracked: TrackedFrame, *, blurs: bool = False) -> None:
+        """Renders a frame that may not be shown yet, for `paint`; what fails is left to that."""
+        with contextlib.suppress(Exception):
+            image, face_results = self._painted(tracked, blurs)
+            made = RenderedAhead(tracked, image, face_results, self._persons.renewed)
+            self._ahead[tracked.frame.number] = made
 
     def paint(
-        self, tracked: TrackedFrame, blurred_below: int = 0
+        self, tracked: TrackedFrame, *, blurs: bool = False
     ) -> tuple[np.ndarray, list[FaceResult]]:
         """The frame as it may be shown.
 
         Args:
           tracked: the frame.
-          blurred_below: px; smaller faces, which otherwise get new ones, are blurred.
+          blurs: whether faces for which there is no time are blurred instead of getting new ones.
 
         Raises:
           ValueError: the renderer gave no frame of the same size; and whatever it raises.
         """
+        ahead = self._ahead.get(tracked.frame.number)
+        # Of those before it none will come any more.
+        self._ahead = {n: one for n, one in self._ahead.items() if n > tracked.frame.number}
+        if (
+            ahead is not None
+            and tracked.is_shown_like(ahead.tracked)
+            and self._persons.renewed == ahead.renewed
+            and not self._persons.renewing
+        ):
+            return ahead.image, ahead.face_results
+        return self._painted(tracked, blurs)
+
+    def _painted(self, tracked: TrackedFrame, blurs: bool) -> tuple[np.ndarray, list[FaceResult]]:
         if self._has_met_many() and not tracked.faces:
             self._renderer, self._seen = self._new_renderer(), set()
         cut, self._scene = tracked.scene != self._scene, tracked.scene
@@ -93,7 +139,8 @@ class Painter:
         seen = tracked.observations()
         numbers = self._persons.assign(seen)
         self._seen.update(numbers)
-        seen = self._without_small(seen, blurred_below)
+        if blurs:
+            seen = [(_blurred(track, tracked.blurred), one) for track, one in seen]
         faces = [
             (
                 dataclasses.replace(track, number=number),
@@ -113,30 +160,16 @@ class Painter:
             raise
         return shown, face_results
 
-    def _without_small(
-        self, seen: Sequence[tuple[Track, Observation]], below: int
-    ) -> list[tuple[Track, Observation]]:
-        """The tracks of a frame, small ones to be blurred, as there is no time to draw all of them."""
-        limits = {
-            track.number: below * (_LARGER if track.number in self._too_small else 1.0)
-            for track, _ in seen
-        }
-        self._too_small = {
-            track.number for track, one in seen if max(one.box[2:]) < limits[track.number]
-        }
-        return [
-            (
-                dataclasses.replace(track, method="blur", reason="small")
-                if track.number in self._too_small and track.method is None and not track.keep
-                else track,
-                one,
-            )
-            for track, one in seen
-        ]
-
     def _has_met_many(self) -> bool:
         persons = sum(number > 0 for number in self._seen)
         return persons > _MAX_PERSONS or len(self._seen) - persons > _MAX_NOBODIES
+
+
+def _blurred(track: Track, blurred: frozenset[int]) -> Track:
+    """A track, blurred where it is among those for which there is no time."""
+    if track.number not in blurred or track.method is not None or track.keep:
+        return track
+    return dataclasses.replace(track, method="blur", reason="small")
 
 
 class Pipeline:
@@ -166,7 +199,7 @@ class Pipeline:
           stopping: set when no further frame is to be taken from the source; may be set from outside.
           drop: drop frames that wait when newer ones come; else the source waits.
           persons: who each track becomes; None: each another one.
-          generates: new faces are made; where there is no time for all, small ones are blurred.
+          generates: new faces are made; where there is no time for all, some are blurred.
         """
         self.meter = Meter()
         self.failure = ""  # of the renderer, the last one in one line
@@ -180,21 +213,23 @@ class Pipeline:
         self._controller = controller
         self._generates = generates
         self._persons = persons
+        self._drops = drop
         # What has been decided together waits and is dropped together.
-        self._arrived: LatestQueue[list[Frame]] = self._queue(drop)
-        self._decided: LatestQueue[list[TrackedFrame]] = self._queue(drop)
-        self._ready: LatestQueue[list[Rendered]] = self._queue(drop)
-        self._queues = (self._arrived, self._decided, self._ready)
+        self._arrived: LatestQueue[Frame] = self._queue(drop, lambda frame: 1)
+        self._searched: LatestQueue[Searched] = self._queue(drop, lambda one: len(one.released))
+        self._ready: LatestQueue[Rendered] = self._queue(drop, lambda rendered: 1)
+        self._queues = (self._arrived, self._searched, self._ready)
         self._stopping = stopping
         self._ended = threading.Event()  # the sink gets no more frames
         self._suppressed = 0
         self._error: BaseException | None = None
 
-    def _queue(self, drop: bool) -> LatestQueue:
+    def _queue(self, drop: bool, frames: Callable[[Any], int]) -> LatestQueue:
+        """A queue before a stage; `frames` says how many an item of it stands for."""
         return LatestQueue(
             _DEPTH if drop else _DEPTH_WAITING,
             wait=not drop,
-            on_drop=lambda item: self.meter.count("dropped", len(item)),
+            on_drop=lambda item: self.meter.count("dropped", frames(item)),
         )
 
     def run(self, tick: Callable[[dict[str, Any]], None]) -> bool:
@@ -279,41 +314,50 @@ class Pipeline:
                 if frame is None or self._stopping.is_set():
                     return
                 self.meter.count("arrived")
-                self._arrived.put([frame])
+                self._arrived.put(frame)
 
     def _decide(self) -> None:
-        for (frame,) in self._arrived:
+        for frame in self._arrived:
             with self.meter.stage("detect"):
                 decided = self._policy.take(frame, self._controller.level)
-            self._pass_on(decided)
+                ahead = self._policy.ahead() if self._drops else None
+            self._pass_on(decided, ahead)
             # Rather a newer frame once it can go on than one that waits: looking takes what rendering needs.
-            self._decided.wait_for_room()
+            self._searched.wait_for_room()
         self._pass_on(self._policy.finish())
 
-    def _pass_on(self, decided: list[TrackedFrame]) -> None:
+    def _pass_on(self, decided: list[TrackedFrame], ahead: TrackedFrame | None = None) -> None:
         self.meter.count("withheld", self._policy.suppressed - self._suppressed)
         self._suppressed = self._policy.suppressed
-        if decided:
-            self._decided.put(decided)
+        if decided or ahead is not None:
+            self._searched.put(Searched(decided, ahead))
 
     def _render(self) -> None:
         painter = Painter(self._new_renderer, self._persons)
-        for tracked in itertools.chain.from_iterable(self._decided):
-            try:
-                below = self._controller.level.blurred_below if self._generates else 0
+        for searched in self._searched:
+            for tracked in searched.released:
+                self._render_one(painter, tracked)
+            if searched.ahead is not None:
                 with self.meter.stage("render"):
-                    shown, face_results = painter.paint(tracked, below)
-            except Exception as error:  # whatever it is, this frame is not shown
-                self.failure = " ".join(str(error).split()) or type(error).__name__
-                self.failures += 1
-                self.meter.count("withheld")
-                continue
-            self.faces = len(face_results)
-            self.meter.done(face_result.done for face_result in face_results)
-            self._ready.put([Rendered(shown, tracked.frame.seconds, tracked.frame.arrived)])
+                    painter.paint_ahead(searched.ahead, blurs=self._generates)
+
+    def _render_one(self, painter: Painter, tracked: TrackedFrame) -> None:
+        """Renders a frame that may be shown, and hands it on."""
+        try:
+            with self.meter.stage("render"):
+                shown, face_results = painter.paint(tracked, blurs=self._generates)
+        except Exception as error:  # whatever it is, this frame is not shown
+            self.failure = " ".join(str(error).split()) or type(error).__name__
+            self.failures += 1
+            self.meter.count("withheld")
+            return
+        self.faces = len(face_results)
+        self.meter.done(face_result.done for face_result in face_results)
+        self._ready.wait_for_room()  # of some that are released together none pushes another one out
+        self._ready.put(Rendered(shown, tracked.frame.seconds, tracked.frame.arrived))
 
     def _show(self) -> None:
-        for (rendered,) in self._ready:
+        for rendered in self._ready:
             with self.meter.stage("sink"):
                 self._sink.write(rendered.image, rendered.seconds)
             self.meter.shown(time.perf_counter() - rendered.arrived)

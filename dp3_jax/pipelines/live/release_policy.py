@@ -37,6 +37,7 @@ from dp3_jax.detection.shots import CutDetector
 from dp3_jax.detection.tracking import Linking, Tracker
 from dp3_jax.detection.tracks import NOT_SURELY_A_FACE, Observation, Track
 from dp3_jax.detection.vector_meter import BesideMeter, VectorMeter, Vectors, meter_for
+from dp3_jax.pipelines.live.new_face_limits import NewFaceLimits
 from dp3_jax.pipelines.live.quality_controller import Level
 
 FULL = Budget(side=1280, scan=True)
@@ -57,6 +58,7 @@ class TrackedFrame:
       scene: number of its scene; it changes at every cut.
       measured: tracks whose vectors are being measured in this frame.
       vectors: these vectors, when they are ready; None: none are.
+      blurred: tracks for whose new faces there is no time.
     """
 
     frame: Any
@@ -64,6 +66,7 @@ class TrackedFrame:
     scene: int
     measured: tuple[int, ...] = ()
     vectors: Future[Vectors] | None = None
+    blurred: frozenset[int] = frozenset()
 
     def observations(self) -> list[tuple[Track, Observation]]:
         """Each track with its observation in this frame and what was measured of it; waits for that."""
@@ -76,6 +79,18 @@ class TrackedFrame:
             (track, dataclasses.replace(track.observations[0], vector=known.get(number)))
             for number, track in self.faces.items()
         ]
+
+    def is_shown_like(self, other: "TrackedFrame") -> bool:
+        """Whether the faces are known as they were in an earlier copy of the same frame."""
+        return (
+            self.blurred == other.blurred
+            and self.faces.keys() == other.faces.keys()
+            and all(
+                track.method == other.faces[number].method
+                and track.observations[0] is other.faces[number].observations[0]
+                for number, track in self.faces.items()
+            )
+        )
 
 
 class ReleasePolicy:
@@ -113,6 +128,7 @@ class ReleasePolicy:
         self._high_confidence: dict[
             int, int
         ] = {}  # tracks once clear, and the frames they were last in
+        self._limits = NewFaceLimits()
         self._scene = 0
         self._blind = True
         self._count = 0
@@ -139,6 +155,16 @@ class ReleasePolicy:
             self.suppressed += 1
             self._blind = True
         return released
+
+    def ahead(self) -> TrackedFrame | None:
+        """The frame that was looked at last, as it would be shown now; None unless it waits.
+
+        It may be rendered meanwhile. It may not be shown: what later frames say of it is still to come.
+        """
+        if not self._waiting:
+            return None
+        newest = self._waiting[-1]
+        return self._treated([dataclasses.replace(newest, faces=dict(newest.faces))])[0]
 
     def finish(self) -> list[TrackedFrame]:
         """The frames that wait only for the delay."""
@@ -176,20 +202,23 @@ class ReleasePolicy:
         found = self._detect(frame.image, expected, budget)
         seen = dict(self._tracker.update(frame.number, found, cut=cut))
         self._remember(seen)
-        self._carry_back(seen, frame.image.shape)
+        blurred = self._limits.blurred(self._to_be_new(seen), level)
+        self._carry_back(seen, frame.image.shape, blurred)
         # What it was when it was seen says what it is in the frames where it is not.
         faces = {n: Track(n, (observation, self._known[n])) for n, observation in seen.items()}
-        high_confidence = {
-            n: tracks.to_face(s) for n, s in seen.items() if s.source != FaceSource.INTERPOLATED
+        measured = {
+            n: tracks.to_face(s)
+            for n, s in seen.items()
+            if s.source != FaceSource.INTERPOLATED and n not in blurred
         }
         vectors = self._beside.submit(
             self._count,
             frame.image,
-            tuple(high_confidence.values()),
+            tuple(measured.values()),
             every=max(level.every, level.measure_every),
         )
         self._waiting.append(
-            TrackedFrame(frame, faces, self._scene, tuple(high_confidence), vectors)
+            TrackedFrame(frame, faces, self._scene, tuple(measured), vectors, blurred)
         )
         self._undecided = 0 if passes else self._undecided + 1
         self._blind = False
@@ -199,7 +228,15 @@ class ReleasePolicy:
         released, self._waiting = self._waiting[:ready], self._waiting[ready:]
         return self._treated(released)
 
-    def _carry_back(self, seen: Mapping[int, Observation], shape: Sequence[int]) -> None:
+    def _to_be_new(self, seen: Mapping[int, Observation]) -> dict[int, Observation]:
+        """Those faces that are not blurred anyway."""
+        if self._low_confidence is None:
+            return dict(seen)
+        return {n: observation for n, observation in seen.items() if n in self._high_confidence}
+
+    def _carry_back(
+        self, seen: Mapping[int, Observation], shape: Sequence[int], blurred: frozenset[int]
+    ) -> None:
         """Adds faces to the frames that wait and do not have them yet."""
         height, width = shape[:2]
         for earlier in self._waiting:
@@ -208,6 +245,7 @@ class ReleasePolicy:
                     seen[number], np.zeros(2), earlier.frame.number, width, height
                 )
                 earlier.faces[number] = Track(number, (there, seen[number]))
+                earlier.blurred |= blurred & {number}
 
     def _remember(self, faces: dict[int, Observation]) -> None:
         lost = {
