@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,15 @@ def signalled(line, step, number=signal.SIGKILL):
     ended = run([*line[:launch], "-m", "tests.signalled_run", str(step), str(int(number)),
                  *line[launch + 1 :]])  # fmt: skip
     return ended.returncode, ended.stdout + ended.stderr
+
+
+def cut(workdir, target, step):
+    """Copies a finished run as it was when checkpoint `step` was its latest, as a killed one leaves it."""
+    shutil.copytree(workdir, target)
+    for later in finished_steps(target):
+        if later > step:
+            shutil.rmtree(target / "checkpoints" / str(later))
+    assert finished_steps(target)[-1] == step
 
 
 def final_state(workdir, config):

@@ -226,17 +226,12 @@ def test_accumulated_micro_batches_equal_one_batch():
 def test_a_run_goes_on_where_it_was_cut(tmp_path):
     """Through the real loop: 8 steps at once equal 4 steps and then, in a new run, 4 more."""
     config = tiny_config()
-    whole, parts = config.copy_and_resolve_references(), config.copy_and_resolve_references()
-    whole.train.epochs = 2.0  # 64 images in batches of 16: 4 steps each
-    parts.train.epochs = 1.0
-    assert loop.train(whole, tmp_path / "whole") is None
-    loop.train(parts, tmp_path / "parts")
-    parts.train.epochs = 2.0
-    loop.train(parts, tmp_path / "parts")
+    config.train.epochs = 2.0  # 64 images in batches of 16: 4 steps each
+    assert loop.train(config, tmp_path / "whole") is None
     assert runs.finished_steps(tmp_path / "whole") == [4, 8]
-    runs.assert_same_bits(
-        runs.final_state(tmp_path / "whole", whole), runs.final_state(tmp_path / "parts", parts)
-    )
+    runs.cut(tmp_path / "whole", tmp_path / "cut", 4)
+    loop.train(config, tmp_path / "cut")
+    runs.assert_same_bits(*(runs.final_state(tmp_path / name, config) for name in ("whole", "cut")))
     # And what is exported from it is an anonymizer that works.
     export.export(tmp_path / "whole", tmp_path / "weights.safetensors", half=True)
     faces = generator.load_anonymizer(tmp_path / "weights.safetensors")

@@ -39,20 +39,24 @@ def test_four_devices_train_the_same_parameters(on_one_device, tmp_path):
     assert_same_run(expected, tmp_path, config)
 
 
-def start_two(folders, **changes):
+# launch.py that waits for a shared file for no more than 0.5 s, as no file will come.
+HURRIED = (
+    "import runpy, sys; from dp3_jax.training import processes\n"
+    "processes.check.__defaults__ = (0.5,)\n"
+    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def start_two(folders, before=(), **changes):
     """Two processes of one run, each told its own folder; returns their statuses and outputs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    commands = [
-        runs.Command(
-            runs.command(
-                folder, f"--distributed={address}", "--num_processes=2", f"--process_id={index}",
-                **changes,
-            )
-        )
-        for index, folder in enumerate(folders)
-    ]  # fmt: skip
+    commands = []
+    for index, folder in enumerate(folders):
+        place = (f"--distributed={address}", "--num_processes=2", f"--process_id={index}")
+        python, *launch = runs.command(folder, *place, **changes)
+        commands.append(runs.Command([python, *before, *launch]))
     runs.wait(*commands)
     return [c.process.returncode for c in commands], ["".join(c.output) for c in commands]
 
@@ -66,7 +70,7 @@ def test_two_processes_train_the_same_parameters(on_one_device, tmp_path):
 
 
 def test_two_processes_without_a_common_folder_are_refused_by_name(tmp_path):
-    statuses, outputs = start_two([tmp_path / "a", tmp_path / "b"], **SETTINGS)
+    statuses, outputs = start_two([tmp_path / "a", tmp_path / "b"], ["-c", HURRIED], **SETTINGS)
     assert statuses == [2, 2], outputs
     assert f"error: --workdir={tmp_path / 'a'} is not one folder that all" in outputs[0]
     assert f"error: --workdir={tmp_path / 'b'} of process 1" in outputs[1]
