@@ -67,9 +67,21 @@ class Directions(NamedTuple):
 
     def distinctness(self, w: np.ndarray) -> np.ndarray:
         """f32[...]: how far f32[..., 512] w lie from the mean in all that no attribute tells."""
+        return np.linalg.norm(self._untold(w), axis=-1)
+
+    def _untold(self, w: np.ndarray) -> np.ndarray:
+        """f32[..., 512]: w less the mean and what attributes tell."""
         apart = w - self.mean
         known, _ = np.linalg.qr(self.regression.T)
-        return np.linalg.norm(apart - (apart @ known) @ known.T, axis=-1)
+        return apart - (apart @ known) @ known.T
+
+    def with_distinctness(self, w: np.ndarray, low: float, high: float) -> np.ndarray:
+        """f32[n, 512]: w f32[n, 512] nearer to the mean or further from it, with a `distinctness` between two
+        values; what attributes tell stays.
+        """
+        untold = self._untold(w)
+        away = np.maximum(np.linalg.norm(untold, axis=-1, keepdims=True), 1e-6)
+        return w + (np.clip(away, low, high) / away - 1) * untold
 
     def move(self, w: np.ndarray, amounts: Mapping[str, float]) -> np.ndarray:
         """f32[8, 512]: w after moves, the amount of each in its unit.

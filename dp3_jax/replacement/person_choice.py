@@ -14,13 +14,14 @@ from dp3_jax.replacement.directions import Directions, logit
 from dp3_jax.replacement.identities import Classes, Wishes
 
 _BLOCK = 64  # candidates that are looked at together
-_MAX_BLOCKS = 16  # after these the one that fits best is taken
+_MAX_BLOCKS = 32  # after these the one that fits best is taken
 
-CHOICE = 6  # one more whenever a key's person changes by anything here
+CHOICE = 7  # one more whenever a key's person changes by anything here
 
 # Length of w - mean, at truncation 1, outside of what the regressions tell; the middle half of all latents.
-# Those near the mean look like one another, and those far from it melt when they are turned.
-_DISTINCTNESS = 8.3, 10.5
+# Those near the mean look like one another, and those far from it melt when they are turned: they are brought
+# into these limits, if they are not too far outside.
+_DISTINCTNESS, _TOO_FAR = (8.3, 10.5), (7.3, 12.5)
 # By the regressions on w, where 1 is with and 0 without. On 750 labelled faces, 5-fold: 99% of those with
 # glasses lie above the limit and 14% of those without, of those with something on the head 90 and 13%.
 _MAX_GLASSES, _MAX_HAT = 0.4, 0.35
@@ -53,7 +54,7 @@ _MAX_MIXED_HUES, _MAX_SHADOW = 10.0, 20.0
 _MAX_SHOWN_LIGHT = 20.0  # as _MAX_LIGHT, on the rendering
 _MAX_OWN_YAW = 20.0  # degrees: who looks away by more by nature is turned back with too much loss
 _TONE_SLACK = (
-    8.0  # degrees that a candidate's tone may lie outside of its band; it is moved into it
+    12.0  # degrees that a candidate's tone may lie outside of its band; it is moved into it
 )
 _AGE_SLACK = 2.0  # years, likewise
 _HAIR_SLACK = 4.0  # of L, likewise
@@ -190,11 +191,12 @@ def fitting(
     others: list[tuple[float, int, np.ndarray]] = []
     for block in range(_MAX_BLOCKS):
         w = candidates(block * _BLOCK, _BLOCK)
+        away = table.distinctness(w) / psi
+        w = table.with_distinctness(w, *(psi * limit for limit in _DISTINCTNESS))
         distance = misfit(table.predict(w), wanted)
         apart = distinctness.set_apart(w, table.mean)  # as they would be shown
         distance[defects.flawed(apart, table.mean)] = np.inf
-        away = table.distinctness(w) / psi
-        distance += np.abs(away - np.clip(away, *_DISTINCTNESS))
+        distance += np.abs(away - np.clip(away, *_TOO_FAR))
         for index in np.flatnonzero(distance == 0):
             yield block * _BLOCK + int(index), w[index]
         near = np.argsort(distance, kind="stable")[:TRIES]
