@@ -87,15 +87,18 @@ def mask_faces(
 
     Bodies are drawn or covered before faces are covered. `quick` is that of `blending.fill_background`.
     """
-    targets = [one.target for one in (*obfuscated, *bodies_there)] + list(others)
-    result = blending.fill_background(frame, targets, quick=quick)
+    erased = [*(one.target for one in bodies_there), *others]
+    covered = [one.target for one in obfuscated]
+    if bodies_there:  # which may be drawn over faces that are covered only then
+        erased, covered = covered + erased, []
+    result = blending.fill_background(frame, erased, others=covered, quick=quick)
     if bodies_there:
         bodies.paint(frame, result, bodies_there)
     for one in sorted(obfuscated, key=lambda one: -one.scale):
         if one.target.inside.any():  # in the frame
             shown = obfuscation.apply(one.method, frame, one.target, one.scale)
             geometry.place(result, one.target, shown)
-    return result, blending.union(targets, frame.shape)
+    return result, blending.union([*erased, *covered], frame.shape)
 
 
 def render_frame(

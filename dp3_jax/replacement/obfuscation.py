@@ -62,8 +62,16 @@ def extent(
     if cover == "head" and kind is FACE:
         alignment = alignment.shifted(_HEAD_PADDING, _HEAD_PADDING)
         return region(alignment.shifted(dilation, dilation), dilated(head_mask(), dilation), shape)
-    mask = cv2.dilate(kind.mask(alignment, box)[..., 0], _disk(_DILATION))
-    return region(alignment.shifted(dilation, dilation), dilated(mask, dilation), shape)
+    mask = np.ascontiguousarray(kind.mask(alignment, box)[..., 0], np.float32)
+    grown = _grown(mask.tobytes(), mask.shape, dilation)
+    return region(alignment.shifted(dilation, dilation), grown, shape)
+
+
+@functools.lru_cache(maxsize=64)  # most faces of a run share a few masks
+def _grown(mask: bytes, shape: tuple[int, int], by: int) -> np.ndarray:
+    """A mask f32[h, w] grown by _DILATION, and then `dilated`."""
+    pixels = np.frombuffer(mask, np.float32).reshape(shape)
+    return dilated(cv2.dilate(pixels, _disk(_DILATION)), by)
 
 
 def _disk(radius: int) -> np.ndarray:

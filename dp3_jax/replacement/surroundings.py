@@ -3,6 +3,7 @@
 Everything here looks at background-filled frames, so at no pixel of a face that was there.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -138,7 +139,7 @@ def exposure(background_fill: np.ndarray) -> Exposure:
     """
     step = max(1, max(background_fill.shape[:2]) // (4 * _SAMPLED))
     few = np.ascontiguousarray(background_fill[::step, ::step])
-    low, high = np.percentile(_luma(few), _TONES)
+    low, high = level_percentiles(cv2.cvtColor(few, cv2.COLOR_RGB2GRAY), _TONES)
     lack = np.interp(low, _GREY, _MIN_RANGES) - (high - low)
     if lack <= 0:
         return Exposure(1.0, 0.0)
@@ -146,6 +147,18 @@ def exposure(background_fill: np.ndarray) -> Exposure:
     scale = min(usual / max(float(high - low), 1.0), _MAX_SCALE)
     scale = 1 + (scale - 1) * min(float(lack) / _SOFTLY, 1.0)
     return Exposure(scale, float(low) - min(float(low), _BLACK) / scale)
+
+
+def level_percentiles(levels: np.ndarray, shares: Sequence[float]) -> list[float]:
+    """As `np.percentile` of u8, by counting: for a part of a frame that takes 10 ms less."""
+    below = np.cumsum(cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel().astype(np.int64))
+    found = []
+    for share in shares:
+        place = share / 100 * (levels.size - 1)
+        first = int(place)
+        near = np.searchsorted(below, (first, min(first + 1, levels.size - 1)), side="right")
+        found.append(float(near[0] + (place - first) * (near[1] - near[0])))
+    return found
 
 
 def edge_blur(luma: np.ndarray, where: np.ndarray) -> float | None:

@@ -132,14 +132,18 @@ def _blocks(
 
 
 def fill_background(
-    frame: np.ndarray, regions: Sequence[Region], *, quick: bool = False
+    frame: np.ndarray,
+    regions: Sequence[Region],
+    *,
+    others: Sequence[Region] = (),
+    quick: bool = False,
 ) -> np.ndarray:
     """A copy of u8[h, w, 3] in which no pixel depends on any that lay in a region.
 
-    The regions show a smooth continuation of what is round them; `quick` finds it in half the time, up to
-    rounding, for video.
+    The regions show a smooth continuation of what is round them, but nothing of `others`, which stay as they
+    are: the caller covers them. `quick` finds it in half the time, up to rounding, for video.
     """
-    masked = union(regions, frame.shape)
+    masked = union([*regions, *others], frame.shape)
     background_fill = frame.copy()
     for target in regions:
         if not target.inside.any():
