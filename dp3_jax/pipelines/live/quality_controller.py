@@ -28,9 +28,7 @@ class Level:
 
     def __str__(self) -> str:
         often = "every frame" if self.every == 1 else f"every {self.every} frames"
-        if self.most_new == 0:
-            return f"{self.side} px {often}, all faces blurred"
-        few = "" if self.most_new is None else f", at most {self.most_new} new faces"
+        few = "" if self.most_new is None else f", new faces: {self.most_new} at most"
         blurred = f", faces below {self.blurred_below} px blurred" if self.blurred_below else ""
         return f"{self.side} px {often}{few}{blurred}"
 
@@ -42,11 +40,11 @@ LEVELS = (
     Level(1, 640, 1),
     Level(1, 640, 2, 2),
     Level(1, 640, 4, 2, most_new=4),
-    Level(1, 640, 4, 2, 32, most_new=3),
-    Level(1, 640, 8, 3, 56, most_new=2),
-    Level(1, 640, 8, 3, 96, most_new=1),
+    Level(1, 640, 8, 2, 32, most_new=2),
+    Level(1, 480, 8, 3, 56, most_new=2),
+    Level(1, 480, 8, 3, 96, most_new=1),
     Level(2, 480, 8, 3, 96, most_new=1),
-    Level(3, 416, 12, 3, 96, most_new=0),
+    Level(3, 416, 12, 3, 96, most_new=1),
 )
 # Which level is begun with: the first needs more than two cores, and so does the second with a face to draw.
 THOROUGH = 1
