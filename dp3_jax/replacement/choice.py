@@ -16,6 +16,9 @@ from dp3_jax.replacement.identities import Wishes
 from dp3_jax.replacement.options import IdentityOptions
 from dp3_jax.replacement.renderers import BuiltinRenderer, FusedRenderer, Score
 
+# What a face is measured and cut out with: where it comes out of one package, that is downloaded once.
+_ONE_PACKAGE = "face_mesh", "iris", "person_mask"
+
 
 def open_renderer(
     options: IdentityOptions,
@@ -86,6 +89,7 @@ def open_fused(
         _announce("prior", "the face prior, 38 MB")
     if awaits_trunk():
         _announce("context_trunk", "MobileNetV2 for what surroundings tell, 14 MB")
+    assets.fetch_all(_ONE_PACKAGE)
     network, classifier = network or fusing.load_fusion(), load_classifier()
     _in_background(network.warm, classifier.warm)
     if wanted == "bank":
