@@ -27,7 +27,7 @@ from dp3_jax.models import mesh, prior, prior_heads
 from dp3_jax.models.modulated import Params
 from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.identities import Classes, Wishes
-from dp3_jax.replacement.prior_identities import misfit, target
+from dp3_jax.replacement.person_choice import misfit, target
 
 Locate = Callable[[np.ndarray], np.ndarray | None]  # u8[S, S, 3] -> mesh f32[468, 3] px, if any
 
