@@ -33,12 +33,12 @@ def inner(pictures):
 
 @pytest.mark.parametrize("leak", [made.LEAKS["half-transparent"], other_colours])
 def test_a_network_restores_what_is_left_of_a_face(leak):
-    result = made.caught(attacked(Inversion(inner, updates=60), leak))
+    result = made.caught(attacked(Inversion(inner, updates=30), leak))
     assert result.value > 0.9 and result.control > 0.9
 
 
 def test_a_network_restores_nothing_from_one_grey():
-    result = made.not_caught(attacked(Inversion(inner, updates=10), made.solid))
+    result = made.not_caught(attacked(Inversion(inner, updates=16), made.solid))
     assert abs(result.value - result.floor) < 0.1
 
 
