@@ -59,17 +59,26 @@ class Copies:
         return {"copy": copies, "number": np.full(len(rows), number)}
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A folder with 40 packed drawings to train on."""
+    folder = tmp_path_factory.mktemp("drawings") / "packed"
+    source = data.DataOptions(
+        source="shapes", image_size=16, crop=None, train_examples=40, validation_examples=8
+    )
+    data.prepare(source, folder)
+    return folder
+
+
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("subset", [0, 24])
-def test_companions_are_told_where_each_image_of_a_batch_comes_from(tmp_path, on_device, subset):
-    source = data.DataOptions(source="shapes", image_size=16, crop=None, train_examples=40)
-    data.prepare(source, tmp_path / "packed")
+def test_companions_are_told_where_each_image_of_a_batch_comes_from(packed, on_device, subset):
     options = data.DataOptions(
-        source="packed", path=str(tmp_path / "packed"), image_size=16, crop=None, flip=True,
-        train_examples=subset or 40, on_device=on_device,
+        source="packed", path=str(packed), image_size=16, crop=None, flip=True,
+        train_examples=subset or 40, validation_examples=8, on_device=on_device,
     )  # fmt: skip
     feed = data.open_feed(options, "train", batch_size=8, seed=3)
-    companions = Copies(np.load(tmp_path / "packed" / "images.npy"), 8)
+    companions = Copies(np.load(packed / "images.npy"), 8)
     batches = DeviceBatches(
         feed, sharding.make_layout(), 2, on_device=on_device, companions=companions
     )
