@@ -65,19 +65,36 @@ class Persons:
         return Rendering(picture, points, mesh, pose, shown, False, f"person {key.hex()[:8]}")
 
 
+class Bright:
+    """In place of `PersonMask`: bright pixels show a person, so what is under a mask would change it."""
+
+    fingerprint = "bright"
+
+    def of(self, picture):
+        return cv2.blur(picture.max(-1), (5, 5))
+
+
 @pytest.fixture(scope="module")
 def network():
     return untrained.fusion()
 
 
 def render(
-    frame, faces, network, source=None, settings=None, *, vector=VECTOR, master_key=MASTER_KEY
+    frame,
+    faces,
+    network,
+    source=None,
+    settings=None,
+    *,
+    vector=VECTOR,
+    master_key=MASTER_KEY,
+    heads=None,
 ):
     planned = [
         dataclasses.replace(action, vector=vector)
         for action in face_actions.face_actions_of(faces, master_key)
     ]
-    renderer = FusedRenderer(source or Persons(), network)
+    renderer = FusedRenderer(source or Persons(), network, heads=heads)
     return anonymize_frame(frame, planned, settings or face_actions.Settings(), renderer, everyone)
 
 
@@ -88,17 +105,18 @@ def scaled(factor):
     return frame, Detection(box, (POINTS * factor).astype(np.float32), 1.0)
 
 
+@pytest.mark.parametrize("heads", [None, Bright()])
 @pytest.mark.parametrize(("factor", "yaw"), [(0.4, 4.0), (1.0, 4.0), (3.0, 4.0), (1.0, 30.0)])
-def test_nothing_outside_changes_and_nothing_inside_is_seen(network, factor, yaw):
+def test_nothing_outside_changes_and_nothing_inside_is_seen(network, factor, yaw, heads):
     frame, one = scaled(factor)
     inside = masked(one, frame.shape[:2], yaw)
     vector = VECTOR._replace(yaw=yaw)
-    result, (face_result,) = render(frame, [one], network, vector=vector)
+    result, (face_result,) = render(frame, [one], network, vector=vector, heads=heads)
     assert face_result.done == "generated" and face_result.person.startswith("person")
     np.testing.assert_array_equal(result[~inside], frame[~inside])
     changed = frame.copy()
     changed[inside] = np.random.default_rng(0).integers(0, 256, (inside.sum(), 3))
-    again, _ = render(changed, [one], network, vector=vector)
+    again, _ = render(changed, [one], network, vector=vector, heads=heads)
     np.testing.assert_array_equal(again, result)
 
 

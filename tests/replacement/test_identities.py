@@ -245,6 +245,12 @@ def test_distinctness_knows_nothing_of_the_attributes():
     assert (away < np.linalg.norm(w - table.mean, axis=1)).all()
     np.testing.assert_allclose(table.distinctness(w + 3 * table.regression[2]), away, rtol=1e-3)
     assert (table.distinctness(table.mean + 2 * (w - table.mean)) > 1.9 * away).all()
+    low, high = np.sort(away)[[1, 3]]
+    between = table.with_distinctness(w, low, high)
+    np.testing.assert_allclose(table.distinctness(between), away.clip(low, high), rtol=1e-4)
+    before, after = table.predict(w), table.predict(between)
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, atol=0.05)
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 40))
