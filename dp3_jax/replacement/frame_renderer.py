@@ -87,18 +87,18 @@ def mask_faces(
 
     Bodies are drawn or covered before faces are covered. `quick` is that of `blending.fill_background`.
     """
-    erased = [*(one.target for one in bodies_there), *others]
-    covered = [one.target for one in obfuscated]
+    to_fill = [*(one.target for one in bodies_there), *others]
+    to_cover = [one.target for one in obfuscated]
     if bodies_there:  # which may be drawn over faces that are covered only then
-        erased, covered = covered + erased, []
-    result = blending.fill_background(frame, erased, others=covered, quick=quick)
+        to_fill, to_cover = to_cover + to_fill, []
+    result = blending.fill_background(frame, to_fill, others=to_cover, quick=quick)
     if bodies_there:
         bodies.paint(frame, result, bodies_there)
     for one in sorted(obfuscated, key=lambda one: -one.scale):
         if one.target.inside.any():  # in the frame
             shown = obfuscation.apply(one.method, frame, one.target, one.scale)
             geometry.place(result, one.target, shown)
-    return result, blending.union([*erased, *covered], frame.shape)
+    return result, blending.union([*to_fill, *to_cover], frame.shape)
 
 
 def render_frame(
