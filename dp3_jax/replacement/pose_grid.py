@@ -26,6 +26,7 @@ _MAX_ASKED = 64  # nodes that the background is to render, besides persons' firs
 _MAX_LAST = 4 << 20  # bytes of renderings that are kept, for faces that rest and those like them
 # Of the time that a node took, between nodes that the background renders: frames, which do without, need it.
 _PAUSE = 3.0
+_PAUSE_OF_PERSONS = 1.0  # the same after a person's first one while others wait for theirs
 _FADE = 6  # calls over which a picture from the background comes in
 
 
@@ -83,7 +84,10 @@ class PoseGrid:
         self._rendering = threading.Lock()  # to call the source
         self._asked: OrderedDict[tuple[_Person, Node], None] = OrderedDict()
         self._fading: dict[tuple[_Person, Node], int] = {}
-        self._hurry = threading.Event()  # the background is not to pause
+        self._hurry = (
+            threading.Event()
+        )  # the background is not to pause before a person's first picture
+        self._closed = threading.Event()
         self._worker: threading.Thread | None = None
         self._failure: Exception | None = None
 
@@ -165,6 +169,7 @@ class PoseGrid:
         """Asks nothing more of the background, and waits for what it is at."""
         with self._turn:
             self._asked.clear()
+            self._closed.set()
             self._hurry.set()
         self.finish()
 
@@ -302,11 +307,15 @@ class PoseGrid:
                 with self._turn:
                     self._failure = error
                 continue
+            took = time.perf_counter() - began
             with self._turn:
                 self._asked.pop(name, None)
                 self._fading[name] = 0
+                others_wait = any(map(_is_first, self._asked))
             if not _is_first(name):
-                self._hurry.wait(_PAUSE * (time.perf_counter() - began))
+                self._hurry.wait(_PAUSE * took)
+            elif others_wait:
+                self._closed.wait(_PAUSE_OF_PERSONS * took)
 
 
 def _apart(layers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
