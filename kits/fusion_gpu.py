@@ -41,7 +41,7 @@ from kits import common, rendering, webp_pack
 
 PRIOR = "prior_half.safetensors"
 PHOTOS = "photos.zip"
-ASSETS = ("face_mesh", "mobilenet_v2")
+ASSETS = ("face_mesh", "person_mask", "mobilenet_v2")
 _CROP = (0, 20, 178, 198)  # of CelebA's pictures: the canonical frame, 178 px of it
 _HELD_OUT = 20  # one of so many pictures is for validation
 _RENDERING_SHARE = 0.35  # of the time, at most

@@ -10,12 +10,14 @@ donors with the prior. It can be interrupted and goes on where it was. OUTPUT th
   donors.npz   the same of each donor, in the canonical frame
   donors.npy   u8[N, S, S, 3], the donors in the canonical frame, S px as the set's pictures
 
-Points, ovals and scores come from the face mesh (`models.mesh`), all in px of the canonical frame of 128 px,
-whatever S is; a tone is the mean CIE Lab colour of the inner face.
+Points and scores come from the face mesh (`models.mesh`), ovals are its outline with the hair and ears that
+photos show too (`replacement.silhouette`), all in px of the canonical frame of 128 px, whatever S is; a tone
+is the mean CIE Lab colour of the inner face.
 """
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -32,8 +34,10 @@ from dp3_jax.common.errors import UserError, fail
 from dp3_jax.data import order
 from dp3_jax.data.packed import open_packed
 from dp3_jax.models import mesh
+from dp3_jax.models.person_mask import PersonMask
+from dp3_jax.replacement import silhouette
 from dp3_jax.vision import geometry
-from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE
+from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE, inference_mask
 
 FACES, MEASURED, PICTURES = "faces.npz", "donors.npz", "donors.npy"
 NEIGHBOURS = 40  # donors that a photo's is drawn from: those nearest in pose and tone
@@ -86,7 +90,7 @@ def tone(image: np.ndarray, oval: np.ndarray) -> np.ndarray:
 
 
 def measure(images: Iterable[np.ndarray], network: mesh.FaceMesh) -> Measured:
-    """Measures faces u8[S, S, 3] of the canonical frame; about 4 ms each."""
+    """Measures faces u8[S, S, 3] of the canonical frame; about 10 ms each."""
     rows = []
     for image in images:
         size = len(image)
@@ -94,8 +98,20 @@ def measure(images: Iterable[np.ndarray], network: mesh.FaceMesh) -> Measured:
         oval, five = mesh.outline(points), mesh.five_points(points)
         colour = tone(image, oval)
         five, oval = (resized(part, size, SIZE) for part in (five, oval))
+        oval = _with_head(oval, image)
         rows.append((five, oval, colour, np.float32(score)))
     return Measured(*(np.stack(part).astype(np.float32) for part in zip(*rows, strict=True)))
+
+
+@functools.cache
+def _heads() -> PersonMask:
+    return PersonMask()
+
+
+def _with_head(oval: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """An oval f[36, 2] px with what of the head is shown, in a canonical picture u8[S, S, 3]; px of 128."""
+    head = cv2.resize(_heads().of(picture), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return silhouette.outline_with_head(oval, head, inference_mask())
 
 
 def _row(measured: Measured, row: int) -> Measured:
@@ -173,6 +189,7 @@ def canonical_donor(
     picture = geometry.extract(image, geometry.Alignment(factor * aligned.a, shift), size)
     oval = aligned.apply(mesh.outline(points)).astype(np.float32)
     colour = tone(picture, resized(oval, SIZE, size))
+    oval = _with_head(oval, picture)
     row = (aligned.apply(five).astype(np.float32), oval, colour, np.float32(1.0))
     return picture, Measured(*(part[None] for part in row))
 

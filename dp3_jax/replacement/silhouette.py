@@ -53,6 +53,27 @@ def with_head(oval: np.ndarray, head: np.ndarray, mask: np.ndarray) -> np.ndarra
     return ((smooth & room) | inside).astype(np.float32)
 
 
+def outline_with_head(outline: np.ndarray, head: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """f32[n, 2] px: the outline of what `with_head` shows, seen from a face's middle.
+
+    Args:
+      outline: f[n, 2], of the face, in the canonical frame; where no head is, its points come back.
+      head, mask: as of `with_head`.
+    """
+    size = len(head)
+    corners = np.round(outline.clip(-size, 2 * size) * 16).astype(np.int32)
+    oval = cv2.fillPoly(np.zeros((size, size), np.uint8), [corners], 1, shift=4).astype(np.float32)
+    shown = with_head(oval, head, mask)
+    middle = (outline.min(0) + outline.max(0)) / 2
+    steps = np.arange(0.0, max(_REACH), 0.5)
+    away = outline - middle
+    length = np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
+    at = outline[:, None] + (away / length)[:, None] * steps[:, None]  # [n, steps, 2]
+    x, y = np.round(at).astype(int).clip(0, size - 1).transpose(2, 0, 1)
+    beyond = np.cumprod(shown[y, x] > 0, axis=1)[:, 1:].sum(1)  # steps until it is left
+    return (outline + away / length * (0.5 * beyond)[:, None]).astype(np.float32)
+
+
 @functools.lru_cache(maxsize=32)
 def _room(mask: bytes, size: int) -> np.ndarray:
     """bool[S, S]: what lies deeper inside a mask than the strip that is left to the network."""

@@ -50,6 +50,17 @@ def test_what_is_shown_beyond_a_face_is_near_a_person(seed):
     assert not ((shown > 0) & (OVAL == 0) & ~near).any()
 
 
+def test_the_outline_of_a_head_is_that_of_what_is_shown():
+    angles = np.linspace(0, 2 * np.pi, 36, endpoint=False)
+    oval = np.stack([64 + 28 * np.sin(angles), 80 - 37 * np.cos(angles)], 1)
+    nobody = np.zeros((SIZE, SIZE), np.uint8)
+    np.testing.assert_allclose(silhouette.outline_with_head(oval, nobody, MASK), oval, atol=1.0)
+    wide = silhouette.outline_with_head(oval, EVERYWHERE, MASK)
+    drawn = cv2.fillPoly(nobody.copy(), [np.round(wide).astype(np.int32)], 1)
+    shown = silhouette.with_head(OVAL, EVERYWHERE, MASK)
+    assert (drawn != shown).sum() < 0.05 * shown.sum()
+
+
 def photo(colour):
     """A head of hair of a colour before a wall, with something under the mask that must not matter."""
     view = np.full((SIZE, SIZE, 3), (150, 170, 190), np.uint8)
