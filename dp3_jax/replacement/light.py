@@ -39,6 +39,12 @@ def cast(own: Attributes) -> float:
     return float(np.hypot(own.redness - red, own.yellowness - yellow))
 
 
+def hues(slack: float) -> dict[str, tuple[float, float]]:
+    """Ranges of redness and yellowness that skin has in light of which `cast` is no more than `slack`."""
+    usual = {"redness": _RED, "yellowness": _YELLOW}
+    return {name: (low - slack, high + slack) for name, (low, high) in usual.items()}
+
+
 def gains(own: Attributes) -> np.ndarray:
     """f32[3] for red, green and blue: what brings a person's cheeks to a usual colour of their lightness."""
     pair = np.array(

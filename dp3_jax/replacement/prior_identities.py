@@ -17,6 +17,7 @@ from dp3_jax.models.mesh import expression as expression_of
 from dp3_jax.replacement import (
     defects,
     distinctness,
+    forecasts,
     identities,
     key_derivation,
     light,
@@ -95,7 +96,12 @@ class PriorIdentities:
         digest = hashlib.sha256(assets.ASSETS["prior"].sha256.encode())
         digest.update(repr((person_choice.CHOICE, self._psi, self._wishes.of_person)).encode())
         tables = (self._table.mean, self._table.regression, self._table.moves)
-        for array in (*tables, *defects.load_defects(), distinctness.load_distinctness()):
+        fitted = (
+            *defects.load_defects(),
+            distinctness.load_distinctness(),
+            *forecasts.load_forecasts(),
+        )
+        for array in (*tables, *fitted):
             digest.update(np.ascontiguousarray(array).tobytes())
         for name in sorted(n for n in self._params if n.startswith("heads")):
             digest.update(np.ascontiguousarray(self._params[name]).tobytes())
@@ -142,8 +148,14 @@ class PriorIdentities:
 
     def _tried(self, number: int, w: np.ndarray, wanted: Target) -> Person:
         """A candidate as the person it would be: moved by what is predicted, then by what is measured."""
-        w = distinctness.set_apart(w, self._table.mean)
-        rows = self._table.move(w, person_choice.moves(self._table, w, wanted))
+        w = person_choice.shown(self._table, w)
+        return self._rendered(number, w, person_choice.aimed(self._table, w, wanted), wanted)
+
+    def _rendered(
+        self, number: int, w: np.ndarray, amounts: Mapping[str, float], wanted: Target
+    ) -> Person:
+        """Of f32[512] of w as it is to be shown, moved by amounts."""
+        rows = self._table.move(w, amounts)
         own = self._reader.read(self.picture(rows, _CHECKED))
         corrections = {} if own is None else person_choice.corrections(own, wanted)
         gains = np.ones(3, np.float32) if own is None else light.gains(own)
@@ -162,10 +174,27 @@ class PriorIdentities:
         located = self._reader.locate(image)
         return w, image, None if located is None else located[0]
 
-    def _fitting(self, key: bytes, wanted: Target) -> Iterator[tuple[int, np.ndarray]]:
+    def tried(
+        self, key: bytes, classes: Classes
+    ) -> Iterator[tuple[np.ndarray, dict[str, float], dict[str, float] | None]]:
+        """(w - mean f32[512] set apart, moves, what is then measured) of a key's candidates that fit.
+
+        Whether they will likely do or not, and not bettered: for `fit_forecasts`. None: no face was found.
+        """
+        wanted = person_choice.target(classes, Wishes())
+        for number, w in self._fitting(key, wanted, likely=0.0):
+            apart = distinctness.set_apart(w, self._table.mean)
+            amounts = person_choice.moves(self._table, apart, wanted)
+            own = self._rendered(number, apart, amounts, wanted).own
+            measured = None if own is None else person_choice.measured(own)
+            yield apart - self._table.mean, amounts, measured
+
+    def _fitting(
+        self, key: bytes, wanted: Target, **options: float
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """See `person_choice.fitting`."""
         candidates = functools.partial(self.candidates, key)
-        return person_choice.fitting(candidates, self._table, self._psi, wanted)
+        return person_choice.fitting(candidates, self._table, self._psi, wanted, **options)
 
     def render(
         self,

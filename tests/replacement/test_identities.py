@@ -152,8 +152,8 @@ def test_lights_of_two_colours_are_told_from_one_and_a_hard_light_from_a_soft_on
     shaded = skin.copy()
     shaded[:, 128:] //= 2
     assert max(attributes.mixed_light(skin, mesh)) < 1
-    assert attributes.mixed_light(bluish, mesh)[0] > person_choice._MAX_MIXED_HUES
-    assert attributes.mixed_light(shaded, mesh)[1] > person_choice._MAX_SHADOW
+    assert attributes.mixed_light(bluish, mesh)[0] > person_choice._SHOWN["mixed_hues"][1]
+    assert attributes.mixed_light(shaded, mesh)[1] > person_choice._SHOWN["shadow"][1]
 
 
 def test_a_nose_in_another_light_gets_the_hue_of_the_cheeks():
@@ -208,7 +208,7 @@ def test_an_object_at_the_mouth_is_told_from_light_from_the_side_and_from_a_bear
     lipstick = cv2.circle(skin.copy(), corner, 14, (220, 60, 110), -1)
     for usual in (skin, lit, bearded):
         assert attributes.unevenness(usual, mesh) < 6
-    assert attributes.unevenness(lipstick, mesh) > person_choice._MAX_UNEVENNESS
+    assert attributes.unevenness(lipstick, mesh) > person_choice._SHOWN["unevenness"][1]
 
 
 @pytest.mark.parametrize("tone", [(-20.0, 0.0), (30.0, 38.0), (44.0, 52.0)])
