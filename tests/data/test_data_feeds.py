@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from dp3_jax.common import prefetch as prefetching
 from dp3_jax.common.errors import UserError
 from dp3_jax.common.prefetch import prefetch
 from dp3_jax.data import DataOptions, load_arrays, open_feed, prepare
@@ -312,12 +313,24 @@ def test_prefetching_runs_ahead_by_its_depth_and_stops_when_closed():
     assert threading.active_count() == threads
 
 
-def test_prefetching_counts_the_time_spent_waiting():
-    def slow():
-        for number in range(3):
-            time.sleep(0.05)
-            yield number
+def test_prefetching_counts_the_time_spent_waiting(monkeypatch):
+    """By a clock that a source moves on once somebody waits for it."""
+    now, looked = [0.0], threading.Event()
 
+    def clock():
+        looked.set()
+        return now[0]
+
+    def slow():
+        looked.wait()
+        now[0] += 7.0
+        yield 0
+
+    class Seconds:
+        perf_counter = staticmethod(clock)
+
+    monkeypatch.setattr(prefetching, "time", Seconds)
     with prefetch(slow(), depth=1) as iterator:
-        assert list(iterator) == [0, 1, 2]
-        assert iterator.seconds_waiting > 0.1
+        assert iterator.seconds_waiting == 0
+        assert list(iterator) == [0]
+        assert iterator.seconds_waiting == 7.0

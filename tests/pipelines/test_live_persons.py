@@ -324,7 +324,7 @@ def test_keys_are_read_from_the_terminal_without_appearing_there():
         with keyboard.pressed(got.put, stream) as there:
             assert there
             os.write(keyboard_end, keys.encode())
-            assert [got.get(timeout=60) for _ in keys] == list(keys)
+            assert [got.get() for _ in keys] == list(keys)
             assert not termios.tcgetattr(terminal)[3] & (termios.ECHO | termios.ICANON)
             assert termios.tcgetattr(terminal)[3] & termios.ISIG  # Ctrl-C ends it as ever
         assert termios.tcgetattr(terminal) == before
