@@ -14,7 +14,7 @@ import numpy as np
 
 from dp3_jax.models import mesh as face_mesh
 from dp3_jax.replacement.attributes import cheeks
-from dp3_jax.replacement.identities import Rendering
+from dp3_jax.replacement.identities import Classes, Rendering, hair_band
 from dp3_jax.vision.masks import SIZE
 
 _SPREAD = 8.0  # px, standard deviation by which the surroundings are carried into the mask
@@ -24,6 +24,7 @@ _SURELY = 180  # levels of 255 from which on a pixel shows the person
 _ENOUGH = 150  # px of it
 # CIE Lab that hair has: what is whiter, greener or bluer is a wall, a hat or dyed.
 _MAX_LIGHTNESS, _MIN_RED, _MIN_YELLOW, _MAX_CHROMA = 85.0, -5.0, -8.0, 40.0
+_STEP = 4  # of Lab, in which a colour is passed on
 _APART = 25.0  # of L that hair has to be darker than skin to be moved
 _MAX_CHANGE = np.float32([18.0, 12.0, 14.0])  # of Lab
 _SOFT = 0.01  # sides of the picture over which a change comes in at the face's outline
@@ -79,6 +80,21 @@ def _drawn_face() -> tuple[np.ndarray, np.ndarray]:
     cv2.ellipse(face, (64, 84), (5, 2), 0, 0, 360, (150, 100, 85), -1)  # nose
     cv2.ellipse(face, (64, 96), (11, 3), 0, 0, 360, (165, 80, 80), -1)  # mouth
     return cv2.GaussianBlur(face, (0, 0), 1.0), cv2.GaussianBlur(share, (0, 0), 2.0)[..., None]
+
+
+def known_from(classes: Classes, seen: np.ndarray | None) -> Classes:
+    """Classes with what `seen_round` saw, its colour in steps."""
+    if seen is None:
+        return classes
+    colour = tuple(int(_STEP * round(float(value) / _STEP)) for value in seen)
+    return classes._replace(hair=hair_band(float(seen[0])), hair_colour=colour)
+
+
+def in_colour(rendering: Rendering, classes: Classes) -> Rendering:
+    """A rendering, with its head, whose hair is near to the colour of its classes, if they have one."""
+    if classes.hair_colour is None:
+        return rendering
+    return matched(rendering, np.float32(classes.hair_colour))
 
 
 def matched(rendering: Rendering, wanted: np.ndarray) -> Rendering:

@@ -43,12 +43,19 @@ class Classes(NamedTuple):
       age: a key of AGE_BANDS.
       tone: band of skin tone, 0 (dark) to 5 (very light).
       hair: a key of HAIR_BANDS.
+      hair_colour: CIE Lab of the hair that is seen, in steps; no source knows it (`of_person`).
     """
 
     female: bool | None = None
     age: str | None = None
     tone: int | None = None
     hair: str | None = None
+    hair_colour: tuple[int, int, int] | None = None
+
+    @property
+    def of_person(self) -> "Classes":
+        """Those that decide who somebody is."""
+        return self._replace(hair_colour=None)
 
 
 class Wishes(NamedTuple):

@@ -1,7 +1,7 @@
 """Renderings of one person as a pose grid keeps them, and the picture of a look that some of them make."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -18,10 +18,6 @@ _TONE_BLUR = 0.10  # sides of the picture, standard deviation: what is finer sta
 _GAINS = 0.7, 1.4  # between which tones are changed
 _FLOOR = 6.0  # levels that are added before tones are divided
 _INSIDE = 3  # px of _TONED that are left out at the outline
-
-
-# Of a square picture u8[S, S, 3], how surely each pixel shows the person: u8[S, S].
-Heads = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,8 +42,8 @@ class NodePicture:
         return self.image.nbytes + self.mesh.nbytes + self.placed.shape.nbytes + 1024
 
 
-def node_picture(rendering: Rendering, size: int, heads: Heads | None = None) -> NodePicture:
-    """A rendering brought to a square of `size` px; `heads` tells the head in it.
+def node_picture(rendering: Rendering, size: int) -> NodePicture:
+    """A rendering brought to a square of `size` px.
 
     Raises:
       ValueError: its mesh has no depth (`Rendering.of_mesh` gives one).
@@ -55,11 +51,11 @@ def node_picture(rendering: Rendering, size: int, heads: Heads | None = None) ->
     if rendering.depth is None:
         raise ValueError("a rendering without depth cannot be turned")
     image, mesh = rendering.image, np.column_stack([rendering.mesh, rendering.depth])
+    if rendering.head is not None:
+        image = np.dstack([image, rendering.head])
     if image.shape[:2] != (size, size):
         image, mesh = _framed(image, mesh, size)
     mesh = np.asarray(mesh, np.float32)
-    if heads is not None:
-        image = np.dstack([image, heads(image)])
     return NodePicture(image, mesh, face_shape.take_apart(mesh), rendering.person)
 
 

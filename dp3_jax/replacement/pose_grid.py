@@ -5,19 +5,21 @@ has exactly the pose and mouth that are asked for (`face_shape`, `mesh_warp`); t
 (`eyelids`). So a track needs some renderings, and each of its frames some milliseconds.
 """
 
+import dataclasses
 import functools
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from dp3_jax.detection.face_vector import FaceVector
 from dp3_jax.models.mesh import Expression
-from dp3_jax.replacement import eyelids, node_pictures, pose_lattice
+from dp3_jax.replacement import eyelids, hair, node_pictures, pose_lattice
 from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
-from dp3_jax.replacement.node_pictures import Heads, NodePicture
+from dp3_jax.replacement.node_pictures import NodePicture
 from dp3_jax.replacement.pose_lattice import Appearance, Lattice, Node
 
 MAX_BYTES = 64 << 20  # of pictures that are kept: about 300 of 256 px
@@ -61,7 +63,7 @@ class PoseGrid:
         *,
         max_bytes: int = MAX_BYTES,
         smile: bool | None = None,
-        heads: Heads | None = None,
+        heads: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
         """Renders nothing yet.
 
@@ -70,7 +72,7 @@ class PoseGrid:
           max_bytes: of pictures that are kept, over all persons; those that were not used for longest go.
             One look's pictures are kept even if they are more.
           smile: that is wished for of all persons; the vectors have it too (`smiles.wished`).
-          heads: tells the head in a picture; without it only what is inside faces' outlines is shown.
+          heads: tells the head in a rendering (`Rendering.head`); without it faces end at their outlines.
         """
         self._heads = heads
         self._smile = smile
@@ -208,11 +210,14 @@ class PoseGrid:
         with self._rendering:
             try:
                 shown = self._render(
-                    person.key, person.classes, appearance.pose, mouth, person.size
+                    person.key, person.classes.of_person, appearance.pose, mouth, person.size
                 )
             except ValueError:  # no face in this pose
                 return None
-        picture = node_pictures.node_picture(shown, person.size, self._heads)
+        if self._heads is not None:
+            shown = dataclasses.replace(shown, head=self._heads(shown.image))
+            shown = hair.in_colour(shown, person.classes)
+        picture = node_pictures.node_picture(shown, person.size)
         return picture if light is None else node_pictures.toned(picture, light)
 
     def _keep(self, person: _Person, node: Node, made: NodePicture | None) -> None:

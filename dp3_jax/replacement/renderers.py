@@ -36,7 +36,7 @@ from dp3_jax.replacement.generation import (
     generate,
     is_flat,
 )
-from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering, hair_band
+from dp3_jax.replacement.identities import Classes, IdentitySource, Rendering
 from dp3_jax.replacement.painting import Fused
 from dp3_jax.replacement.pose_grid import PoseGrid
 from dp3_jax.replacement.stored_persons import StoredPersons
@@ -221,15 +221,13 @@ class FusedRenderer:
     def _draw(self, request: InpaintRequest, seen: np.ndarray, number: int) -> RenderedFace | None:
         """One candidate, for the view u8[S, S, 3]."""
         view = _context(request, seen)
-        classes, hair_round = self._surroundings(request, view)
+        classes = self._classes(request, view)
         if not self._is_there(request, classes, number):
             return None
         try:
             rendering = self._beside.submit(self._rendering, request, classes, number).result()
         except ValueError:  # that person shows no face in that pose
             return None
-        if hair_round is not None:
-            rendering = hair.matched(rendering, hair_round)
         donor = _placed(request, rendering)
         parts, share = self._parts(request, seen, view, donor)
         fused = Fused(donor, with_background(parts, share, seen), (parts, share))
@@ -237,24 +235,22 @@ class FusedRenderer:
         score = None if self._score is None else self._score(shown, request.mask)
         return RenderedFace(number, shown, rendering.person, fused, score)
 
-    def _surroundings(
-        self, request: InpaintRequest, view: np.ndarray
-    ) -> tuple[Classes, np.ndarray | None]:
-        """Classes of a face's surroundings, and in photos the colour of hair there (`hair.seen_round`).
+    def _classes(self, request: InpaintRequest, view: np.ndarray) -> Classes:
+        """Of a face's surroundings; of a track's in its first frame.
 
-        Of a track's in its first frame. The view u8[S, S, 3] has nothing under the mask.
+        The view u8[S, S, 3] has nothing under the mask.
         """
-        if request.memory is not None and request.memory.classes is not None:
-            return Classes(*request.memory.classes), None
-        classes, seen = self._classify(view, request.mask), None
+        memory = request.memory
+        if memory is not None and memory.classes is not None:
+            return Classes(*memory.classes)
+        classes = self._classify(view, request.mask)
         if self._heads is not None:
-            seen = hair.seen_round(view, request.mask, self._heads.of)
-        if seen is not None:
-            classes = classes._replace(hair=hair_band(float(seen[0])))
-        if request.memory is None:
-            return classes, seen
-        request.memory.classes = classes
-        return classes, None
+            classes = hair.known_from(classes, hair.seen_round(view, request.mask, self._heads.of))
+        if memory is not None:
+            # Small faces share their persons' pictures.
+            memory.classes = classes.of_person if memory.size == stored_persons.SMALL else classes
+            return Classes(*memory.classes)
+        return classes
 
     def _person_key(self, request: InpaintRequest, number: int) -> bytes:
         """Of a candidate; those of small faces in clips are shared."""
@@ -273,10 +269,11 @@ class FusedRenderer:
         if self._smile is not None:
             expression = smiles.mouth_of(self._smile)
         size = fusing.rendering_size(request.alignment)
-        shown = self.source.render(key, classes, pose, expression, size)
+        shown = self.source.render(key, classes.of_person, pose, expression, size)
         if self._heads is None:
             return shown
-        return dataclasses.replace(shown, head=self._heads.of(shown.image))
+        shown = dataclasses.replace(shown, head=self._heads.of(shown.image))
+        return hair.in_colour(shown, classes)
 
     def awaits(self, request: InpaintRequest) -> bool:
         """See `generation.FaceRenderer`; in clips in which renderings are not waited for."""

@@ -326,6 +326,10 @@ class Memory:
                 *(Pose(complex(x, y), *rest) for x, y, *rest in entry["motion"])
             )
         entry["vectors"] = VectorFilter.from_json(entry["vectors"])
+        if entry["classes"] is not None:  # JSON has no tuples
+            entry["classes"] = tuple(
+                tuple(v) if isinstance(v, list) else v for v in entry["classes"]
+            )
         entry["shown"] = entry["shown"] and FaceVector(*entry["shown"])
         own = {name: arrays.get(name) for name in ARRAYS}
         if entry["carried"] is not None:

@@ -151,3 +151,15 @@ def test_a_clips_head_moves_with_its_picture():
         assert plain.head is None and shown.head.shape == (256, 256)
         # Means of levels are not levels of means, but nearly.
         assert np.abs(shown.head.astype(int) - shown.image.max(-1)).mean() < 3
+
+
+def test_a_colour_is_passed_on_in_steps_and_no_source_hears_of_it():
+    seen = np.float32([23.9, 10.2, 12.6])
+    known = hair.known_from(Classes(True, "young", 3), seen)
+    assert known == Classes(True, "young", 3, "medium", (24, 12, 12))
+    assert known.of_person == Classes(True, "young", 3, "medium")
+    assert hair.known_from(Classes(), None) == Classes()
+    one, _ = rendering(BLACK)
+    assert hair.in_colour(one, known.of_person) is one
+    moved = hair.in_colour(one, known).image
+    np.testing.assert_array_equal(moved, hair.matched(one, np.float32([24, 12, 12])).image)
