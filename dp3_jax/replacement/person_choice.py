@@ -20,7 +20,7 @@ _MAX_BLOCKS = 16  # after these the one that fits best is taken
 _LIKELY, _MIN_CHANCE = 0.3, 1e-3
 _DISTANCE_COSTS = 3.0  # `misfit` of those that do not fit, beside the logarithm of a chance
 
-CHOICE = 8  # one more whenever a key's person changes by anything here
+CHOICE = 9  # one more whenever a key's person changes by anything here
 
 # Length of w - mean, at truncation 1, outside of what the regressions tell; the middle half of all latents.
 # Those near the mean look like one another, and those far from it melt when they are turned: they are brought
