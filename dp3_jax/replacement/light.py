@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from dp3_jax.models import mesh as meshes
-from dp3_jax.replacement.attributes import Attributes, ita, patches
+from dp3_jax.replacement.attributes import Attributes, cheeks, ita, patches
 
 # a and b of Lab of the cheeks. Of 296 held-out photos of CelebA the middle 90% have 8 to 25 and 9 to 30, and
 # the prior's persons 13 to 29 and 7 to 29.
@@ -24,6 +24,8 @@ _LAB_POWER = 2.2 / 3
 # more.
 _ONE_HUE = 6.0
 _SIDE = 128  # px, at which hues are looked at
+# Levels of Lab above the cheeks' from which on a pixel glares: paler and yellower, or yellow as no skin is.
+_PALE, _YELLOWER, _VERY_YELLOW, _DARKER = 22.0, 8.0, 20.0, 10.0
 _BETWEEN = 0.25  # eye distances, standard deviation over which one hue goes over into the other
 EXPOSED = 0.62, 1.6  # times that levels are multiplied by
 
@@ -97,6 +99,26 @@ def _soft(corners: np.ndarray, sigma: float) -> np.ndarray:
     hull = cv2.convexHull(np.rint(corners).astype(np.int32))
     cv2.fillConvexPoly(filled, hull, 1.0)
     return cv2.GaussianBlur(filled, (0, 0), sigma)[..., None]
+
+
+def glare(image: np.ndarray, mesh: np.ndarray) -> float:
+    """The share of a face, 0 to 1, that glares yellow: in some poses the prior lights a flame beside one.
+
+    Args:
+      image: u8[S, S, 3].
+      mesh: f[468, 2 or more] px.
+    """
+    scale = _SIDE / len(image)
+    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    points = (np.asarray(mesh, np.float64)[:, :2] + 0.5) * scale - 0.5
+    inside = np.zeros((_SIDE, _SIDE), np.uint8)
+    cv2.fillPoly(inside, [np.round(meshes.outline(points) * 16).astype(np.int32)], 1, shift=4)
+    if not inside.any():
+        return 0.0
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[inside > 0]
+    lightness, _, yellow = (lab - cheeks(small, points)).T
+    pale = (lightness > _PALE) & (yellow > _YELLOWER)
+    return float((pale | ((yellow > _VERY_YELLOW) & (lightness > -_DARKER))).mean())
 
 
 def exposure_gain(colour: np.ndarray, tone: tuple[float, float]) -> float:

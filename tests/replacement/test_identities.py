@@ -195,6 +195,22 @@ def test_who_melts_in_a_pose_is_turned_less_and_that_is_said():
     assert not slightly.clamped and len(tried) == 3
 
 
+def test_a_flame_on_a_face_is_told_from_skin_in_any_light():
+    shape, _ = mean_shape()
+    mesh = (shape[:, :2] - shape[:, :2].mean(0)) * (150 / np.ptp(shape[:, 1])) + 128
+    for levels in ((70, 45, 35), (200, 150, 125), (240, 205, 190)):
+        skin = np.full((256, 256, 3), levels, np.uint8)
+        across = np.linspace(0.6, 1, 256)[None, :, None]
+        for usual in (skin, np.rint(skin * across).astype(np.uint8)):
+            assert light.glare(usual, mesh) == 0
+        assert (
+            light.glare(cv2.circle(skin.copy(), (128, 170), 12, (250, 250, 250), -1), mesh) < 0.01
+        )
+        flame = cv2.circle(skin.copy(), (128, 120), 16, (255, 240, 90), -1)
+        assert light.glare(flame, mesh) > prior_identities._MAX_GLARE
+    assert light.glare(skin, mesh + 1000) == 0
+
+
 def test_an_object_at_the_mouth_is_told_from_light_from_the_side_and_from_a_beard():
     shape, _ = mean_shape()
     scale = 150 / np.ptp(shape[:, 1])
