@@ -16,9 +16,11 @@ import numpy as np
 _SIZE = 0.955  # of the outline about its middle
 # Canonical px beyond the outline that come along, by heights of the outline below its upper end: the hair
 # above, the ears beside; little from the mouth on, where collars begin.
-_HEIGHTS, _REACH = (0.0, 0.35, 0.75, 1.0), (24.0, 14.0, 4.0, 2.0)
+_HEIGHTS, _REACH = (0.0, 0.35, 0.75, 1.0), (14.0, 10.0, 4.0, 2.0)
 _SURELY = 200  # levels of 255 from which on a pixel shows the person
-_LEFT = 4.0  # canonical px inside the mask's edge that are left to the network
+# Canonical px inside the mask's edge that are left to the network. Two blind readers of 30 photos called the
+# result with 4 the worst of four in 28 of 60 cases, that without any hair in 24, those with 8 in 6.
+_LEFT = 8.0
 # What is thinner than this, in canonical px, are single strands and pins; and how round the outline is drawn.
 _THIN, _ROUND = 7, 1.5
 

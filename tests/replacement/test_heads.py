@@ -38,7 +38,7 @@ def test_hair_comes_along_above_ears_beside_and_little_below():
     assert more[: top - 8, 64].any()
     assert more[top + 25, : left - 5].any()
     assert not more[bottom + 4 :].any()
-    assert not (more & ~deep_inside(3.5)).any()  # the network joins it to the photo
+    assert not (more & ~deep_inside(7.5)).any()  # the network joins it to the photo
 
 
 @given(st.integers(0, 2**32 - 1))
