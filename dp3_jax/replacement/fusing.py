@@ -171,11 +171,21 @@ def place_donor(
     back = Alignment(1 / aligned.a, -aligned.b / aligned.a)
     whole = Region(0, 0, np.ones((SIZE, SIZE), bool))
     view = geometry.project(rendering.image, back, whole, quick=quick)
-    shown = _polygon(aligned.apply(silhouette.rendered_in(mesh.outline(rendering.mesh))))
+    shown = _oval(rendering, aligned)
     if rendering.head is not None:
         head = cv2.warpAffine(rendering.head, aligned.matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
         shown = silhouette.with_head(shown, head, mask)
     return Donor(rendering, aligned, view, shown[..., None] * (mask > 0))
+
+
+def face_of(donor: Donor) -> np.ndarray:
+    """f32[128, 128, 1], 1 on a donor's face without its hair."""
+    return _oval(donor.rendering, donor.alignment)[..., None] * donor.mask
+
+
+def _oval(rendering: Rendering, aligned: Alignment) -> np.ndarray:
+    """f32[128, 128]: 1 inside a rendering's outline, drawn in a little."""
+    return _polygon(aligned.apply(silhouette.rendered_in(mesh.outline(rendering.mesh))))
 
 
 def _onto(points: np.ndarray, target: np.ndarray) -> Alignment:

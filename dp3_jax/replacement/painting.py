@@ -190,7 +190,8 @@ def _missing_blur(background_fill: np.ndarray, request: InpaintRequest, donor: D
     few = geometry.Alignment(few.a, few.b + origin)
     size = [max(1, n // step) for n in request.own.inside.shape]
     small = geometry.Region(request.own.top, request.own.left, np.ones(size, bool))
-    face = _enlarged(donor.mask, few, small) > 0.5
+    # Hair is as sharp as it is in focus, and would ask for softer skin.
+    face = _enlarged(fusing.face_of(donor), few, small) > 0.5
     there = surroundings.edge_blur(_luma(fusing.donor_in_frame(donor, few, small)), face)
     return step * surroundings.missing_blur(wanted, there)
 
