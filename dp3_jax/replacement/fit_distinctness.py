@@ -17,7 +17,7 @@ import numpy as np
 
 from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
-from dp3_jax.replacement import distinctness, fusing
+from dp3_jax.replacement import distinctness, fusing, survey_file
 from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.identities import Classes, Rendering
 from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE
@@ -38,13 +38,7 @@ def survey(path: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray, np.n
     from dp3_jax.models import embedders
     from dp3_jax.replacement.prior_identities import PriorIdentities
 
-    found: dict[str, list] = {"number": [], "w": [], "embedding": []}
-    if path.exists():
-        try:
-            with np.load(path) as stored:
-                found = {name: list(stored[name]) for name in found}
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path} is no survey of persons; choose another name") from error
+    found = survey_file.read(path, ("number", "w", "embedding"), "persons")
     source, embedder = PriorIdentities(), embedders.DlibResNet()
     first = int(found["number"][-1]) + 1 if found["number"] else 0
     for number in range(first, count):
@@ -55,8 +49,7 @@ def survey(path: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray, np.n
             for name, value in zip(found, (number, w, embedder(face[None])[0]), strict=True):
                 found[name].append(value)
         if number % _BLOCK == _BLOCK - 1 or number == count - 1:
-            with files.atomic_target(path) as temporary, temporary.open("wb") as opened:
-                np.savez(opened, **{name: np.array(values) for name, values in found.items()})
+            survey_file.write(path, found)
             print(f"{number + 1} of {count} persons", flush=True)
     numbers, w, embeddings = (np.array(found[name]) for name in found)
     return w, embedders.unit(embeddings), numbers % len(CLASSES)

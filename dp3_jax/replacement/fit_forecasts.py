@@ -18,7 +18,7 @@ import numpy as np
 
 from dp3_jax.common import files
 from dp3_jax.common.errors import UserError
-from dp3_jax.replacement import forecasts
+from dp3_jax.replacement import forecasts, survey_file
 from dp3_jax.replacement.directions import load_directions
 from dp3_jax.replacement.identities import AGE_BANDS, HAIR_BANDS, TONES, Classes
 
@@ -42,13 +42,7 @@ def survey(path: pathlib.Path, count: int) -> dict[str, np.ndarray]:
     """
     from dp3_jax.replacement.prior_identities import PriorIdentities
 
-    found: dict[str, list] = {name: [] for name in _COLUMNS}
-    if path.exists():
-        try:
-            with np.load(path) as stored:
-                found = {name: list(stored[name]) for name in found}
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path} is no survey of candidates; choose another name") from error
+    found = survey_file.read(path, _COLUMNS, "candidates")
     first = int(max(found["key"])) + 1 if found["key"] else 0
     source = PriorIdentities() if first < count else None
     for number in range(first, count):
@@ -62,8 +56,7 @@ def survey(path: pathlib.Path, count: int) -> dict[str, np.ndarray]:
             for name, value in zip(found, (number, away, moved, shown), strict=True):
                 found[name].append(np.float32(value) if name != "key" else value)
         if number % _BLOCK == _BLOCK - 1 or number == count - 1:
-            with files.atomic_target(path) as temporary, temporary.open("wb") as opened:
-                np.savez(opened, **{name: np.array(values) for name, values in found.items()})
+            survey_file.write(path, found)
             print(f"{number + 1} of {count} keys", flush=True)
     return {name: np.array(values) for name, values in found.items()}
 

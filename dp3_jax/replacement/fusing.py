@@ -26,7 +26,7 @@ from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.surroundings import Exposure
 from dp3_jax.vision import geometry
 from dp3_jax.vision.geometry import Alignment, Region
-from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE
+from dp3_jax.vision.masks import CANONICAL_POINTS, SIZE, inside_of
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights" / "fusion128.safetensors"
 # What configs/fusion128.py trains; a weights file says it in its header.
@@ -185,7 +185,8 @@ def face_of(donor: Donor) -> np.ndarray:
 
 def _oval(rendering: Rendering, aligned: Alignment) -> np.ndarray:
     """f32[128, 128]: 1 inside a rendering's outline, drawn in a little."""
-    return _polygon(aligned.apply(silhouette.rendered_in(mesh.outline(rendering.mesh))))
+    corners = aligned.apply(silhouette.rendered_in(mesh.outline(rendering.mesh)))
+    return inside_of(corners, SIZE).astype(np.float32)
 
 
 def _onto(points: np.ndarray, target: np.ndarray) -> Alignment:
@@ -199,14 +200,6 @@ def _onto(points: np.ndarray, target: np.ndarray) -> Alignment:
     a = aligned.a * (float(np.clip(ratio, *_SCALES)) / ratio)
     middle = complex(*np.asarray(points, np.float64).mean(0))
     return Alignment(a, complex(*np.asarray(target, np.float64).mean(0)) - a * middle)
-
-
-def _polygon(corners: np.ndarray) -> np.ndarray:
-    """f32[128, 128]: 1 inside a polygon f[n, 2]."""
-    bits = 4
-    filled = np.zeros((SIZE, SIZE), np.uint8)
-    scaled = np.round(corners.clip(-SIZE, 2 * SIZE) * 2**bits).astype(np.int32)
-    return cv2.fillPoly(filled, [scaled], 1, shift=bits).astype(np.float32)
 
 
 def donor_in_view(donor: Donor, times: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from dp3_jax.models import mesh as face_mesh
 from dp3_jax.replacement.attributes import cheeks
 from dp3_jax.replacement.identities import Classes, Rendering, hair_band
-from dp3_jax.vision.masks import SIZE
+from dp3_jax.vision.masks import SIZE, inside_of
 
 _SPREAD = 8.0  # px, standard deviation by which the surroundings are carried into the mask
 _NEAR, _FAR = 1.0, 14.0  # canonical px outside of the mask between which hair is looked for
@@ -32,15 +32,17 @@ _OWN_SHARE = 0.1  # of the face's size that hair has to have
 _SKIN = 198, 152, 128  # sRGB of the drawn face
 
 
-def seen_round(
-    view: np.ndarray, mask: np.ndarray, heads: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray | None:
+# How surely each pixel of a square picture u8[S, S, 3] shows a person: u8[S, S], levels of 255.
+Heads = Callable[[np.ndarray], np.ndarray]
+
+
+def seen_round(view: np.ndarray, mask: np.ndarray, heads: Heads) -> np.ndarray | None:
     """f32[3], CIE Lab of the hair beside and above a masked region; None where none is seen.
 
     Args:
       view: u8[128, 128, 3], the canonical view; what lies under the mask does not matter.
       mask: f32[128, 128, 1].
-      heads: tells of u8[S, S, 3] how surely each pixel shows a person, u8[S, S].
+      heads: tells who is seen in a view with a face.
     """
     masked = mask[..., 0] > 0
     known = (~masked).astype(np.float32)
@@ -90,8 +92,14 @@ def known_from(classes: Classes, seen: np.ndarray | None) -> Classes:
     return classes._replace(hair=hair_band(float(seen[0])), hair_colour=colour)
 
 
-def in_colour(rendering: Rendering, classes: Classes) -> Rendering:
-    """A rendering, with its head, whose hair is near to the colour of its classes, if they have one."""
+def worn(rendering: Rendering, classes: Classes, heads: Heads | None) -> Rendering:
+    """A rendering with its head, and with hair near to the colour of its classes, if they have one.
+
+    The rendering itself where nothing tells its head.
+    """
+    if heads is None:
+        return rendering
+    rendering = dataclasses.replace(rendering, head=heads(rendering.image))
     if classes.hair_colour is None:
         return rendering
     return matched(rendering, np.float32(classes.hair_colour))
@@ -108,9 +116,7 @@ def matched(rendering: Rendering, wanted: np.ndarray) -> Rendering:
       wanted: f32[3], CIE Lab of the photo's hair, see `seen_round`.
     """
     image, side = rendering.image, len(rendering.image)
-    outline = np.zeros((side, side), np.uint8)
-    corners = np.round(face_mesh.outline(rendering.mesh) * 16).astype(np.int32)
-    cv2.fillPoly(outline, [corners], 1, shift=4)
+    outline = inside_of(face_mesh.outline(rendering.mesh), side)
     lab = cv2.cvtColor(image.astype(np.float32) * np.float32(1 / 255), cv2.COLOR_RGB2LAB)
     skin = cheeks(image, rendering.mesh).astype(np.float32)
     own = _own_hair(lab, skin, outline, rendering)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dp3_jax.models import mesh as meshes
 from dp3_jax.replacement.attributes import Attributes, cheeks, ita, patches
+from dp3_jax.vision.masks import inside_of
 
 # a and b of Lab of the cheeks. Of 296 held-out photos of CelebA the middle 90% have 8 to 25 and 9 to 30, and
 # the prior's persons 13 to 29 and 7 to 29.
@@ -111,8 +112,7 @@ def glare(image: np.ndarray, mesh: np.ndarray) -> float:
     scale = _SIDE / len(image)
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     points = (np.asarray(mesh, np.float64)[:, :2] + 0.5) * scale - 0.5
-    inside = np.zeros((_SIDE, _SIDE), np.uint8)
-    cv2.fillPoly(inside, [np.round(meshes.outline(points) * 16).astype(np.int32)], 1, shift=4)
+    inside = inside_of(meshes.outline(points), _SIDE)
     if not inside.any():
         return 0.0
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[inside > 0]

@@ -11,6 +11,7 @@ from dp3_jax.replacement import face_shape, mesh_warp
 from dp3_jax.replacement.face_shape import Placed
 from dp3_jax.replacement.identities import Rendering
 from dp3_jax.replacement.pose_lattice import Appearance
+from dp3_jax.vision.masks import inside_of
 
 _FACE = 0.62  # share of a square picture that a face spans, as in the prior's
 _TONED = 64  # px, of the pictures that tones are compared on
@@ -93,9 +94,7 @@ def toned(picture: NodePicture, centre: NodePicture) -> NodePicture:
     )
     field = mesh_warp.displacement(target, source[None], _TONED)
     wanted = mesh_warp.warped(wanted, field)
-    inside = np.zeros((_TONED, _TONED), np.uint8)
-    corners = np.round(face_mesh.outline(target) * 16).astype(np.int32)
-    cv2.fillPoly(inside, [corners], 1, shift=4)
+    inside = inside_of(face_mesh.outline(target), _TONED)
     inside = cv2.erode(inside, np.ones((_INSIDE, _INSIDE), np.uint8)).astype(np.float32)
     both = np.concatenate([own * inside[..., None], wanted * inside[..., None]], -1)
     both = cv2.GaussianBlur(np.dstack([both, inside]), (0, 0), _TONE_BLUR * _TONED)

@@ -5,12 +5,10 @@ has exactly the pose and mouth that are asked for (`face_shape`, `mesh_warp`); t
 (`eyelids`). So a track needs some renderings, and each of its frames some milliseconds.
 """
 
-import dataclasses
 import functools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +61,7 @@ class PoseGrid:
         *,
         max_bytes: int = MAX_BYTES,
         smile: bool | None = None,
-        heads: Callable[[np.ndarray], np.ndarray] | None = None,
+        heads: hair.Heads | None = None,
     ):
         """Renders nothing yet.
 
@@ -86,9 +84,8 @@ class PoseGrid:
         self._rendering = threading.Lock()  # to call the source
         self._asked: OrderedDict[tuple[_Person, Node], None] = OrderedDict()
         self._fading: dict[tuple[_Person, Node], int] = {}
-        self._hurry = (
-            threading.Event()
-        )  # the background is not to pause before a person's first picture
+        # The background is not to pause before a person's first picture.
+        self._hurry = threading.Event()
         self._closed = threading.Event()
         self._worker: threading.Thread | None = None
         self._failure: Exception | None = None
@@ -214,9 +211,7 @@ class PoseGrid:
                 )
             except ValueError:  # no face in this pose
                 return None
-        if self._heads is not None:
-            shown = dataclasses.replace(shown, head=self._heads(shown.image))
-            shown = hair.in_colour(shown, person.classes)
+        shown = hair.worn(shown, person.classes, self._heads)
         picture = node_pictures.node_picture(shown, person.size)
         return picture if light is None else node_pictures.toned(picture, light)
 

@@ -6,7 +6,6 @@ sees the background-filled frame, the mask, the five points and the face's vecto
 itself.
 """
 
-import dataclasses
 import functools
 import hashlib
 from collections import OrderedDict
@@ -161,7 +160,8 @@ class FusedRenderer:
         `score` compares candidates, `smile` is wished for (`smiles`), `heads` tells the heads of renderings:
         without it a face ends at its outline."""
         self.source, self._network, self._classify = source, network, classify
-        self._score, self._smile, self._heads = score, smile, heads
+        self._score, self._smile = score, smile
+        self._heads_of = None if heads is None else heads.of
         self.identity = source.name
         self._shares = source.name == "prior"  # a bank is on the disk
         self._begun: dict[int, tuple[InpaintRequest, Future[Donor | None]]] = {}
@@ -178,8 +178,7 @@ class FusedRenderer:
     @functools.cached_property
     def _grid(self) -> PoseGrid:
         source = StoredPersons(self.source) if self._shares else self.source
-        heads = None if self._heads is None else self._heads.of
-        return PoseGrid(source, smile=self._smile, heads=heads)
+        return PoseGrid(source, smile=self._smile, heads=self._heads_of)
 
     def warm(self, count: int) -> None:
         """Gets ready for the first face, however many there are."""
@@ -244,12 +243,12 @@ class FusedRenderer:
         if memory is not None and memory.classes is not None:
             return Classes(*memory.classes)
         classes = self._classify(view, request.mask)
-        if self._heads is not None:
-            classes = hair.known_from(classes, hair.seen_round(view, request.mask, self._heads.of))
+        if self._heads_of is not None:
+            classes = hair.known_from(classes, hair.seen_round(view, request.mask, self._heads_of))
         if memory is not None:
-            # Small faces share their persons' pictures.
-            memory.classes = classes.of_person if memory.size == stored_persons.SMALL else classes
-            return Classes(*memory.classes)
+            if memory.size == stored_persons.SMALL:  # these share their persons' pictures
+                classes = classes.of_person
+            memory.classes = classes
         return classes
 
     def _person_key(self, request: InpaintRequest, number: int) -> bytes:
@@ -270,10 +269,7 @@ class FusedRenderer:
             expression = smiles.mouth_of(self._smile)
         size = fusing.rendering_size(request.alignment)
         shown = self.source.render(key, classes.of_person, pose, expression, size)
-        if self._heads is None:
-            return shown
-        shown = dataclasses.replace(shown, head=self._heads.of(shown.image))
-        return hair.in_colour(shown, classes)
+        return hair.worn(shown, classes, self._heads_of)
 
     def awaits(self, request: InpaintRequest) -> bool:
         """See `generation.FaceRenderer`; in clips in which renderings are not waited for."""

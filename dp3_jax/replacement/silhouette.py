@@ -13,6 +13,8 @@ import functools
 import cv2
 import numpy as np
 
+from dp3_jax.vision.masks import inside_of
+
 _SIZE = 0.955  # of the outline about its middle
 # Canonical px beyond the outline that come along, by heights of the outline below its upper end: the hair
 # above, the ears beside; little from the mouth on, where collars begin.
@@ -63,9 +65,7 @@ def outline_with_head(outline: np.ndarray, head: np.ndarray, mask: np.ndarray) -
       head, mask: as of `with_head`.
     """
     size = len(head)
-    corners = np.round(outline.clip(-size, 2 * size) * 16).astype(np.int32)
-    oval = cv2.fillPoly(np.zeros((size, size), np.uint8), [corners], 1, shift=4).astype(np.float32)
-    shown = with_head(oval, head, mask)
+    shown = with_head(inside_of(outline, size).astype(np.float32), head, mask)
     middle = (outline.min(0) + outline.max(0)) / 2
     steps = np.arange(0.0, max(_REACH), 0.5)
     away = outline - middle

@@ -160,6 +160,8 @@ def test_a_colour_is_passed_on_in_steps_and_no_source_hears_of_it():
     assert known.of_person == Classes(True, "young", 3, "medium")
     assert hair.known_from(Classes(), None) == Classes()
     one, _ = rendering(BLACK)
-    assert hair.in_colour(one, known.of_person) is one
-    moved = hair.in_colour(one, known).image
+    assert hair.worn(one, known, None) is one
+    plain = hair.worn(one, known.of_person, lambda _: one.head)
+    np.testing.assert_array_equal(plain.image, one.image)
+    moved = hair.worn(one, known, lambda _: one.head).image
     np.testing.assert_array_equal(moved, hair.matched(one, np.float32([24, 12, 12])).image)

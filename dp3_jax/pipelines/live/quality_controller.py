@@ -49,9 +49,8 @@ LEVELS = (
 # Which level is begun with: the first needs more than two cores, and so does the second with a face to draw.
 THOROUGH = 1
 START = THOROUGH if available_cores() > 2 else 3
-LATEST = (
-    67.0  # ms that all but 5% of the frames may be late, besides what `--delay` makes them wait
-)
+# Milliseconds that all but 5% of the frames may be late, besides what `--delay` makes them wait.
+LATEST = 67.0
 
 _CALM_BUSY = 0.6  # the busiest stage works no larger share of the time: there is room for more
 _CALM_CPU = 0.5  # the same of all cores: the stages share them
